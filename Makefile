@@ -1,0 +1,41 @@
+# make demo   install into .venv, then train, analyze, compare and report, offline
+# make test   install if needed, then every test
+# make check  lint, types, layers
+# make bench  ratios against named peers
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench install clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pythiageo needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/pythiageo train demo/tasks.toml demo/english.toml demo/pythia.toml --jobs 2 --overwrite
+	$(BIN)/pythiageo serve outputs/demo-pythia --repo demo/pythia-nano -- $(BIN)/pythiageo analyze demo/pythia-hub.toml --overwrite
+	$(BIN)/pythiageo compare outputs/demo-tasks outputs/demo-english --out outputs/demo-comparison
+	for run in demo-tasks demo-english demo-pythia-hub; do $(BIN)/pythiageo export outputs/$$run --wide --format csv,md || exit; done
+	$(BIN)/pythiageo report outputs/demo-tasks outputs/demo-english outputs/demo-pythia-hub --out outputs/demo-report.html
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not network and not gpu and not bench" --cov --cov-report=term
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest -m bench -s
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,16 @@
+"""Entry point of the ``pythiageo`` command and of ``python -m pythiageo``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    from pythiageo.cli.app import run  # noqa: PLC0415 - nothing heavy before the command is known
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

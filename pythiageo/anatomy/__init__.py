@@ -1,0 +1,22 @@
+"""What happened in a run: events, floors and layer profiles, as pure functions of the observation table."""
+
+from pythiageo.anatomy.events import EVENT_COLUMNS, EVENT_STATUSES, events, first_run, floors
+from pythiageo.anatomy.profile import layer_profile
+from pythiageo.anatomy.protocols import PROTOCOLS, Protocol, get_protocol
+from pythiageo.anatomy.trajectory import RANK_MEASURES, Trajectory, trajectories, without_duplicates
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "EVENT_STATUSES",
+    "PROTOCOLS",
+    "RANK_MEASURES",
+    "Protocol",
+    "Trajectory",
+    "events",
+    "first_run",
+    "floors",
+    "get_protocol",
+    "layer_profile",
+    "trajectories",
+    "without_duplicates",
+]

@@ -1,0 +1,77 @@
+"""Protocols: named sets of definitions, so that every event says under which one it was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pythiageo.errors import UserError, nearest
+
+TOLERANCE = 1e-7
+"""Accuracies are counts over fewer than a million examples, so two that differ differ by more than this.
+It keeps 0.4 / 0.8 (0.49999999999999994 in binary) at the threshold 0.5."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One set of definitions.
+
+    Attributes:
+        name: what tables and the command line call it.
+        accuracy_threshold: accuracy (a share, 0 to 1) that counts as acquired.
+        inclusive: whether the threshold itself counts (``>=``) or not (``>``).
+        consecutive: checkpoints in a row that must fulfil the condition.
+        chance_corrected: whether accuracy ``a`` is first mapped to ``(a - c) / (1 - c)``, where ``c`` is
+            the larger of the declared chance and the share of the most common answer.
+        floor_window: first and last step (both included) in which the floor of a measure is searched.
+        log_prob_shares: shares of the way from the first to the last mean log-probability; empty where the
+            protocol has no log-probability acquisition.
+        source: where the definitions come from.
+    """
+
+    name: str
+    accuracy_threshold: float
+    inclusive: bool
+    consecutive: int
+    chance_corrected: bool
+    floor_window: tuple[int, int]
+    log_prob_shares: tuple[float, ...]
+    source: str
+
+    def acquired(self, accuracy: float) -> bool:
+        """Return whether an accuracy (chance-corrected where the protocol says so) meets the threshold."""
+        if self.inclusive:
+            return accuracy >= self.accuracy_threshold - TOLERANCE
+        return accuracy > self.accuracy_threshold + TOLERANCE
+
+    @property
+    def rule(self) -> str:
+        """The acquisition rule in words."""
+        corrected = "chance-corrected accuracy" if self.chance_corrected else "accuracy"
+        sign = ">=" if self.inclusive else ">"
+        return f"{corrected} {sign} {self.accuracy_threshold:g} at {self.consecutive} checkpoints in a row"
+
+
+_SHARES = (0.25, 0.5, 0.75, 0.9)
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("billa-v1", 0.1, False, 5, False, (0, 200), (), "arXiv 2602.15997 v1"),
+        Protocol("billa-v4", 0.5, True, 3, False, (0, 10_000), _SHARES, "arXiv 2602.15997 v4"),
+        Protocol("pythiageo", 0.5, True, 3, True, (0, 10_000), _SHARES, "billa-v4, corrected for chance"),
+    )
+}
+"""The protocols by name. ``pythiageo`` differs from ``billa-v4`` in one thing: accuracy is corrected for
+chance."""
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol of this name.
+
+    Raises:
+        UserError: there is none; the message names those there are.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(
+            f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; the protocols are {', '.join(PROTOCOLS)}."
+        )
+    return PROTOCOLS[name]

@@ -1,0 +1,1 @@
+"""The command line: commands only. Heavy imports happen inside commands."""

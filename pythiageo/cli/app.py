@@ -1,0 +1,69 @@
+"""The ``pythiageo`` command: its sub-commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pythiageo import __version__
+from pythiageo.cli import analyze, results, runs, serve, tasks, train
+from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
+
+app = typer.Typer(
+    name="pythiageo",
+    help="Layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 fine; 1 finished, but a checkpoint could not be measured; 2 a mistake in what was asked; "
+    "3 the machine gave up (disk, network), resumable; 130 interrupted, resumable.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pythiageo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(train.train)
+app.command()(analyze.analyze)
+app.command()(results.compare)
+app.command()(results.export)
+app.command()(results.report)
+app.command(context_settings={"allow_interspersed_args": False})(serve.serve)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(runs.app, name="runs")
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; return the exit code. Errors meant for people are one sentence on stderr."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except PythiageoError as error:
+        typer.echo(f"pythiageo: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("pythiageo: interrupted; what was measured is kept: --resume goes on with the run", err=True)
+        return EXIT_INTERRUPTED
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.TyperException as error:  # a wrong option or argument
+        error.show(file=sys.stderr)  # type: ignore[attr-defined]
+        return EXIT_USER
+    except BrokenPipeError:
+        # the reader of our output (head, less) has gone; python would complain again at exit
+        sys.stderr.close()
+        return EXIT_OK
+    return result if isinstance(result, int) else EXIT_OK

@@ -1,0 +1,86 @@
+"""``pythiageo compare``, ``export`` and ``report``: from finished observations to tables and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythiageo.cli import display
+from pythiageo.errors import UserError, nearest
+
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+FORMATS = ("csv", "parquet", "md", "latex", "json")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    wide: Annotated[bool, typer.Option("--wide/--long", help="A column a layer, or one row an observation.")] = True,
+    formats: Annotated[str, typer.Option("--format", help="csv, parquet, md, latex, json; several by commas.")] = "csv",
+    measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
+    readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default RUN/tables.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write per-layer tables."""
+    import polars as pl
+
+    from pythiageo.observations import read_observations
+    from pythiageo.observations.export import wide as per_layer
+    from pythiageo.observations.export import write_table
+
+    chosen = [name.strip() for name in formats.split(",")]
+    for name in chosen:
+        if name not in FORMATS:
+            raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
+    table = read_observations(run)
+    for column, text in (("measure", measures), ("readout", readouts)):
+        if text is not None:
+            names = [name.strip() for name in text.split(",")]
+            known = table[column].drop_nulls().unique().sort().to_list()
+            for name in names:
+                if name not in known:
+                    raise UserError(
+                        f"{run}: no {column} {name!r}{nearest(name, known)}; it has {', '.join(known) or 'none'}"
+                    )
+            table = table.filter(pl.col(column).is_in(names))
+    if wide:
+        table = per_layer(table)
+    folder = out if out is not None else run / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = "per_layer" if wide else "observations"
+    endings = {"latex": "tex"}
+    paths = [folder / f"{stem}.{endings.get(name, name)}" for name in chosen]
+    for path, name in zip(paths, chosen, strict=True):
+        write_table(table, path, name)
+    if as_json:
+        display.print_json({"rows": table.height, "files": [str(path) for path in paths]})
+    else:
+        for path in paths:
+            typer.echo(f"{path}: {table.height:,} rows")
+
+
+def report(
+    runs: RunsArgument,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("outputs/report.html"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write one self-contained HTML page about the runs, side by side."""
+    from pythiageo.report import build_report
+
+    path = build_report(runs, out)
+    if as_json:
+        display.print_json({"report": str(path)})
+    else:
+        typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+
+
+def compare(
+    runs: RunsArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("outputs/comparison"),
+    as_json: JsonOption = False,
+) -> None:
+    """Put runs side by side: events under each protocol, and the observations that both have."""
+    raise NotImplementedError

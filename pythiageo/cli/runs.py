@@ -1,0 +1,62 @@
+"""``pythiageo runs``: list, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythiageo.cli import display
+
+app = typer.Typer(help="Runs that are there.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+@app.command("list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("outputs"), as_json: JsonOption = False
+) -> None:
+    """List the runs in a folder."""
+    from pythiageo.runs.listing import list_run_folders, summarise
+
+    summaries = [summarise(path) for path in list_run_folders(folder)]
+    if as_json:
+        display.print_json(summaries)
+        return
+    if not summaries:
+        typer.echo(f"no runs in {folder}")
+        return
+    display.print_table(
+        f"runs in {folder}",
+        ("run", "kind", "regime", "size", "status", "checkpoints", "last step", "observations", "without value"),
+        [
+            (s["name"], s["kind"], s["regime"], s["size"], s["status"], s["checkpoints"], s["last_step"],
+             s["observations"], s["not_ok"])
+            for s in summaries
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
+    """Show a run: its settings, where it comes from, its checkpoints."""
+    from pythiageo.observations import read_manifest
+    from pythiageo.runs.listing import flatten, summarise
+
+    manifest = read_manifest(run)
+    if as_json:
+        display.print_json(manifest)
+        return
+    display.print_table(f"{run}", ("what", "value"), summarise(run).items())
+    display.print_table("config", ("key", "value"), flatten(manifest.get("config", {})))
+    display.print_table("provenance", ("key", "value"), flatten(manifest.get("provenance", {})))
+    display.print_table(
+        "checkpoints",
+        ("step", "label", "weights sha256", "status", "reason"),
+        [
+            (c.get("step"), c.get("label"), (c.get("weight_sha") or "-")[:12], c.get("status"), c.get("reason"))
+            for c in manifest.get("checkpoints", [])
+        ],
+    )

@@ -1,0 +1,102 @@
+"""``pythiageo train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythiageo.cli import display
+from pythiageo.errors import UserError
+
+
+def train(
+    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Config files (TOML), yours or shipped.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. seed=7.")
+    ] = None,
+    corpus: Annotated[
+        list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Train on this text (may be repeated).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each in its own process.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with runs that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs that are there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the configs and say what would be done.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Train small transformers, with the probes measured at every checkpoint."""
+    from pythiageo.runs.config import TrainConfig, load_config
+    from pythiageo.runs.jobs import Job
+    from pythiageo.runs.training import checkpoint_steps, resolve, run_path
+
+    if out is not None and len(configs) > 1:
+        raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
+    overrides = [f"data.corpus={[str(path) for path in corpus]}", 'data.source="text"'] if corpus else []
+    resolved: list[TrainConfig] = []
+    for path in configs:
+        config = load_config(Path(path), [*overrides, *(sets or [])], "train")
+        assert isinstance(config, TrainConfig)
+        resolved.append(resolve(config))
+    names = [config.name for config in resolved]
+    if len(set(names)) < len(names):
+        raise UserError(f"two configs are called {max(names, key=names.count)!r}: each run needs its own name")
+    if dry_run:
+        for config in resolved:
+            _show_plan(config, checkpoint_steps(config), run_path(out, config.name), as_json)
+        return 0
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other")
+    work = [Job(config, run_path(out, config.name), resume, overwrite) for config in resolved]
+    return finish(work, jobs, quiet, as_json)
+
+
+def finish(work: list, jobs: int, quiet: bool, as_json: bool) -> int:
+    """Do the jobs under a progress display, and print what became of each."""
+    from pythiageo.runs.jobs import execute, execute_all
+    from pythiageo.runs.listing import summarise
+
+    names = [job.config.name for job in work]
+    failures = []
+    with display.shown_progress(names, quiet) as report:
+        if len(work) == 1:
+            code = execute(work[0], report)
+        else:
+            code, failures = execute_all(work, jobs, report)
+    failed = {failure.run for failure in failures}
+    summaries = [summarise(job.path) for job in work if job.config.name not in failed]
+    if as_json:
+        display.print_json(summaries)
+    else:
+        for summary in summaries:
+            typer.echo(
+                f"{summary['folder']}: {summary['status']}, {summary['checkpoints']} checkpoints, "
+                f"{summary['observations']:,} observations, {summary['not_ok']:,} of them without a value"
+            )
+    for failure in failures:
+        typer.echo(f"pythiageo: {failure.message}", err=True)
+    return code
+
+
+def _show_plan(config: object, steps: list[int], path: Path, as_json: bool) -> None:
+    from pythiageo.runs.config import TrainConfig
+    from pythiageo.runs.training import build_model
+
+    assert isinstance(config, TrainConfig)
+    trainable, _ = build_model(config)
+    plan = {
+        "name": config.name,
+        "folder": str(path),
+        "architecture": trainable.architecture,
+        "parameters": sum(p.numel() for p in trainable.module.parameters()),
+        "steps": steps[-1],
+        "checkpoints": len(steps),
+        "config": config.model_dump(mode="json"),
+    }
+    if as_json:
+        display.print_json(plan)
+    else:
+        rows = [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in plan.items() if key != "config"]
+        display.print_table(f"{config.name}: would train", ("what", "value"), rows)

@@ -1,0 +1,222 @@
+"""Runs side by side: their events, the observations both have, and what only one of them has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.compare.warnings import pair_warnings, probe_mismatches
+from pythiageo.errors import UserError
+from pythiageo.observations import write_table
+from pythiageo.observations.store import replace_file
+
+PLACE = ["task", "level", "place", "readout", "measure"]
+"""What must be equal for two observations to be of the same thing; ``place`` is a hook name where the
+models are equally deep, else ``last-block`` or ``final-ln``, and null for a score."""
+
+_IS_RANK = pl.col("measure").is_in(RANK_MEASURES)
+_KEPT = "the tables written before are whole"
+
+ALIGNED_SCHEMA: dict[str, pl.DataType] = {
+    "run_a": pl.String(),
+    "run_b": pl.String(),
+    "regime_a": pl.String(),
+    "regime_b": pl.String(),
+    **{name: pl.String() for name in PLACE},
+    "layer_a": pl.Int32(),
+    "layer_b": pl.Int32(),
+    "step": pl.Int64(),
+    "tokens_a": pl.Int64(),
+    "tokens_b": pl.Int64(),
+    "value_a": pl.Float64(),
+    "value_b": pl.Float64(),
+    "difference": pl.Float64(),
+    "ratio": pl.Float64(),
+}
+MISSING_SCHEMA: dict[str, pl.DataType] = {
+    "run": pl.String(),
+    "not_in": pl.String(),
+    **{name: pl.String() for name in PLACE},
+    "why": pl.String(),
+    "count": pl.Int64(),
+    "first_step": pl.Int64(),
+    "last_step": pl.Int64(),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``compare`` found.
+
+    Attributes:
+        events: events of all runs under all protocols asked for (columns: ``anatomy.EVENT_COLUMNS``).
+        aligned: one row an observation that both runs of a pair have, ``ok`` in both (columns:
+            ``ALIGNED_SCHEMA``). ``difference`` is ``value_b - value_a``; ``ratio`` is ``value_b /
+            value_a``, null unless both are positive.
+        missing: ``ok`` observations of one run that the other lacks, counted over steps (columns:
+            ``MISSING_SCHEMA``).
+        warnings: sentences on what makes the runs less comparable than they look.
+    """
+
+    events: pl.DataFrame
+    aligned: pl.DataFrame
+    missing: pl.DataFrame
+    warnings: list[str]
+
+
+def compare(
+    runs: Sequence[pl.DataFrame],
+    protocols: Sequence[str] = tuple(PROTOCOLS),
+    manifests: Sequence[Mapping[str, Any]] | None = None,
+    readout: str = "answer/centred",
+    measure: str = "covariance_effective_rank",
+) -> Comparison:
+    """Compare the observation tables of two or more runs.
+
+    Observations are aligned for every pair of runs of different regimes (of any two runs, where all are of
+    one regime), at equal task, level, place, readout, measure and step. Tasks whose probe sets differ are
+    not aligned.
+
+    Args:
+        runs: observation tables, one a run.
+        protocols: names of the protocols for the events.
+        manifests: the runs' manifests, in the same order, for warnings on device, dtype and processing.
+        readout: readout of the floors.
+        measure: rank measure of the floors.
+
+    Raises:
+        UserError: fewer than two runs, two runs of one name, or an unknown protocol.
+    """
+    distinct = [without_duplicates(run) for run in runs]
+    names = [_name(run) for run in distinct]
+    if len(distinct) < 2:
+        raise UserError(f"a comparison needs at least two runs, got {len(distinct)}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two runs are called {twice[0]!r}: a comparison needs different names.")
+    warnings: list[str] = []
+    found = []
+    for run, name in zip(distinct, names, strict=True):
+        without_floors = _lacks_readout(run, readout, measure)
+        if without_floors:
+            warnings.append(f"run {name} has no {measure} under {readout}, so it has no floors here.")
+        kept = run.filter(~_IS_RANK) if without_floors else run
+        found += [events(kept, protocol, readout, measure) for protocol in protocols]
+    aligned, missing = [], []
+    for a, b in _pairs(distinct, warnings):
+        warnings += pair_warnings(
+            (names[a], distinct[a], manifests[a] if manifests else {}),
+            (names[b], distinct[b], manifests[b] if manifests else {}),
+        )
+        left, right = _placed(distinct[a], distinct[b])
+        aligned.append(_aligned(left, right))
+        missing += [_missing(left, right, names[b]), _missing(right, left, names[a])]
+    return Comparison(
+        pl.concat(found),
+        pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
+        pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
+        list(dict.fromkeys(warnings)),
+    )
+
+
+def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
+    """Write ``events.csv``, ``aligned.csv``, ``missing.csv`` and ``warnings.json``; return the paths.
+
+    Raises:
+        MachineError: a file could not be written.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    frames = {"events": comparison.events, "aligned": comparison.aligned, "missing": comparison.missing}
+    paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
+    warnings = out_dir / "warnings.json"
+    text = json.dumps(comparison.warnings, ensure_ascii=False, indent=1)
+    replace_file(warnings, f"{text}\n".encode(), _KEPT)
+    return [*paths, warnings]
+
+
+def _name(run: pl.DataFrame) -> str:
+    names = run["run"].unique().sort().to_list()
+    if len(names) != 1:
+        raise UserError(f"each table must hold one run, got {len(names)}: {', '.join(names[:5])}.")
+    return str(names[0])
+
+
+def _lacks_readout(run: pl.DataFrame, readout: str, measure: str) -> bool:
+    """Return whether a run has geometry, and none under this readout and measure."""
+    asked = (pl.col("readout") == readout) & (pl.col("measure") == measure)
+    return run.filter(_IS_RANK).height > 0 and run.filter(asked).height == 0
+
+
+def _pairs(runs: Sequence[pl.DataFrame], warnings: list[str]) -> Iterator[tuple[int, int]]:
+    regimes = [run["regime"][0] for run in runs]
+    one_regime = len(set(regimes)) == 1
+    if one_regime:
+        warnings.append(
+            f"all runs are {regimes[0]}; every two of them are aligned, and no regimes are compared."
+        )
+    for a, b in combinations(range(len(runs)), 2):
+        if one_regime or regimes[a] != regimes[b]:
+            # task-aligned stands on the left in every table
+            yield (b, a) if regimes[a] < regimes[b] else (a, b)
+
+
+def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return both tables with a ``place`` column, without tasks whose probe sets differ."""
+    depth_a, depth_b = depth_of(a), depth_of(b)
+    mismatched = probe_mismatches(a, b).select("task", "level")
+    tables = []
+    for table, depth in ((a, depth_a), (b, depth_b)):
+        kept = table.join(mismatched, on=["task", "level"], how="anti", nulls_equal=True)
+        if depth_a != depth_b:
+            last = (pl.col("layer") == (depth or 0) - 1) & pl.col("site").str.ends_with(".hook_resid_post")
+            place = (
+                pl.when(pl.col("site") == FINAL_NORM)
+                .then(pl.lit(FINAL_LN))
+                .when(last)
+                .then(pl.lit(LAST_BLOCK))
+            )
+            kept = kept.with_columns(place.otherwise(None).alias("place"))
+            kept = kept.filter(pl.col("site").is_null() | pl.col("place").is_not_null())
+        else:
+            kept = kept.with_columns(pl.col("site").alias("place"))
+        tables.append(kept)
+    return tables[0], tables[1]
+
+
+def _aligned(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    columns = ["run", "regime", "layer", "tokens", "value"]
+    ok = pl.col("status") == "ok"
+    left = a.filter(ok).select(*PLACE, "step", *(pl.col(name).alias(f"{name}_a") for name in columns))
+    right = b.filter(ok).select(*PLACE, "step", *(pl.col(name).alias(f"{name}_b") for name in columns))
+    both = left.join(right, on=[*PLACE, "step"], how="inner", nulls_equal=True, maintain_order="left")
+    positive = (pl.col("value_a") > 0) & (pl.col("value_b") > 0)
+    return both.with_columns(
+        (pl.col("value_b") - pl.col("value_a")).alias("difference"),
+        pl.when(positive).then(pl.col("value_b") / pl.col("value_a")).alias("ratio"),
+    ).select(pl.col(name).cast(dtype) for name, dtype in ALIGNED_SCHEMA.items())
+
+
+def _missing(a: pl.DataFrame, b: pl.DataFrame, other: str) -> pl.DataFrame:
+    """Return what is ``ok`` in ``a`` and not in ``b``."""
+    key = [*PLACE, "step"]
+    there = b.select(*key, pl.col("status").alias("why"))
+    absent = (
+        a.filter(pl.col("status") == "ok")
+        .join(there, on=key, how="left", nulls_equal=True, maintain_order="left")
+        .filter((pl.col("why") != "ok") | pl.col("why").is_null())
+        .with_columns(pl.col("why").fill_null("not measured"), pl.lit(other).alias("not_in"))
+    )
+    counted = absent.group_by("run", "not_in", *PLACE, "why", maintain_order=True).agg(
+        pl.len().alias("count"),
+        pl.col("step").min().alias("first_step"),
+        pl.col("step").max().alias("last_step"),
+    )
+    return counted.select(pl.col(name).cast(dtype) for name, dtype in MISSING_SCHEMA.items())

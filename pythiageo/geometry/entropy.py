@@ -1,0 +1,24 @@
+"""The exponential of a distribution's entropy: an effective number of directions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pythiageo.geometry.measure import UndefinedMeasureError
+
+
+def effective_number(weights: Float[Tensor, " value"]) -> float:
+    """Return exp(-sum p log p) with p = weights / sum weights and 0 log 0 = 0: between 1 and the number of weights.
+
+    Invariant to the scale and order of the weights.
+
+    Raises:
+        UndefinedMeasureError: all weights are zero.
+    """
+    total = weights.sum()
+    if not float(total) > 0:
+        raise UndefinedMeasureError("all singular values are zero: the states do not vary")
+    p = weights / total
+    return float(torch.exp(torch.special.entr(p).sum()))

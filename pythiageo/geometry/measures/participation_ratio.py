@@ -1,0 +1,34 @@
+"""Participation ratio."""
+
+from __future__ import annotations
+
+from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.spectrum import Spectrum
+
+
+def participation_ratio(spectrum: Spectrum) -> float:
+    """Return (sum sigma^2)^2 / sum sigma^4: the number of equal covariance eigenvalues with the same concentration.
+
+    Between 1 and the number of singular values; never above the covariance effective rank. Invariant to scale,
+    rotation of d_model and order of rows; not to centring. For sigma = (1, .5, .25, .125): 1.654.
+
+    Source: Gao and Ganguli, "On simplicity and complexity in the brave new world of large-scale neuroscience", 2015.
+
+    Raises:
+        UndefinedMeasureError: all singular values are zero.
+    """
+    if not float(spectrum.sigma.max()) > 0:
+        raise UndefinedMeasureError("all singular values are zero: the states do not vary")
+    # scaled first: fourth powers of small states would underflow
+    variance = (spectrum.sigma / spectrum.sigma.max()).square()
+    return float(variance.sum().square() / variance.square().sum())
+
+
+MEASURE = Measure(
+    name="participation_ratio",
+    title="participation ratio",
+    uses="sigma^2",
+    formula="(sum sigma^2)^2 / sum sigma^4",
+    source="Gao and Ganguli 2015",
+    function=participation_ratio,
+)

@@ -1,0 +1,31 @@
+"""RankMe."""
+
+from __future__ import annotations
+
+from pythiageo.geometry.entropy import effective_number
+from pythiageo.geometry.measure import Measure
+from pythiageo.geometry.spectrum import Spectrum
+
+
+def rankme(spectrum: Spectrum) -> float:
+    """Return exp(-sum p log p) with p = sigma / sum sigma.
+
+    Between 1 and the number of singular values. Invariant to scale, rotation of d_model and order of rows; not to
+    centring. For sigma = (1, .5, .25, .125): 3.117. The paper adds 1e-7 to p against log 0; here 0 log 0 = 0.
+
+    Source: Garrido, Balestriero, Najman, LeCun, "RankMe", ICML 2023, eq. 1.
+
+    Raises:
+        UndefinedMeasureError: all singular values are zero.
+    """
+    return effective_number(spectrum.sigma)
+
+
+MEASURE = Measure(
+    name="rankme",
+    title="RankMe",
+    uses="sigma",
+    formula="exp(-sum p log p), p = sigma / sum sigma",
+    source="Garrido et al. 2023",
+    function=rankme,
+)

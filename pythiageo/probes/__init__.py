@@ -1,0 +1,1 @@
+"""Task files, probe sets, tokenisation with answer positions, and scoring."""

@@ -1,0 +1,76 @@
+"""What a run shows, in sentences made from its events."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pythiageo.report.loaded import SIGMA_SQUARED, SPECTRA, LoadedRun
+
+
+def findings(run: LoadedRun) -> list[str]:
+    """Return the sentences of a run: acquisition, collapse and recovery, and what could not be measured."""
+    events = run.events()
+    return [*_acquisition(events), *_collapse(run, events), *_gaps(run)]
+
+
+def _of(events: pl.DataFrame, protocol: str, event: str) -> pl.DataFrame:
+    return events.filter((pl.col("protocol") == protocol) & (pl.col("event") == event))
+
+
+def _acquisition(events: pl.DataFrame) -> list[str]:
+    rows = _of(events, "billa-v4", "acquisition")
+    if not rows.height:
+        return ["No accuracy was measured, so nothing can be said about acquisition."]
+    if (rows["status"] == "undefined").all():
+        return [f"Acquisition cannot be read from this run: {rows['reason'][0]}."]
+    corrected = _of(events, "pythiageo", "acquisition")
+    fair = f"corrected for chance (pythiageo), {_found(corrected).height} of {corrected.height}"
+    found = _found(rows).sort("step", "task", "level")
+    if not found.height:
+        return [f"None of {rows.height} tasks and levels reaches acquisition under billa-v4; {fair}."]
+    first, last = found.row(0, named=True), found.row(-1, named=True)
+    return [
+        f"{found.height} of {rows.height} tasks and levels are acquired under billa-v4, the first {_where(first)}, "
+        f"the last {_where(last)}; {fair}."
+    ]
+
+
+def _found(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("status") == "found")
+
+
+def _where(row: dict[str, object]) -> str:
+    return f"{row['task']} {row['level']} at step {row['step']:,}"
+
+
+def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
+    floors = _of(events, "billa-v4", "floor")
+    if not floors.height:
+        return ["No rank measure was taken, so nothing can be said about collapse."]
+    found = _found(floors).drop_nulls("relative_depth").sort("relative_depth", "task")
+    if not found.height:
+        return [f"A floor cannot be read from this run: {floors['reason'][0]}."]
+    row = found.row(0, named=True)
+    recovered = _found(_of(events, "billa-v4", "recovery")).height
+    share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
+    note = f" ({row['reason']})" if row["reason"] else ""
+    name = SPECTRA[SIGMA_SQUARED]
+    return [
+        f"{name} at the last block, readout {run.readout}, falls furthest for {row['task']}: to {row['value']:.3g} at "
+        f"step {row['step']:,}, {share}{note}; "
+        f"{recovered} of {floors.height} tasks recover to more than half of their fall."
+    ]
+
+
+def _gaps(run: LoadedRun) -> list[str]:
+    bad = run.every.filter(pl.col("status") != "ok")
+    repeated = run.every["step"].n_unique() - run.table["step"].n_unique()
+    sentences = []
+    if bad.height:
+        sentences.append(
+            f"{bad.height:,} of {run.every.height:,} observations have no value, at {bad['step'].n_unique()} "
+            "checkpoints; the reasons are listed below."
+        )
+    if repeated:
+        sentences.append(f"{repeated} checkpoints repeat the weights of an earlier one and are counted once.")
+    return sentences

@@ -1,0 +1,195 @@
+"""The report's tables, as plain text cells; the template escapes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from pythiageo.compare import Comparison, beside_published, published_sizes
+from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, LoadedRun
+
+Table = dict[str, Any]
+"""``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not numbers."""
+_NOT_OK_ROWS = 60
+_CELL = 160
+
+
+def run_table(runs: Sequence[LoadedRun]) -> Table:
+    """Return one column a run: what was measured, on what, with what."""
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        for name, value in _facts(run).items():
+            rows.setdefault(name, []).append(value)
+    return {"head": ["", *(run.label for run in runs)], "rows": [[k, *v] for k, v in rows.items()], "text": len(runs) + 1}
+
+
+def _facts(run: LoadedRun) -> dict[str, str]:
+    manifest = run.manifest
+    model, made = _mapping(manifest.get("model")), _mapping(manifest.get("provenance"))
+    steps = run.every["step"]
+    counts = run.every["status"].value_counts().sort("status").rows()
+    commit = _text(made.get("git_commit"))
+    dirty = " with changes" if made.get("git_dirty") is True else ""
+    seed = run.table["seed"][0]
+    return {
+        "Series": _text(run.table["series"][0]),
+        "Kind": _text(manifest.get("kind")),
+        "Regime": run.regime,
+        "Size": run.size,
+        "Seed": "–" if seed is None else str(seed),
+        "Architecture": _text(model.get("architecture")),
+        "Parameters": _number(model.get("parameters")),
+        "Blocks × width": f"{_number(model.get('layers'))} × {_number(model.get('d_model'))}",
+        "Steps": f"{steps.min():,} to {steps.max():,}",
+        "Checkpoints": f"{steps.n_unique()} measured",
+        "Distinct weights": str(run.every["weight_sha"].drop_nulls().n_unique()),
+        "Observations": ", ".join(f"{count:,} {status}" for status, count in counts),
+        "Readout shown": run.readout or "–",
+        "Device, dtype": f"{_text(made.get('device'))}, {_text(made.get('dtype'))}",
+        "Weights as read": _text(made.get("processing")),
+        "pythiageo": _text(made.get("pythiageo")),
+        "Git commit": f"{commit[:12]}{dirty}",
+        "Run status": _text(manifest.get("status")),
+    }
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    text = "–" if value is None else str(value)
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def acquisition_table(run: LoadedRun) -> Table:
+    """Return a run's acquisition steps by task and level under every protocol, beside the published steps."""
+    events = run.events()
+    scores = events.filter(pl.col("event") == "acquisition")
+    midpoint = events.filter((pl.col("event") == "log_prob_acquisition") & (pl.col("protocol") == "billa-v4"))
+    figures = _published(run, events)
+    columns = [("billa-v1", True), ("billa-v4", True), ("pythiageo", False)]
+    head = ["Task", "Level"]
+    for protocol, beside in columns:
+        head += [protocol, *(["published"] if beside and figures is not None else [])]
+    head += ["log-prob midpoint", "Note"]
+    rows = []
+    for task, level in scores.select("task", "level").unique().sort("task", "level").rows():
+        here = (pl.col("task") == task) & (pl.col("level") == level)
+        cells, notes = [], []
+        for protocol, beside in columns:
+            event = scores.filter(here & (pl.col("protocol") == protocol)).row(0, named=True)
+            cells.append(_step(event))
+            notes += [event["reason"]] if event["reason"] else []
+            if beside and figures is not None:
+                cells.append(_figure(figures, protocol, "acquisition", task, level))
+        log_prob = midpoint.filter(here).rows(named=True)
+        cells.append(_step(log_prob[0]) if log_prob else "–")
+        rows.append([task, level or "", *cells, "; ".join(dict.fromkeys(notes))])
+    return {"head": head, "rows": rows, "text": 2}
+
+
+def floor_table(run: LoadedRun) -> Table:
+    """Return a run's floors at the last block by task, for both spectra, beside the published floors."""
+    squared, sigma = run.events(SIGMA_SQUARED), run.events(SIGMA)
+    figures = _published(run, squared)
+    head = ["Task", "σ², steps 0–200", "σ², first 10K", "of first value", "recovery step"]
+    head += [*(["published"] if figures is not None else []), "RankMe (σ), first 10K", "of first value", "Note"]
+    rows = []
+    tasks = pl.concat([squared, sigma]).filter(pl.col("event") == "floor")["task"].unique().sort()
+    for task in tasks:
+        early, whole = _floor(squared, "billa-v1", task), _floor(squared, "billa-v4", task)
+        plain, recovery = _floor(sigma, "billa-v4", task), _floor(squared, "billa-v4", task, "recovery")
+        cells = [_value(early), _value(whole), _share(whole), _step(recovery)]
+        if figures is not None:
+            cells.append(_figure(figures, "billa-v4", "floor", task, "mixed"))
+        notes = [f"0–200: {early['reason']}" if early.get("reason") else None, whole.get("reason")]
+        cells += [_value(plain), _share(plain), "; ".join(dict.fromkeys(note for note in notes if note))]
+        rows.append([task, *cells])
+    return {"head": head, "rows": rows, "text": 1}
+
+
+def _floor(events: pl.DataFrame, protocol: str, task: str, event: str = "floor") -> dict[str, Any]:
+    rows = events.filter(
+        (pl.col("event") == event) & (pl.col("protocol") == protocol) & (pl.col("task") == task)
+    ).rows(named=True)
+    return rows[0] if rows else {}
+
+
+def _step(event: Mapping[str, Any]) -> str:
+    if not event:
+        return "–"
+    return f"{event['step']:,}" if event["status"] == "found" else str(event["status"])
+
+
+def _value(event: Mapping[str, Any]) -> str:
+    if not event:
+        return "–"
+    return f"{event['value']:.2f} at {event['step']:,}" if event["status"] == "found" else str(event["status"])
+
+
+def _share(event: Mapping[str, Any]) -> str:
+    depth = event.get("relative_depth")
+    return "–" if depth is None else f"{100 * depth:.0f}%"
+
+
+def _published(run: LoadedRun, events: pl.DataFrame) -> pl.DataFrame | None:
+    """Return published figures for a run; they are of task-aligned models, and beside no others."""
+    if run.regime != "task-aligned" or run.size not in published_sizes():
+        return None
+    return beside_published(events, run.size)
+
+
+def _figure(figures: pl.DataFrame, protocol: str, event: str, task: str, level: str | None) -> str:
+    same = (pl.col("protocol") == protocol) & (pl.col("event") == event)
+    rows = figures.filter(same & (pl.col("task") == task) & (pl.col("level") == level)).rows(named=True)
+    if not rows:
+        return ""
+    row = rows[0]
+    if row["published"] is None:
+        return "not acquired"
+    return f"{row['published']:,.0f}" if event == "acquisition" else f"{row['published']:.2f}"
+
+
+def not_ok_table(runs: Sequence[LoadedRun]) -> Table:
+    """Return the observations without a value, grouped by run, step, status and reason."""
+    bad = pl.concat([run.every for run in runs]).filter(pl.col("status") != "ok")
+    groups = bad.group_by("run", "step", "status", "reason", maintain_order=True).agg(
+        pl.len(), pl.col("task").drop_nulls().unique().sort(), pl.col("measure").unique().sort()
+    )
+    rows = [
+        [run, f"{step:,}", status, _text(reason), f"{count:,}", _text(", ".join(tasks)), _text(", ".join(measures))]
+        for run, step, status, reason, count, tasks, measures in groups.head(_NOT_OK_ROWS).rows()
+    ]
+    return {
+        "head": ["Run", "Step", "Status", "Reason", "Observations", "Tasks", "Measures"],
+        "rows": rows,
+        "text": 7,
+        "more": max(groups.height - _NOT_OK_ROWS, 0),
+    }
+
+
+def aligned_table(comparison: Comparison) -> Table:
+    """Return accuracy and the last block's rank at the last step that both runs of a pair have."""
+    aligned = comparison.aligned
+    last_block = pl.col("layer_a") == pl.col("layer_a").max().over("run_a", "run_b")
+    rank = (pl.col("measure") == SIGMA_SQUARED) & last_block & (pl.col("place") != "ln_final.hook_out")
+    rank = rank & (pl.col("place") != "final-ln")
+    kept = aligned.filter((pl.col("measure") == "accuracy") | rank)
+    kept = kept.filter(pl.col("step") == pl.col("step").max().over("run_a", "run_b"))
+    rows = [
+        [
+            row["run_a"], row["run_b"], row["task"], row["level"], row["measure"], row["readout"] or "", f"{row['step']:,}",
+            f"{row['value_a']:.3f}", f"{row['value_b']:.3f}", f"{row['difference']:+.3f}",
+            "–" if row["ratio"] is None else f"{row['ratio']:.3f}",
+        ]
+        for row in kept.sort("run_a", "run_b", "measure", "task", "level", "readout").iter_rows(named=True)
+    ]  # fmt: skip
+    head = ["A", "B", "Task", "Level", "Measure", "Readout", "Step", "A", "B", "B − A", "B / A"]
+    return {"head": head, "rows": rows, "text": 6}

@@ -1,0 +1,188 @@
+"""Run configs: TOML files, checked key by key, with ``--set a.b=c`` on top."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pythiageo.errors import UserError
+from pythiageo.locations import packaged_folder
+from pythiageo.probes.task import describe
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Count = Annotated[int, Field(ge=1)]
+Regime = Literal["task-aligned", "naturalistic"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProbeConfig(_Table):
+    """Which probe sets are measured. Scores are taken per level; geometry on levels mixed in equal parts."""
+
+    tasks: tuple[str, ...] = ()
+    """Task names; empty: the eight algorithmic tasks."""
+    levels: tuple[str, ...] = ("L1", "L2", "L3")
+    score_examples: Count = 200
+    """Examples a task and level."""
+    geometry_examples: Count = 200
+    """Examples a task, all levels in equal parts."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the probe sets: keep it, so that runs meet the same examples."""
+    tasks_folder: Path | None = None
+    """A folder of task files beside pythiageo's own."""
+
+
+class MeasureConfig(_Table):
+    """Which numbers are taken."""
+
+    geometry: tuple[str, ...] = ("rankme", "covariance_effective_rank", "participation_ratio")
+    readouts: tuple[str, ...] = ("all",)
+
+
+class ComputeConfig(_Table):
+    """How it is computed. The same threads give the same bits."""
+
+    device: Literal["cpu"] = "cpu"
+    dtype: Literal["float32"] = "float32"
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    batch_tokens: Annotated[int, Field(ge=1)] = 8192
+    """Greatest number of tokens in one forward pass of the probes."""
+
+
+class ModelConfig(_Table):
+    """Shape of the model to train: a size by name, any of its numbers replaced."""
+
+    architecture: Literal["gpt2", "gpt_neox"] = "gpt2"
+    size: str
+    layers: Count | None = None
+    d_model: Count | None = None
+    heads: Count | None = None
+    d_ff: Count | None = None
+    context: Annotated[int, Field(ge=2)] = 48
+    bias: bool = False
+    residual_scaling: bool = False
+    """Divide the initial residual projections by sqrt(2 layers)."""
+
+
+class DataConfig(_Table):
+    """What the model is trained on: the tasks, or running text."""
+
+    source: Literal["tasks", "text"]
+    tasks: tuple[str, ...] = ()
+    """Task names; empty: the eight algorithmic tasks."""
+    levels: tuple[str, ...] = ("L1", "L2", "L3")
+    corpus: tuple[Path, ...] = ()
+    """Text files; empty: the reference topics and docstrings of Python's library."""
+
+
+class TrainingConfig(_Table):
+    """The optimiser loop. Defaults are the study's; ``steps`` and ``peak_lr`` default to those of the size."""
+
+    steps: Count | None = None
+    """Length of the schedule (the cosine reaches 0 there)."""
+    stop: Count | None = None
+    """Stop after this many steps of it; default: all."""
+    batch_size: Count = 64
+    peak_lr: Annotated[float, Field(gt=0)] | None = None
+    warmup: Annotated[int, Field(ge=0)] = 1000
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    checkpoints: str = "0-10000:100,10000-50000:500,50000-1000000:2000"
+    """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
+
+
+class TrainConfig(_Table):
+    """A run of ``pythiageo train``."""
+
+    kind: Literal["train"] = "train"
+    name: RunName
+    regime: Regime
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TrainConfig:
+        if self.data.source == "tasks" and self.data.corpus:
+            raise ValueError("data.corpus is for data.source = 'text'")
+        return self
+
+
+class AnalyzeConfig(_Table):
+    """A run of ``pythiageo analyze``."""
+
+    kind: Literal["analyze"] = "analyze"
+    name: RunName
+    target: str
+    """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
+    regime: Regime | None = None
+    """Default: what the run folder's manifest says, else naturalistic."""
+    steps: str = "all"
+    """``all``, ``log:12``, ``every:1000``, ``0,1,2,512`` or ``1000-20000:1000``."""
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+
+RunConfig = TrainConfig | AnalyzeConfig
+_KINDS: dict[str, type[TrainConfig] | type[AnalyzeConfig]] = {"train": TrainConfig, "analyze": AnalyzeConfig}
+
+
+def load_config(path: Path, overrides: list[str], kind: str) -> RunConfig:
+    """Read a config file and lay ``--set`` overrides over it.
+
+    ``path`` may also be the name of a config that came with pythiageo, such as ``demo/tasks.toml``.
+
+    Raises:
+        UserError: no such file, not TOML, a config of another kind, an unknown or misspelt key, a wrong value; the
+            sentence names file, key and the nearest right one.
+    """
+    shipped = packaged_folder("configs") / path
+    file = path if path.is_file() or not shipped.is_file() else shipped
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file, here or among pythiageo's own") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a TOML config: {error}") from None
+    if data.get("kind", kind) != kind:
+        raise UserError(f"{path}: kind is {data['kind']!r}, expected {kind!r}: is this a config for another command?")
+    return make_config(data, overrides, kind, str(path))
+
+
+def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: str) -> RunConfig:
+    """Check a config given as a dictionary; ``origin`` is named in errors. Raises as ``load_config``."""
+    for override in overrides:
+        _apply(data, override)
+    model = _KINDS[kind]
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {describe(error, model)}") from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Lay one ``a.b=c`` over ``data``; ``c`` is read as a TOML value, or else as a text."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: expected KEY.KEY=VALUE")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.split(".")
+    for name in tables:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {override}: {name!r} is a value, not a table")
+    data[last] = value

@@ -1,0 +1,150 @@
+"""A run's folder: manifest, lock, observations, checkpoints, training state. Every write is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pythiageo.errors import MachineError, UserError
+from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
+from pythiageo.runs.config import RunConfig
+from pythiageo.runs.provenance import provenance
+
+MANIFEST = "manifest.json"
+_OWN = (MANIFEST, "observations", "observations.parquet", "checkpoints", "state.safetensors")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class RunFolder:
+    """The folder of one run, opened for writing. Use ``open_run_folder``."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.observations = ObservationStore(path)
+        self.checkpoints = path / "checkpoints"
+        self.state = path / "state.safetensors"
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of the manifest and write it."""
+        self.manifest.update(fields)
+        _write_json(self.path / MANIFEST, self.manifest)
+
+    def add_checkpoint(self, step: int, label: str, weight_sha: str | None, status: str, reason: str | None) -> None:
+        """Note in the manifest how a checkpoint went, in place of what an earlier try noted."""
+        entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
+        others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
+        self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    @contextmanager
+    def new_checkpoint(self, step: int) -> Iterator[Path]:
+        """Give a path to write checkpoint ``step`` to; it appears as ``checkpoints/stepN`` once it is whole."""
+        self.checkpoints.mkdir(exist_ok=True)
+        final = self.checkpoints / f"step{step}"
+        temporary = self.checkpoints / f".writing-step{step}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+
+
+@contextmanager
+def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
+    """Open ``path`` for ``config``, new or to be resumed, and hold its lock meanwhile.
+
+    An interrupted or failed run is left with its status in the manifest and can be resumed. A full disk becomes a
+    ``MachineError``.
+
+    Raises:
+        UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
+            ``overwrite`` was asked for; or another process works on it.
+    """
+    if (path / MANIFEST).exists() or not path.exists() or not any(path.iterdir()):
+        path.mkdir(parents=True, exist_ok=True)
+    else:
+        raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{path}: another process is working on this run") from None
+    try:
+        folder = RunFolder(path, _manifest(path, config, resume, overwrite))
+        folder.update(status="running")
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            folder.update(status="interrupted")
+            raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MachineError(
+                f"{path}: the disk is full ({error.strerror}); what was measured is kept: free some space, then --resume"
+            ) from None
+        raise
+    finally:
+        lock.release()
+
+
+def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> dict[str, Any]:
+    resolved = config.model_dump(mode="json")
+    if (path / MANIFEST).exists():
+        old = read_manifest(path)
+        if overwrite:
+            for name in _OWN:
+                target = path / name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
+        elif not resume:
+            raise UserError(
+                f"{path}: holds a run already ({old.get('status')}): --resume goes on with it, --overwrite starts anew"
+            )
+        else:
+            changed = sorted(_differences(old.get("config", {}), resolved))
+            if changed:
+                raise UserError(
+                    f"{path}: holds a run of another config; {', '.join(changed)} differ: "
+                    f"choose another folder with --out, or --overwrite"
+                )
+            return {**old, "provenance": provenance(config.compute)}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "kind": config.kind,
+        "status": "running",
+        "config": resolved,
+        "provenance": provenance(config.compute),
+        "probe_sets": [],
+        "checkpoints": [],
+        "corpus": None,
+        "training": None,
+    }
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+    elif old != new:
+        yield prefix
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

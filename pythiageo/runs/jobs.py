@@ -1,0 +1,108 @@
+"""Running configs: one here, or several side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError
+from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
+from pythiageo.runs.folder import open_run_folder
+from pythiageo.runs.progress import Progress, Reporter
+
+
+@dataclass(frozen=True)
+class Job:
+    """A resolved config, its folder, and what to do with a run that is already there."""
+
+    config: RunConfig
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+
+
+def execute(job: Job, report: Reporter) -> int:
+    """Do one job in this process; return ``EXIT_OK``, or ``EXIT_LOOK`` where a checkpoint could not be measured.
+
+    Raises:
+        PythiageoError: see ``open_run_folder``, ``train`` and ``analyze``.
+    """
+    with open_run_folder(job.path, job.config, job.resume, job.overwrite) as folder:
+        if isinstance(job.config, TrainConfig):
+            from pythiageo.runs.training import train  # noqa: PLC0415 - training does not load the lens
+
+            train(job.config, folder, report)
+        elif isinstance(job.config, AnalyzeConfig):
+            from pythiageo.runs.analysis import analyze  # noqa: PLC0415
+
+            analyze(job.config, folder, report)
+        sound = all(entry["status"] == "ok" for entry in folder.manifest["checkpoints"])
+        return EXIT_OK if sound else EXIT_LOOK
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended with an error, as one sentence."""
+
+    run: str
+    message: str
+    exit_code: int
+
+
+def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, list[Failure]]:
+    """Do all jobs, ``at_once`` side by side; return the worst exit code and what failed. One failure stops no other.
+
+    Ctrl-C is passed on to every job, which leaves its run resumable.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    waiting = list(jobs)
+    running: dict[str, SpawnProcess] = {}
+    failures: list[Failure] = []
+    worst = EXIT_OK
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                process = context.Process(target=_child, args=(job, messages), name=job.config.name)
+                process.start()
+                running[job.config.name] = process
+            try:
+                message = messages.get(timeout=0.2)
+            except queue.Empty:
+                for name in [name for name, process in running.items() if not process.is_alive()]:
+                    process = running.pop(name)
+                    if process.exitcode != 0:  # an ordinary end sends its code first, and exits with 0
+                        failures.append(Failure(name, f"{name}: the process ended with code {process.exitcode}", EXIT_MACHINE))
+                        worst = max(worst, EXIT_MACHINE)
+                continue
+            if isinstance(message, Progress):
+                report(message)
+            elif isinstance(message, Failure):
+                failures.append(message)
+                worst = max(worst, message.exit_code)
+            else:
+                worst = max(worst, message)
+    except KeyboardInterrupt:
+        for process in running.values():
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+        for process in running.values():
+            process.join()
+        raise
+    return worst, failures
+
+
+def _child(job: Job, messages: Any) -> None:
+    try:
+        messages.put(execute(job, messages.put))
+    except PythiageoError as error:
+        messages.put(Failure(job.config.name, str(error), error.exit_code))
+    except KeyboardInterrupt:
+        messages.put(EXIT_INTERRUPTED)

@@ -1,0 +1,56 @@
+"""What run folders hold, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythiageo.errors import UserError
+from pythiageo.observations import read_manifest, read_observations
+from pythiageo.runs.folder import MANIFEST
+
+
+def list_run_folders(folder: Path) -> list[Path]:
+    """Return the run folders directly inside ``folder``, by name.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of runs")
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """Return name, kind, status and counts of a run.
+
+    ``not_ok`` counts the observations that have a status instead of a value.
+    """
+    manifest = read_manifest(path)
+    table = read_observations(path) if any((path / "observations").glob("step-*.parquet")) else None
+    return {
+        "folder": str(path),
+        "name": manifest.get("name"),
+        "kind": manifest.get("kind"),
+        "series": manifest.get("series"),
+        "regime": manifest.get("regime"),
+        "size": manifest.get("size"),
+        "status": manifest.get("status"),
+        "checkpoints": 0 if table is None else table["step"].n_unique(),
+        "last_step": None if table is None else table["step"].max(),
+        "observations": 0 if table is None else table.height,
+        "not_ok": 0 if table is None else table.filter(pl.col("status") != "ok").height,
+    }
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``a.b`` keys with their values."""
+    for key, inner in value.items():
+        name = f"{prefix}.{key}" if prefix else key
+        if isinstance(inner, dict):
+            yield from flatten(inner, name)
+        else:
+            yield name, inner

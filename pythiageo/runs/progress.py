@@ -1,0 +1,22 @@
+"""What a run tells while it works; who shows it (terminal, another process, nobody) is not its concern."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """``done`` of ``total`` steps or checkpoints of ``run``; ``note`` says what it is at, for people."""
+
+    run: str
+    done: int
+    total: int
+    note: str
+
+
+Reporter = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """Report to nobody."""

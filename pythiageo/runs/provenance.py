@@ -1,0 +1,58 @@
+"""What a manifest says about where a run's numbers come from."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pythiageo import __version__
+from pythiageo.runs.config import ComputeConfig
+
+_PACKAGES = (
+    "torch", "transformers", "transformer-lens", "numpy", "scipy", "polars", "pyarrow", "safetensors", "tokenizers",
+    "huggingface-hub",
+)  # fmt: skip
+
+
+def provenance(compute: ComputeConfig) -> dict[str, Any]:
+    """Return versions, git commit and dirty flag of the code, device, dtype, threads and the command line.
+
+    The git fields are ``None`` for an installed wheel. ``processing`` names the weights as they are measured: raw.
+    """
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain")
+    return {
+        "pythiageo": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git_commit": commit,
+        "git_dirty": None if status is None else bool(status),
+        "device": compute.device,
+        "dtype": compute.dtype,
+        "threads": compute.threads,
+        "processing": "raw weights: no LayerNorm folding, no centring",
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

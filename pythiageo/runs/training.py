@@ -1,0 +1,215 @@
+"""A training run: the model trains, each checkpoint is measured while it is in memory, saved, and can be gone back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pythiageo.errors import UserError
+from pythiageo.observations import Observation
+from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.probes.task import GeneratorTask
+from pythiageo.probes.tokenizer import VOCAB_SIZE
+from pythiageo.runs.config import TrainConfig
+from pythiageo.runs.folder import RunFolder
+from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.probing import choose_probes, choose_tasks, describe_probes, prepare
+from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.series.steps import select
+from pythiageo.series.training import LiveCheckpoint, TrainingSeries
+from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.synthetic.batches import Batches, task_batches, text_batches, windows
+from pythiageo.synthetic.corpus import Corpus, load_corpus
+from pythiageo.synthetic.live import LiveReader
+from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.sizes import get_size
+from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable, write_checkpoint
+from pythiageo.synthetic.trainer import Optimiser, Schedule, Trainer, batch_loss
+
+HELD_OUT_WINDOWS = 256
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Fill in what the config leaves to the size and to the study, so that the manifest says everything.
+
+    Raises:
+        UserError: unknown size, task, level or step; a shape that does not fit.
+    """
+    size = get_size(config.model.size)
+    model = config.model.model_copy(
+        update={
+            "layers": config.model.layers or size.layers,
+            "d_model": config.model.d_model or size.d_model,
+            "heads": config.model.heads or size.heads,
+            "d_ff": config.model.d_ff or size.d_ff,
+        }
+    )
+    if model.d_model % model.heads or (model.architecture == "gpt_neox" and (model.d_model // model.heads) % 8):
+        raise UserError(
+            f"model: d_model {model.d_model} and heads {model.heads} do not fit: expected d_model divisible by heads"
+            + (", into heads of a multiple of 8 (rotary on a quarter)" if model.architecture == "gpt_neox" else "")
+        )
+    steps = config.training.steps or size.steps
+    training = config.training.model_copy(
+        update={
+            "steps": steps,
+            "peak_lr": config.training.peak_lr or size.peak_lr,
+            "stop": min(config.training.stop or steps, steps),
+        }
+    )
+    return config.model_copy(update={"model": model, "training": training})
+
+
+def checkpoint_steps(config: TrainConfig) -> list[int]:
+    """Return the steps at which a checkpoint is measured and saved; the last step is always among them."""
+    assert config.training.stop is not None
+    last = config.training.stop
+    return select(f"{config.training.checkpoints},{last}", list(range(last + 1)), beyond="ignore")
+
+
+def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
+    """Train, measure and save every checkpoint of ``config``, from the last one saved if there is one.
+
+    The result does not depend on interruptions: batches are a function of seed and step, and a checkpoint's
+    observations are written before the state that a resumed run starts from.
+    """
+    torch.set_num_threads(config.compute.threads)
+    trainable, shape = build_model(config)
+    corpus = load_corpus(list(config.data.corpus), shape.context) if config.data.source == "text" else None
+    trainer = _trainer(config, trainable, shape, corpus)
+    probes = choose_probes(config.probes)
+    prepared = prepare(probes, CharacterTokenizer(), shape.context)
+    instruments = Instruments.of(config.measures)
+    parameters = sum(p.numel() for p in trainable.module.parameters())
+    folder.update(
+        series=config.name,
+        regime=config.regime,
+        size=config.model.size,
+        seed=config.seed,
+        probe_sets=describe_probes(probes),
+        corpus=corpus.summary() if corpus else None,
+        model={
+            "architecture": trainable.architecture,
+            "parameters": parameters,
+            "counting": "every trained tensor once: the tied output embedding is left out",
+            "layers": shape.layers,
+            "d_model": shape.d_model,
+            "initialisation": "normal, std 0.02" + (", residual projections scaled" if shape.residual_scaling else ""),
+        },
+    )
+    steps = checkpoint_steps(config)
+    if folder.state.exists():
+        trainer.load(folder.state)
+    done = set(folder.observations.steps())
+    remaining = [step for step in steps if step > trainer.step or step not in done]
+    if remaining and remaining[0] < trainer.step:
+        raise UserError(f"{folder.path}: observations of step {remaining[0]} are gone: start anew with --overwrite")
+    series = TrainingSeries(config.name, config.model.size, steps, _producer(config.name, trainer, trainable, steps, report))
+    reader = LiveReader(trainable, shape.layers)
+    for checkpoint in series.checkpoints(remaining):
+        opened = checkpoint.open()
+        report(Progress(config.name, checkpoint.step, steps[-1], "measuring"))
+        origin = Origin(
+            run=config.name,
+            series=config.name,
+            regime=config.regime,
+            size=config.model.size,
+            seed=config.seed,
+            step=checkpoint.step,
+            tokens=checkpoint.tokens,
+            weight_sha=opened.weight_sha,
+        )
+        rows = observe(reader, prepared, instruments, origin, config.compute.batch_tokens, opened.nonfinite)
+        if corpus is not None:
+            rows.append(_held_out_loss(trainable, corpus, shape.context, origin))
+        folder.observations.write(checkpoint.step, rows)
+        with folder.new_checkpoint(checkpoint.step) as path:
+            write_checkpoint(path, trainable, checkpoint.step, trainer.tokens)
+        folder.add_checkpoint(
+            checkpoint.step,
+            checkpoint.label,
+            opened.weight_sha,
+            "nonfinite" if opened.nonfinite else "ok",
+            opened.nonfinite,
+        )
+        trainer.save(folder.state)
+    folder.observations.consolidate()
+    summary = {"step": trainer.step, "tokens": trainer.tokens, "last_batch_loss": trainer.loss if trainer.step else None}
+    if corpus is not None:
+        summary["epochs"] = trainer.tokens / len(corpus.train)
+    folder.update(status="complete", training=summary)
+    report(Progress(config.name, steps[-1], steps[-1], "done"))
+
+
+def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
+    """Return the freshly initialised model of a resolved config, and its shape."""
+    m = config.model
+    assert m.layers and m.d_model and m.heads and m.d_ff
+    shape = Shape(m.layers, m.d_model, m.heads, m.d_ff, m.context, VOCAB_SIZE, m.bias, m.residual_scaling)
+    return ARCHITECTURES[m.architecture](shape, config.seed), shape
+
+
+def _trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+    t = config.training
+    assert t.steps and t.peak_lr
+    return Trainer(
+        trainable,
+        _batches(config, shape, corpus),
+        Schedule(t.peak_lr, t.warmup, t.steps),
+        Optimiser(t.betas, t.weight_decay, t.clip),
+    )
+
+
+def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
+    if corpus is not None:
+        return text_batches(corpus.train, shape.context, config.training.batch_size, config.seed)
+    tasks = []
+    for task in choose_tasks(config.data.tasks, config.probes):
+        if not isinstance(task, GeneratorTask):
+            raise UserError(f"data.tasks: {task.name} has fixed items; only generated tasks can be trained on")
+        missing = [level for level in config.data.levels if level not in task.levels]
+        if missing:
+            raise UserError(f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}")
+        tasks.append(task)
+    return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
+
+
+def _producer(
+    name: str, trainer: Trainer, trainable: Trainable, steps: list[int], report: Reporter
+) -> Iterator[LiveCheckpoint]:
+    """Train, and hand the model out at each of ``steps`` that is still ahead (or where training stands now)."""
+    for step in steps:
+        if step < trainer.step:
+            continue
+        while trainer.step < step:
+            trainer.advance()
+            report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
+        _, tensors = trainable.export()
+        yield LiveCheckpoint(
+            step=step,
+            tokens=trainer.tokens,
+            label=f"step{step}",
+            model=trainable.module,
+            weight_sha=fingerprint(tensors),
+            architecture=trainable.architecture,
+            nonfinite=find_nonfinite(tensors),
+        )
+
+
+def _held_out_loss(trainable: Trainable, corpus: Corpus, context: int, origin: Origin) -> Observation:
+    """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents."""
+    last = len(corpus.held_out) - context
+    starts = np.unique(np.linspace(0, last, HELD_OUT_WINDOWS).astype(np.int64))
+    with torch.inference_mode():
+        loss = float(batch_loss(trainable, windows(corpus.held_out, starts, context)))
+    if not np.isfinite(loss):
+        return origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")
+    return origin.row(measure="held_out_loss", value=loss, n=len(starts))
+
+
+def run_path(out: Path | None, name: str) -> Path:
+    """Return the folder of a run: ``out``, or ``outputs/NAME`` here."""
+    return out if out is not None else Path("outputs") / name

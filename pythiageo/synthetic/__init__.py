@@ -1,0 +1,1 @@
+"""Small transformers trained here: sizes, models, batches, corpus and the optimiser loop."""

@@ -1,0 +1,74 @@
+"""Training batches: a pure function of seed and step, so that a resumed run sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_example
+from pythiageo.probes.probeset import TRAIN_STREAM, draw, stream
+from pythiageo.probes.task import GeneratorTask
+from pythiageo.probes.tokenizer import BOS, PAD
+
+IGNORED = -100
+"""Target of positions that are not scored (torch's own convention)."""
+
+
+class Batch(NamedTuple):
+    """``ids`` and ``targets`` (example, position); ``tokens``: how many ids are not padding."""
+
+    ids: Int[Tensor, "example position"]
+    targets: Int[Tensor, "example position"]
+    tokens: int
+
+
+Batches = Callable[[int], Batch]
+"""From the number of optimiser steps taken to the next batch."""
+
+
+def task_batches(tasks: list[GeneratorTask], levels: list[str], batch_size: int, seed: int) -> Batches:
+    """Return batches of examples, each of a (task, level) combination drawn uniformly; only answers are scored."""
+    combinations = [(task, level) for task in tasks for level in levels]
+    tokenizer = CharacterTokenizer()
+
+    def batch(step: int) -> Batch:
+        rng = stream(seed, TRAIN_STREAM, step)
+        chosen = rng.integers(len(combinations), size=batch_size)
+        return _pad([encode_example(draw(*combinations[i], rng), tokenizer) for i in chosen])
+
+    return batch
+
+
+def _pad(examples: list[Encoded]) -> Batch:
+    width = max(len(example.ids) for example in examples)
+    ids = np.full((len(examples), width), PAD, dtype=np.int64)
+    targets = np.full((len(examples), width), IGNORED, dtype=np.int64)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = example.ids
+        targets[row, list(example.answer_positions)] = example.targets
+    return Batch(torch.from_numpy(ids), torch.from_numpy(targets), sum(len(example.ids) for example in examples))
+
+
+def text_batches(stored: np.ndarray, context: int, batch_size: int, seed: int) -> Batches:
+    """Return windows of running text, ``[BOS]`` and ``context - 1`` characters; every next token is scored.
+
+    ``stored`` (token): the text's ids. Windows begin anywhere, uniformly.
+    """
+
+    def batch(step: int) -> Batch:
+        starts = stream(seed, TRAIN_STREAM, step).integers(len(stored) - context + 1, size=batch_size)
+        return windows(stored, starts, context)
+
+    return batch
+
+
+def windows(stored: np.ndarray, starts: np.ndarray, context: int) -> Batch:
+    """Return the windows of ``stored`` that begin at ``starts``, each behind a ``[BOS]``."""
+    targets = stored[starts[:, None] + np.arange(context)].astype(np.int64)
+    ids = np.concatenate([np.full((len(starts), 1), BOS, dtype=np.int64), targets[:, :-1]], axis=1)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(targets), ids.size)

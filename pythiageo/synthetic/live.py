@@ -1,0 +1,38 @@
+"""Reading a model while it trains: the same questions as the lens asks, answered by the model's own forward pass."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pythiageo.synthetic.trainable import Trainable
+
+LN_FINAL = "ln_final.hook_out"
+
+
+class LiveReader:
+    """States and logits of a model in training, under TransformerLens' site names, without TransformerLens."""
+
+    def __init__(self, trainable: Trainable, layers: int) -> None:
+        self._trainable = trainable
+        self._layers = layers
+
+    def sites(self) -> dict[str, int]:
+        """Return every site with its layer: resid_post of each block, and the final LayerNorm's output."""
+        sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
+        return {**sites, LN_FINAL: self._layers - 1}
+
+    def read(
+        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
+    ) -> tuple[
+        dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None
+    ]:
+        """Run one forward pass over examples of equal length; see ``lens.BridgeReader.read``."""
+        with torch.inference_mode():
+            stream = self._trainable.residual_stream(ids)
+            normed = self._trainable.final_norm(stream[-1])
+            everything = {f"blocks.{layer}.hook_resid_post": state for layer, state in enumerate(stream)}
+            everything[LN_FINAL] = normed
+            logits = None if logit_positions is None else self._trainable.unembed(normed[:, logit_positions])
+        return {site: everything[site] for site in sites}, logits

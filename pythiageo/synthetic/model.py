@@ -1,0 +1,111 @@
+"""A plain GPT-2 style decoder: the model that is trained, read and exported."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of a decoder. ``context`` is the number of learned positions; ``bias`` adds GPT-2's biases everywhere.
+
+    ``residual_scaling`` divides the initial residual projections by sqrt(2 layers), as GPT-2 does; the study's collapse
+    floors are met without it.
+    """
+
+    layers: int
+    d_model: int
+    heads: int
+    d_ff: int
+    context: int
+    vocab: int
+    bias: bool
+    residual_scaling: bool = False
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention, written out: faster than the fused kernel at these sizes, and twice differentiable."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.d_model, 3 * shape.d_model, bias=shape.bias)
+        self.proj = nn.Linear(shape.d_model, shape.d_model, bias=shape.bias)
+
+    def forward(
+        self, x: Float[Tensor, "example position d_model"], mask: Float[Tensor, "position position"]
+    ) -> Float[Tensor, "example position d_model"]:
+        """Return the attention output; ``mask`` is 0 where a position may look and -inf where it may not."""
+        example, position, d_model = x.shape
+        qkv = self.qkv(x).view(example, position, 3, self.heads, d_model // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        pattern = torch.softmax(q @ k.transpose(-1, -2) * (d_model // self.heads) ** -0.5 + mask, dim=-1)
+        return self.proj((pattern @ v).transpose(1, 2).reshape(example, position, d_model))
+
+
+class Block(nn.Module):
+    """Pre-norm block: attention, then MLP, each added to the residual stream."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(shape.d_model, bias=shape.bias)
+        self.attn = Attention(shape)
+        self.ln_2 = nn.LayerNorm(shape.d_model, bias=shape.bias)
+        self.fc = nn.Linear(shape.d_model, shape.d_ff, bias=shape.bias)
+        self.proj = nn.Linear(shape.d_ff, shape.d_model, bias=shape.bias)
+
+    def forward(
+        self, x: Float[Tensor, "example position d_model"], mask: Float[Tensor, "position position"]
+    ) -> Float[Tensor, "example position d_model"]:
+        """Return the residual stream after this block (resid_post)."""
+        x = x + self.attn(self.ln_1(x), mask)
+        return x + self.proj(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
+
+
+class Decoder(nn.Module):
+    """Token and position embeddings, blocks, final LayerNorm, unembedding tied to the token embedding.
+
+    Initialised with a normal of standard deviation 0.02, gains one, biases zero; see ``Shape.residual_scaling``.
+    """
+
+    def __init__(self, shape: Shape, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shape = shape
+        self.wte = nn.Embedding(shape.vocab, shape.d_model)
+        self.wpe = nn.Embedding(shape.context, shape.d_model)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.ln_f = nn.LayerNorm(shape.d_model, bias=shape.bias)
+        mask = torch.full((shape.context, shape.context), -torch.inf).triu(1)
+        self.register_buffer("mask", mask, persistent=False)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                scaled = shape.residual_scaling and name.endswith("proj.weight")
+                std = 0.02 / math.sqrt(2 * shape.layers) if scaled else 0.02
+                nn.init.normal_(parameter, std=std, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block, first to last, before the final LayerNorm."""
+        positions = ids.shape[1]
+        x = self.wte(ids) + self.wpe.weight[:positions]
+        mask = self.get_buffer("mask")[:positions, :positions]
+        states = []
+        for block in self.blocks:
+            x = block(x, mask)
+            states.append(x)
+        return states
+
+    def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Return the logits of states taken after the final LayerNorm."""
+        return normed @ self.wte.weight.T
+
+    def forward(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
+        """Return the logits at every position."""
+        return self.unembed(self.ln_f(self.residual_stream(ids)[-1]))

@@ -1,0 +1,188 @@
+"""What the optimiser loop, the live reader and the export ask of a model that is trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pythiageo.probes import tokenizer
+from pythiageo.synthetic.model import Decoder, Shape
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A model with its states in reach and an export that plain transformers opens."""
+
+    architecture: str
+    module: nn.Module
+
+    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
+        """Return the logits at every position, with gradient."""
+
+    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block, before the final LayerNorm."""
+
+    def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return states after the final LayerNorm."""
+
+    def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Return the logits of states taken after the final LayerNorm."""
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return config.json and the tensors of model.safetensors, under transformers' names."""
+
+
+class GPT2:
+    """The plain ``Decoder``, exported as ``GPT2LMHeadModel``. Biases that the model lacks are exported as zeros."""
+
+    architecture = "GPT2LMHeadModel"
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        self.module: Decoder = Decoder(shape, torch.Generator().manual_seed(seed))
+
+    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
+        """Return the logits at every position, with gradient."""
+        return self.module(ids)
+
+    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block, before the final LayerNorm."""
+        return self.module.residual_stream(ids)
+
+    def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return states after the final LayerNorm."""
+        return self.module.ln_f(x)
+
+    def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Return the logits of states taken after the final LayerNorm."""
+        return self.module.unembed(normed)
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return config.json and tensors of a GPT2LMHeadModel; its Conv1D weights are (in, out)."""
+        shape = self.module.shape
+        config = {
+            "architectures": [self.architecture],
+            "model_type": "gpt2",
+            "vocab_size": shape.vocab,
+            "n_positions": shape.context,
+            "n_embd": shape.d_model,
+            "n_layer": shape.layers,
+            "n_head": shape.heads,
+            "n_inner": shape.d_ff,
+            "activation_function": "gelu_pytorch_tanh",
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+            "layer_norm_epsilon": 1e-5,
+            "tie_word_embeddings": True,
+            "bos_token_id": tokenizer.BOS,
+            "eos_token_id": tokenizer.EOS,
+            "dtype": "float32",
+        }
+        tensors = {
+            "transformer.wte.weight": self.module.wte.weight,
+            "transformer.wpe.weight": self.module.wpe.weight,
+            **_norm("transformer.ln_f", self.module.ln_f),
+        }
+        for layer, block in enumerate(self.module.blocks):
+            prefix = f"transformer.h.{layer}"
+            tensors |= _norm(f"{prefix}.ln_1", block.ln_1) | _norm(f"{prefix}.ln_2", block.ln_2)
+            tensors |= _conv1d(f"{prefix}.attn.c_attn", block.attn.qkv)
+            tensors |= _conv1d(f"{prefix}.attn.c_proj", block.attn.proj)
+            tensors |= _conv1d(f"{prefix}.mlp.c_fc", block.fc) | _conv1d(f"{prefix}.mlp.c_proj", block.proj)
+        return config, {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+
+def _norm(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
+    bias = norm.bias if norm.bias is not None else torch.zeros_like(norm.weight)
+    return {f"{name}.weight": norm.weight, f"{name}.bias": bias}
+
+
+def _conv1d(name: str, linear: nn.Linear) -> dict[str, Tensor]:
+    bias = linear.bias if linear.bias is not None else torch.zeros(linear.out_features)
+    return {f"{name}.weight": linear.weight.T, f"{name}.bias": bias}
+
+
+class NeoX:
+    """transformers' own ``GPTNeoXForCausalLM`` in Pythia's shape: parallel residual, rotary on a quarter, untied."""
+
+    architecture = "GPTNeoXForCausalLM"
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM  # noqa: PLC0415 - takes seconds, GPT2 needs none
+
+        config = GPTNeoXConfig(
+            vocab_size=shape.vocab,
+            hidden_size=shape.d_model,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            intermediate_size=shape.d_ff,
+            max_position_embeddings=shape.context,
+            attention_bias=shape.bias,
+            use_parallel_residual=True,
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.BOS,
+            eos_token_id=tokenizer.EOS,
+            attn_implementation="eager",
+        )
+        with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
+            torch.manual_seed(seed)
+            self.module: nn.Module = GPTNeoXForCausalLM(config).float()
+        self._config = config
+        self._body = self.module.get_submodule("gpt_neox")
+
+    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
+        """Return the logits at every position, with gradient."""
+        return self.module(ids, use_cache=False).logits
+
+    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block.
+
+        ``hidden_states`` of transformers has the embeddings first and the last block after the final LayerNorm, so
+        the last block is read where it comes out.
+        """
+        states: list[Tensor] = []
+
+        def keep(_module: nn.Module, _arguments: object, output: Any) -> None:
+            states.append(output[0] if isinstance(output, tuple) else output)
+
+        layers = self._body.get_submodule("layers")
+        handles = [layer.register_forward_hook(keep) for layer in layers.children()]
+        try:
+            self._body(ids, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return states
+
+    def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return states after the final LayerNorm."""
+        return self._body.get_submodule("final_layer_norm")(x)
+
+    def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Return the logits of states taken after the final LayerNorm."""
+        return self.module.get_output_embeddings()(normed)  # type: ignore[operator]
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return config.json and tensors as ``save_pretrained`` would write them."""
+        config = {**self._config.to_diff_dict(), "architectures": [self.architecture], "dtype": "float32"}
+        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in self.module.state_dict().items()}
+        return config, tensors
+
+
+ARCHITECTURES: dict[str, type[GPT2] | type[NeoX]] = {"gpt2": GPT2, "gpt_neox": NeoX}
+
+
+def write_checkpoint(folder: Path, trainable: Trainable, step: int, tokens: int) -> None:
+    """Write a checkpoint folder that plain transformers opens, with its tokenizer and ``training.json``."""
+    config, tensors = trainable.export()
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(folder)
+    (folder / "training.json").write_text(json.dumps({"step": step, "tokens": tokens}) + "\n", encoding="utf-8")

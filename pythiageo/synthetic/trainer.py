@@ -1,0 +1,114 @@
+"""The optimiser loop: AdamW, warm-up, cosine; every step a pure function of state and step, so it can be resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pythiageo.errors import UserError
+from pythiageo.synthetic.batches import IGNORED, Batch, Batches
+from pythiageo.synthetic.trainable import Trainable
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from 0 over ``warmup`` steps to ``peak_lr``, then a cosine to 0 at ``steps``."""
+
+    peak_lr: float
+    warmup: int
+    steps: int
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of the update that follows ``step`` updates; the first one is 0, as in Pythia."""
+        if step < self.warmup:
+            return self.peak_lr * step / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.peak_lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW settings. Weight decay acts on matrices only; gradients are clipped to the norm ``clip``."""
+
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float
+
+
+class Trainer:
+    """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding)."""
+
+    def __init__(self, trainable: Trainable, batches: Batches, schedule: Schedule, optimiser: Optimiser) -> None:
+        self._trainable = trainable
+        self._batches = batches
+        self._schedule = schedule
+        self._clip = optimiser.clip
+        self._parameters = dict(trainable.module.named_parameters())
+        matrices = [p for p in self._parameters.values() if p.ndim >= 2]
+        vectors = [p for p in self._parameters.values() if p.ndim < 2]
+        groups = [
+            {"params": matrices, "weight_decay": optimiser.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=optimiser.betas, fused=True)
+        self.step = 0
+        self.tokens = 0
+        self.loss = math.nan
+        """Training loss of the last batch, in nats per scored token; NaN before the first step."""
+
+    def advance(self) -> None:
+        """Take one optimiser step."""
+        batch = self._batches(self.step)
+        for group in self._adamw.param_groups:
+            group["lr"] = self._schedule.lr(self.step)
+        self._adamw.zero_grad(set_to_none=True)
+        loss = batch_loss(self._trainable, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        self._adamw.step()
+        self.step += 1
+        self.tokens += batch.tokens
+        self.loss = float(loss)
+
+    def save(self, path: Path) -> None:
+        """Write weights, optimiser moments and counters to one file, atomically."""
+        tensors = {f"weight/{name}": p.detach() for name, p in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            for key, value in self._adamw.state[parameter].items():
+                tensors[f"{key}/{name}"] = value
+        temporary = path.with_name(path.name + ".tmp")
+        counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
+        save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=counters)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            UserError: the file is damaged or belongs to another model.
+        """
+        try:
+            with safe_open(path, framework="pt") as file, torch.no_grad():
+                counters = file.metadata() or {}
+                keys = set(file.keys())
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(file.get_tensor(f"weight/{name}"))
+                    saved = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in keys]
+                    self._adamw.state[parameter] = {key: file.get_tensor(f"{key}/{name}") for key in saved}
+                self.step, self.tokens = int(counters["step"]), int(counters["tokens"])
+                self.loss = float.fromhex(counters["loss"])
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None
+
+
+def batch_loss(trainable: Trainable, batch: Batch) -> torch.Tensor:
+    """Return the mean cross-entropy over the batch's scored tokens, in nats."""
+    logits = trainable.logits(batch.ids)
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
