@@ -16,7 +16,11 @@ from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 settings.register_profile(
-    "pythiageo", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    "pythiageo",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("pythiageo")
 

@@ -17,7 +17,7 @@ STEPS = tuple(range(0, 2001, 100))
 
 @dataclass(frozen=True)
 class Plant:
-    """What is planted for one task: accuracy jumps at ``acquired``, the rank falls to ``low`` at ``floor``."""
+    """What is planted for one task: accuracy jumps at ``acquired``, the rank bottoms at ``floor``."""
 
     acquired: int | None = 900
     floor: int = 300
@@ -36,8 +36,10 @@ class Plant:
     def rank(self, step: int) -> float:
         """Fall in a straight line to the floor, then rise at the same pace to ``end``."""
         pace = (self.start - self.low) / self.floor
-        return max(self.low, self.start - pace * step) if step <= self.floor else min(
-            self.end, self.low + pace * (step - self.floor)
+        return (
+            max(self.low, self.start - pace * step)
+            if step <= self.floor
+            else min(self.end, self.low + pace * (step - self.floor))
         )
 
 
@@ -58,6 +60,7 @@ def observation(**columns: Any) -> Observation:
 def rows(
     plants: Mapping[str, Plant] | None = None,
     steps: Iterable[int] = STEPS,
+    *,
     levels: Sequence[str] = ("L1", "L2", "L3"),
     layers: int = 2,
     readouts: Sequence[str] = ("answer/centred",),
@@ -79,21 +82,32 @@ def rows(
                 for measure, value in scores.items():
                     result.append(observation(task=task, level=level, measure=measure, value=value, **known))
             if geometry:
-                result += _ranks(task, plant, step, layers, readouts, known)
+                result += _ranks(task, plant, step, layers=layers, readouts=readouts, known=known)
     return result
 
 
 def _ranks(
-    task: str, plant: Plant, step: int, layers: int, readouts: Sequence[str], known: dict[str, Any]
+    task: str, plant: Plant, step: int, *, layers: int, readouts: Sequence[str], known: dict[str, Any]
 ) -> list[Observation]:
     sites = [(f"blocks.{layer}.hook_resid_post", layer, 3.0 * (layers - 1 - layer)) for layer in range(layers)]
     sites.append(("ln_final.hook_out", layers - 1, 0.5))
     found = []
     for site, layer, above in sites:
         for readout in readouts:
-            place = {"task": task, "level": "mixed", "site": site, "layer": layer, "readout": readout, **known}
+            place = {
+                "task": task,
+                "level": "mixed",
+                "site": site,
+                "layer": layer,
+                "readout": readout,
+                **known,
+            }
             value = plant.rank(step) + above
-            for measure, factor in (("covariance_effective_rank", 1.0), ("rankme", 2.5), ("participation_ratio", 0.8)):
+            for measure, factor in (
+                ("covariance_effective_rank", 1.0),
+                ("rankme", 2.5),
+                ("participation_ratio", 0.8),
+            ):
                 found.append(observation(measure=measure, value=value * factor, **place))
     return found
 
@@ -114,7 +128,8 @@ def manifest(observations: Sequence[Observation], **changed: Any) -> dict[str, A
             "git_commit": "0123456789abcdef", "git_dirty": False, "device": "cpu", "dtype": "float32",
             "threads": 1, "command": ["pythiageo", "train"], "processing": "raw weights",
         },
-        "probe_sets": [], "model": {"architecture": "gpt2", "parameters": 405248, "layers": 2, "d_model": 128},
+        "probe_sets": [],
+        "model": {"architecture": "gpt2", "parameters": 405248, "layers": 2, "d_model": 128},
         "corpus": None, "training": {"last_batch_loss": 0.31},
         "checkpoints": [
             {"step": step, "label": f"step{step}", "weight_sha": f"sha-{step}", "status": "ok", "reason": None}
@@ -124,9 +139,7 @@ def manifest(observations: Sequence[Observation], **changed: Any) -> dict[str, A
     return base | changed
 
 
-def write_run(
-    folder: Path, observations: Sequence[Observation], consolidate: bool = True, **changed: Any
-) -> Path:
+def write_run(folder: Path, observations: Sequence[Observation], consolidate: bool = True, **changed: Any) -> Path:
     """Write a run folder as a run does, and return it."""
     store = ObservationStore(folder)
     for step in sorted({row.step for row in observations}):

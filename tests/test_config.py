@@ -50,7 +50,11 @@ def test_the_schedule_of_checkpoints_is_the_studys() -> None:
         ('source = "tasks"', 'source = "web"', r"data\.source: .*'tasks' or 'text'.*'web'"),
         ('name = "demo-tasks"', 'name = "../escape"', "name: String should match pattern"),
         ('name = "demo-tasks"', "", "missing key 'name'"),
-        ('kind = "train"', 'kind = "analyze"', "kind is 'analyze', expected 'train': is this a config for another"),
+        (
+            'kind = "train"',
+            'kind = "analyze"',
+            "kind is 'analyze', expected 'train': is this a config for another",
+        ),
         ("seed = 42", "seed = ", "not a TOML config"),
     ],
 )
@@ -70,10 +74,15 @@ def test_a_missing_file_is_named() -> None:
 def test_overrides_are_laid_over_and_checked() -> None:
     config = load_config(DEMO, ["training.stop=7", "model.size=micro", 'probes.tasks=["ADD"]', "seed=3"], "train")
     assert isinstance(config, TrainConfig)
-    assert (config.training.stop, config.model.size, config.probes.tasks, config.seed) == (7, "micro", ("ADD",), 3)
+    assert (config.training.stop, config.model.size, config.probes.tasks, config.seed) == (
+        7,
+        "micro",
+        ("ADD",),
+        3,
+    )
     with pytest.raises(UserError, match=r"unknown key 'training\.steppes' \(did you mean 'steps'\?\)"):
         load_config(DEMO, ["training.steppes=7"], "train")
-    with pytest.raises(UserError, match="--set training.stop: expected KEY.KEY=VALUE"):
+    with pytest.raises(UserError, match=r"--set training\.stop: expected KEY\.KEY=VALUE"):
         load_config(DEMO, ["training.stop"], "train")
     with pytest.raises(UserError, match="'seed' is a value, not a table"):
         load_config(DEMO, ["seed.more=1"], "train")

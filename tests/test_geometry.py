@@ -38,7 +38,8 @@ def entropy_rank(weights: list[float]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("rankme", 3.117), ("covariance_effective_rank", 2.063), ("participation_ratio", 1.654)]
+    ("name", "expected"),
+    [("rankme", 3.117), ("covariance_effective_rank", 2.063), ("participation_ratio", 1.654)],
 )
 def test_three_ranks_of_one_spectrum_are_three_numbers(name: str, expected: float) -> None:
     states = planted(40, 12, torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64))

@@ -202,7 +202,7 @@ def test_adding_a_task_takes_one_file(tmp_path: Path) -> None:
 
 
 def test_items_may_lie_beside_the_task_file(tmp_path: Path) -> None:
-    head = TASK.split("items =")[0]
+    head = TASK.split("items =", maxsplit=1)[0]
     (tmp_path / "double.toml").write_text(head + 'file = "double.jsonl"\n')
     (tmp_path / "double.jsonl").write_text('{"prompt": "DOUBLE 3 = ", "answer": "6"}\n')
     assert make_probe_set(load_tasks(tmp_path)["DOUBLE"], "L1", 1, 0).examples == (Example("DOUBLE 3 = ", "6"),)
@@ -217,7 +217,7 @@ def test_items_may_lie_beside_the_task_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ('version = 1', '', "missing key 'version'"),
+        ("version = 1", "", "missing key 'version'"),
         ('source = "here"', 'sources = "here"', r"key 'sources?'"),
         ('kind = "items"', 'kind = "item"', "kind must be one of generator, items, got 'item'"),
         ("chance = 0.5", "chance = 1.5", r"levels\.L1\.chance: .*less than 1"),
@@ -251,6 +251,8 @@ def test_generator_mistakes_are_named(tmp_path: Path) -> None:
 def test_unknown_names_are_met_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"no task 'ADDD' \(did you mean 'ADD'\?\); there are ADD, CMP"):
         get_task(TASKS, "ADDD")
-    with pytest.raises(UserError, match=r"task ADD has no level 'L4' \(did you mean 'L\d'\?\); it has L1, L2, L3, mixed"):
+    with pytest.raises(
+        UserError, match=r"task ADD has no level 'L4' \(did you mean 'L\d'\?\); it has L1, L2, L3, mixed"
+    ):
         make_probe_set(TASKS["ADD"], "L4", 5, 0)
     assert set(GENERATORS) == {task.generator for task in TASKS.values() if isinstance(task, GeneratorTask)}

@@ -232,12 +232,14 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_measured(
     assert read_observations(out)["step"].n_unique() == 6
 
 
-def test_a_run_that_is_there_is_not_touched_unasked(trained: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_a_run_that_is_there_is_not_touched_unasked(trained: Path, tmp_path: Path, capsys) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     before = (copy / "observations.parquet").read_bytes()
     assert train(copy, *DEMO, *STEPS) == 2
-    assert "holds a run already (complete): --resume goes on with it, --overwrite starts anew" in capsys.readouterr().err
+    assert (
+        "holds a run already (complete): --resume goes on with it, --overwrite starts anew" in capsys.readouterr().err
+    )
     assert train(copy, *DEMO, *STEPS, "--set", "seed=7", "--resume") == 2
     assert "holds a run of another config; seed differ" in capsys.readouterr().err
     assert (copy / "observations.parquet").read_bytes() == before
@@ -302,13 +304,23 @@ def test_damaged_checkpoints_get_a_status_and_the_rest_go_on(trained: Path, tmp_
 
 def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    diverging = ["--set", "training.peak_lr=1e30", "--set", "training.clip=1e30", "--set", "training.warmup=0"]
+    diverging = [
+        "--set",
+        "training.peak_lr=1e30",
+        "--set",
+        "training.clip=1e30",
+        "--set",
+        "training.warmup=0",
+    ]
     assert train(out, *DEMO, "--set", "training.stop=8", "--set", 'training.checkpoints="0-8:2"', *diverging) == 1
     live = read_observations(out)
     assert "nonfinite" in set(live["status"])
     assert live.filter(pl.col("status") != "ok")["value"].is_null().all()
     assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), *PROBES]) == 1
-    compare_worlds(live.filter(pl.col("status") != "ok"), read_observations(tmp_path / "a").filter(pl.col("status") != "ok"))
+    compare_worlds(
+        live.filter(pl.col("status") != "ok"),
+        read_observations(tmp_path / "a").filter(pl.col("status") != "ok"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -321,7 +333,12 @@ def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Pa
     ],
 )
 def test_wrong_targets_and_steps_are_one_sentence(
-    target: str, steps: str | None, message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    target: str,
+    steps: str | None,
+    message: str,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty").mkdir()
     target = target.format(empty=tmp_path / "empty", trained=trained)

@@ -203,9 +203,7 @@ def _log_prob_acquisition(window: Trajectory, protocol: Protocol, name: str, sha
     return _first_hold(window, protocol, name, holds) | {"threshold": threshold, "first_value": first}
 
 
-def _first_hold(
-    window: Trajectory, protocol: Protocol, event: str, holds: Sequence[bool | None]
-) -> dict[str, Any]:
+def _first_hold(window: Trajectory, protocol: Protocol, event: str, holds: Sequence[bool | None]) -> dict[str, Any]:
     """Return the row of the first run of checkpoints that fulfil a condition."""
     needed = protocol.consecutive
     gaps = len(window.values) - window.measured
@@ -218,7 +216,9 @@ def _first_hold(
     if index is not None:
         earlier = sum(value is None for value in window.values[:index])
         notes = [f"{earlier} earlier checkpoints have no value"] if earlier else []
-        notes += ["it held at the first checkpoint, so it may be earlier"] if index == 0 else []
+        if index == 0:
+            held = "it held at step 0, before any training"
+            notes.append("it held at the first checkpoint, so it may be earlier" if window.steps[0] else held)
         return _row(window, protocol, event, status=FOUND, reason="; ".join(notes) or None, **_at(window, index))
     open_end = next((count for count, held in enumerate(reversed(holds)) if not held), len(holds))
     notes = [f"held at the last {open_end} checkpoints, {needed} needed"] if open_end else []
@@ -238,9 +238,7 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
             f"and a floor needs {MIN_FLOOR_CHECKPOINTS}"
         )
     if problem is not None:
-        rows = [
-            _row(window, protocol, name, status=UNDEFINED, reason=problem) for name in ("floor", "recovery")
-        ]
+        rows = [_row(window, protocol, name, status=UNDEFINED, reason=problem) for name in ("floor", "recovery")]
         return [row | {"first_value": first} for row in rows]
     value, index = min((value, index) for index, value in enumerate(window.values) if value is not None)
     floor = _row(window, protocol, "floor", status=FOUND, first_value=first, **_at(window, index))
@@ -256,9 +254,7 @@ def _floor_notes(whole: Trajectory, window: Trajectory, index: int, value: float
     if index in (measured[0], measured[-1]):
         end = "first" if index == measured[0] else "last"
         notes.append(f"it is the {end} checkpoint of the window, so the minimum may lie outside")
-    lowest, step = min(
-        (each, step) for each, step in zip(whole.values, whole.steps, strict=True) if each is not None
-    )
+    lowest, step = min((each, step) for each, step in zip(whole.values, whole.steps, strict=True) if each is not None)
     if lowest < value:
         notes.append(f"the minimum over all checkpoints is {lowest:.4g} at step {step}, outside the window")
     if gaps := len(window.values) - window.measured:

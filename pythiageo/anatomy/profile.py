@@ -35,9 +35,7 @@ def layer_profile(
     if not rows.height:
         steps = geometry["step"].unique().sort().to_list()
         close = min(steps, key=lambda each: abs(each - step))
-        raise UserError(
-            f"no checkpoint at step {step} has {measure} of task {task}; the nearest step is {close}."
-        )
+        raise UserError(f"no checkpoint at step {step} has {measure} of task {task}; the nearest step is {close}.")
     columns = [*RUN_KEY, "step", "task", "level", "layer", "site", "relative_layer"]
     return (
         rows.with_columns((pl.col("site") == FINAL_NORM).alias("after"))

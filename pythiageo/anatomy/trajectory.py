@@ -75,18 +75,14 @@ def without_duplicates(observations: pl.DataFrame) -> pl.DataFrame:
     mixed = prints.filter(prints.select(*RUN_KEY, "step").is_duplicated())
     if mixed.height:
         row = mixed.row(0, named=True)
-        raise UserError(
-            f"step {row['step']} of run {row['run']!r} has two weight fingerprints, expected one."
-        )
+        raise UserError(f"step {row['step']} of run {row['run']!r} has two weight fingerprints, expected one.")
     first = prints.group_by(*RUN_KEY, "weight_sha").agg(pl.col("step").min().alias("first_step"))
     again = (
         prints.join(first, on=[*RUN_KEY, "weight_sha"], nulls_equal=True)
         .filter(pl.col("step") > pl.col("first_step"))
         .select(*RUN_KEY, "step")
     )
-    return observations.join(
-        again, on=[*RUN_KEY, "step"], how="anti", nulls_equal=True, maintain_order="left"
-    )
+    return observations.join(again, on=[*RUN_KEY, "step"], how="anti", nulls_equal=True, maintain_order="left")
 
 
 def trajectories(observations: pl.DataFrame, measures: Sequence[str]) -> Iterator[Trajectory]:

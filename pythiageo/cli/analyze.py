@@ -13,7 +13,8 @@ from pythiageo.errors import UserError
 
 def analyze(
     target: Annotated[
-        str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
+        str,
+        typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML)."),
     ],
     steps: Annotated[
         str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")

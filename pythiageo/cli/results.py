@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
 
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -79,8 +82,47 @@ def report(
 
 def compare(
     runs: RunsArgument,
+    protocol: Annotated[str, typer.Option(help="Definitions of the events shown: billa-v1, billa-v4, pythiageo.")] = (
+        "billa-v4"
+    ),
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("outputs/comparison"),
     as_json: JsonOption = False,
 ) -> None:
     """Put runs side by side: events under each protocol, and the observations that both have."""
-    raise NotImplementedError
+    from pythiageo.anatomy import get_protocol
+    from pythiageo.compare import compare as compare_runs
+    from pythiageo.compare import write_comparison
+    from pythiageo.observations import read_manifest, read_observations
+
+    chosen = get_protocol(protocol)
+    comparison = compare_runs([read_observations(run) for run in runs], manifests=[read_manifest(run) for run in runs])
+    paths = write_comparison(comparison, out)
+    if as_json:
+        display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings})
+        return
+    names = comparison.events["run"].unique(maintain_order=True).to_list()
+    for event, title, column in (
+        ("acquisition", f"acquisition step ({chosen.name}: {chosen.rule})", "step"),
+        (
+            "floor",
+            f"collapse floor, covariance effective rank, answer/centred, last block ({chosen.name})",
+            "value",
+        ),
+    ):
+        rows = _side_by_side(comparison.events, chosen.name, event, names, column)
+        display.print_table(title, ("task", "level", *names), rows)
+    for warning in comparison.warnings:
+        typer.echo(f"note: {warning}")
+    typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
+
+
+def _side_by_side(events: pl.DataFrame, protocol: str, event: str, names: list[str], column: str) -> list[list[object]]:
+    """Return one row a task and level with each run's step or value, or its status where it has none."""
+    import polars as pl
+
+    chosen = events.filter((pl.col("protocol") == protocol) & (pl.col("event") == event))
+    cells: dict[tuple[str, str], dict[str, object]] = {}
+    for row in chosen.iter_rows(named=True):
+        shown = row[column] if row["status"] == "found" else row["status"]
+        cells.setdefault((row["task"], row["level"]), {})[row["run"]] = shown
+    return [[*key, *(values.get(name) for name in names)] for key, values in sorted(cells.items())]

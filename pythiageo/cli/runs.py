@@ -16,7 +16,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 @app.command("list")
 def list_runs(
-    folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("outputs"), as_json: JsonOption = False
+    folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("outputs"),
+    as_json: JsonOption = False,
 ) -> None:
     """List the runs in a folder."""
     from pythiageo.runs.listing import list_run_folders, summarise
@@ -56,7 +57,13 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
         "checkpoints",
         ("step", "label", "weights sha256", "status", "reason"),
         [
-            (c.get("step"), c.get("label"), (c.get("weight_sha") or "-")[:12], c.get("status"), c.get("reason"))
+            (
+                c.get("step"),
+                c.get("label"),
+                (c.get("weight_sha") or "-")[:12],
+                c.get("status"),
+                c.get("reason"),
+            )
             for c in manifest.get("checkpoints", [])
         ],
     )

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError
 
-app = typer.Typer(help="Task files: what is there, what an example looks like, whether a file is right.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pythiageo.probes.encoding import Tokenizer
+    from pythiageo.probes.probeset import Example
+
+app = typer.Typer(
+    help="Task files: what is there, what an example looks like, whether a file is right.",
+    no_args_is_help=True,
+)
 
 FolderOption = Annotated[Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -22,7 +29,7 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
     from pythiageo.probes.task import load_tasks
 
     tasks = load_tasks(tasks_folder).values()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "task": task.name,
             "version": task.version,
@@ -39,7 +46,10 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
         "tasks",
         ("task", "version", "kind", "description", "level: chance"),
         [
-            (*list(row.values())[:4], ", ".join(f"{level}: {chance:.3g}" for level, chance in row["chance"].items()))
+            (
+                *list(row.values())[:4],
+                ", ".join(f"{level}: {chance:.3g}" for level, chance in row["chance"].items()),
+            )
             for row in rows
         ],
     )
@@ -58,13 +68,13 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show examples as the model sees them, with the answer positions marked."""
-    from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer, Tokenizer
+    from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
     from pythiageo.probes.probeset import make_probe_set
     from pythiageo.probes.task import get_task, load_tasks
 
     task = get_task(load_tasks(tasks_folder), name)
     chosen: Tokenizer = FileTokenizer(tokenizer) if tokenizer else CharacterTokenizer()
-    shown = []
+    shown: list[dict[str, Any]] = []
     for one in [level] if level else list(task.levels):
         probe_set = make_probe_set(task, one, examples, seed)
         shown.append(
@@ -86,12 +96,9 @@ def show(
             _print_example(example)
 
 
-def _example(example: object, tokenizer: object) -> dict:
-    from pythiageo.probes.encoding import Tokenizer, encode_example
-    from pythiageo.probes.probeset import Example
+def _example(example: Example, chosen: Tokenizer) -> dict[str, Any]:
+    from pythiageo.probes.encoding import encode_example
 
-    assert isinstance(example, Example)
-    chosen: Tokenizer = tokenizer  # type: ignore[assignment]
     encoded = encode_example(example, chosen)
     return {
         "text": example.prompt + example.answer,
@@ -102,7 +109,7 @@ def _example(example: object, tokenizer: object) -> dict:
     }
 
 
-def _print_example(example: dict) -> None:
+def _print_example(example: dict[str, Any]) -> None:
     predicts = dict(zip(example["answer_positions"], example["targets"], strict=True))
     cells = [
         (token.replace(" ", "␣"), predicts.get(position, "").replace(" ", "␣"))

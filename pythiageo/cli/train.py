@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError
 
+if TYPE_CHECKING:
+    from pythiageo.runs.config import TrainConfig
+    from pythiageo.runs.jobs import Failure, Job
+
 
 def train(
     configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Config files (TOML), yours or shipped.")],
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. seed=7.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. seed=7."),
     ] = None,
     corpus: Annotated[
-        list[Path] | None, typer.Option("--corpus", metavar="FILE", help="Train on this text (may be repeated).")
+        list[Path] | None,
+        typer.Option("--corpus", metavar="FILE", help="Train on this text (may be repeated)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each in its own process.")] = 1,
@@ -53,13 +59,13 @@ def train(
     return finish(work, jobs, quiet, as_json)
 
 
-def finish(work: list, jobs: int, quiet: bool, as_json: bool) -> int:
+def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
     from pythiageo.runs.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
 
     names = [job.config.name for job in work]
-    failures = []
+    failures: list[Failure] = []
     with display.shown_progress(names, quiet) as report:
         if len(work) == 1:
             code = execute(work[0], report)
@@ -80,11 +86,9 @@ def finish(work: list, jobs: int, quiet: bool, as_json: bool) -> int:
     return code
 
 
-def _show_plan(config: object, steps: list[int], path: Path, as_json: bool) -> None:
-    from pythiageo.runs.config import TrainConfig
+def _show_plan(config: TrainConfig, steps: list[int], path: Path, as_json: bool) -> None:
     from pythiageo.runs.training import build_model
 
-    assert isinstance(config, TrainConfig)
     trainable, _ = build_model(config)
     plan = {
         "name": config.name,
@@ -98,5 +102,7 @@ def _show_plan(config: object, steps: list[int], path: Path, as_json: bool) -> N
     if as_json:
         display.print_json(plan)
     else:
-        rows = [(key, f"{value:,}" if isinstance(value, int) else value) for key, value in plan.items() if key != "config"]
+        rows = [
+            (key, f"{value:,}" if isinstance(value, int) else value) for key, value in plan.items() if key != "config"
+        ]
         display.print_table(f"{config.name}: would train", ("what", "value"), rows)

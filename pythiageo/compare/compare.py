@@ -159,9 +159,7 @@ def _pairs(runs: Sequence[pl.DataFrame], warnings: list[str]) -> Iterator[tuple[
     regimes = [run["regime"][0] for run in runs]
     one_regime = len(set(regimes)) == 1
     if one_regime:
-        warnings.append(
-            f"all runs are {regimes[0]}; every two of them are aligned, and no regimes are compared."
-        )
+        warnings.append(f"all runs are {regimes[0]}; every two of them are aligned, and no regimes are compared.")
     for a, b in combinations(range(len(runs)), 2):
         if one_regime or regimes[a] != regimes[b]:
             # task-aligned stands on the left in every table
@@ -177,12 +175,7 @@ def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
         kept = table.join(mismatched, on=["task", "level"], how="anti", nulls_equal=True)
         if depth_a != depth_b:
             last = (pl.col("layer") == (depth or 0) - 1) & pl.col("site").str.ends_with(".hook_resid_post")
-            place = (
-                pl.when(pl.col("site") == FINAL_NORM)
-                .then(pl.lit(FINAL_LN))
-                .when(last)
-                .then(pl.lit(LAST_BLOCK))
-            )
+            place = pl.when(pl.col("site") == FINAL_NORM).then(pl.lit(FINAL_LN)).when(last).then(pl.lit(LAST_BLOCK))
             kept = kept.with_columns(place.otherwise(None).alias("place"))
             kept = kept.filter(pl.col("site").is_null() | pl.col("place").is_not_null())
         else:

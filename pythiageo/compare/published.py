@@ -30,11 +30,11 @@ def published_sizes() -> list[str]:
 def beside_published(events: pl.DataFrame, size: str) -> pl.DataFrame:
     """Return the acquisition steps and floors of ``size`` beside the published ones.
 
-    One row an event for which a figure is published under the same protocol: run, regime, seed, protocol, event,
-    task, level, measure, readout, ``ours``, ``our_status``, ``published``, ``published_status`` (``found`` or
-    ``not-reached``), ``ratio`` (ours over published; null unless both were found), ``source``. ``ours`` is a
-    step for ``acquisition`` and the measure's value for ``floor``. The paper does not say which readout
-    its floors rest on, so the row names ours.
+    One row an event for which a figure is published under the same protocol: run, regime, seed, protocol,
+    event, task, level, measure, readout, ``ours``, ``our_status``, ``published``, ``published_status``
+    (``found`` or ``not-reached``), ``ratio`` (ours over published; null unless both were found),
+    ``source``. ``ours`` is a step for ``acquisition`` and the measure's value for ``floor``. The paper
+    does not say which readout its floors rest on, so the row names ours.
 
     Raises:
         UserError: nothing is published for this size.
@@ -48,9 +48,7 @@ def beside_published(events: pl.DataFrame, size: str) -> pl.DataFrame:
     ours = events.filter(pl.col("size") == size).with_columns(
         figure.cast(pl.Float64).alias("ours"), pl.col("status").alias("our_status")
     )
-    both = ours.join(
-        _figures(size), on=["protocol", "event", "task", "level"], how="inner", maintain_order="left"
-    )
+    both = ours.join(_figures(size), on=["protocol", "event", "task", "level"], how="inner", maintain_order="left")
     ratio = (pl.col("ours") / pl.col("published")).alias("ratio")
     return both.with_columns(ratio).select(
         *_KEY, "ours", "our_status", "published", "published_status", "ratio", "source"
@@ -72,9 +70,7 @@ def _figures(size: str) -> pl.DataFrame:
                         continue
                     found = event != "acquisition" or figure > 0
                     status = "found" if found else "not-reached"
-                    rows.append(
-                        (protocol, event, task, level, figure if found else None, status, table["source"])
-                    )
+                    rows.append((protocol, event, task, level, figure if found else None, status, table["source"]))
     schema = ["protocol", "event", "task", "level", "published", "published_status", "source"]
     return pl.DataFrame(
         rows, schema={name: pl.Float64 if name == "published" else pl.String for name in schema}, orient="row"

@@ -68,8 +68,7 @@ def _depth(a: Side, b: Side) -> Iterator[str]:
     first, second = depth_of(a[1]), depth_of(b[1])
     if first is not None and second is not None and first != second:
         yield (
-            f"{a[0]} has {first} blocks and {b[0]} {second}: "
-            "only the last block and the final LayerNorm are aligned."
+            f"{a[0]} has {first} blocks and {b[0]} {second}: only the last block and the final LayerNorm are aligned."
         )
 
 

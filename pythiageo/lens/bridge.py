@@ -47,10 +47,11 @@ class BridgeReader:
         return {**sites, LN_FINAL: self._layers - 1}
 
     def read(
-        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
-    ) -> tuple[
-        dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None
-    ]:
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+    ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length.
 
         Args:
@@ -68,8 +69,6 @@ class BridgeReader:
             return site.replace("hook_resid_post", "hook_out"), hook
 
         with torch.inference_mode():
-            logits = self._bridge.run_with_hooks(
-                ids, return_type="logits", fwd_hooks=[keep(site) for site in sites]
-            )
+            logits = self._bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=[keep(site) for site in sites])
         kept = None if logit_positions is None else logits[:, logit_positions].float()
         return states, kept

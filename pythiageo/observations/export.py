@@ -56,9 +56,7 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     known = layered["measure"].unique().sort().to_list()
     for measure in measures or ():
         if measure not in known:
-            raise UserError(
-                f"no measure {measure!r} by layer here{nearest(measure, known)}; {_listed(known)}."
-            )
+            raise UserError(f"no measure {measure!r} by layer here{nearest(measure, known)}; {_listed(known)}.")
     if not known:
         raise UserError("these observations hold no measure by layer, so there is no per-layer table.")
     kept = layered if measures is None else layered.filter(pl.col("measure").is_in(list(measures)))
@@ -74,9 +72,7 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     place = pl.when(final).then(pl.lit("final_ln")).otherwise(pl.format("layer_{}", "layer"))
     placed = kept.with_columns(kind.alias("site_kind"), place.alias("place"))
     key = [*WIDE_KEY, "measure"]
-    cells = [
-        pl.col("value").filter(pl.col("place") == name).first().alias(name) for name in [*layers, "final_ln"]
-    ]
+    cells = [pl.col("value").filter(pl.col("place") == name).first().alias(name) for name in [*layers, "final_ln"]]
     bad = (pl.col("status") != "ok").sum()
     status = pl.when(bad == 0).then(pl.lit("ok")).otherwise(pl.format("{} of {} not ok", bad, pl.len()))
     return (

@@ -75,9 +75,7 @@ def _nothing_to_read(run_folder: Path) -> UserError:
         return UserError(f"there is no run folder {run_folder}{nearest(run_folder.name, siblings)}.")
     if (run_folder / MANIFEST_NAME).exists():
         return UserError(f"the run {run_folder} has no finished checkpoint yet.")
-    return UserError(
-        f"{run_folder} is not a run folder: it has neither {TABLE_NAME} nor parts in {PARTS_FOLDER}/."
-    )
+    return UserError(f"{run_folder} is not a run folder: it has neither {TABLE_NAME} nor parts in {PARTS_FOLDER}/.")
 
 
 def _inside(path: Path, folder: Path) -> None:
@@ -97,8 +95,7 @@ def _read(path: Path, run_folder: Path) -> pl.DataFrame:
         frame = pl.from_arrow(file.read())
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); "
-            "remove it and resume the run."
+            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return _typed(frame, path)
@@ -111,8 +108,7 @@ def _check_version(version: str, path: Path) -> None:
         raise UserError(f"{path} does not name its schema version, so pythiageo did not write it.")
     if version.isdigit() and int(version) > int(SCHEMA_VERSION):
         raise UserError(
-            f"{path} has schema version {version}, and this pythiageo reads {SCHEMA_VERSION}: "
-            "update pythiageo."
+            f"{path} has schema version {version}, and this pythiageo reads {SCHEMA_VERSION}: update pythiageo."
         )
     raise UserError(f"{path} has schema version {version!r}, expected {SCHEMA_VERSION}.")
 
@@ -134,20 +130,14 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Return the frame in the table's order, once its rows keep the table's rules."""
     ok = pl.col("status") == "ok"
     required = [
-        name
-        for name in ("run", "series", "regime", "size", "step", "measure", "status")
-        if frame[name].has_nulls()
+        name for name in ("run", "series", "regime", "size", "step", "measure", "status") if frame[name].has_nulls()
     ]
     if required:
         raise UserError(f"{path}: column {required[0]!r} has empty cells, and every observation needs it.")
     unknown = frame.filter(~pl.col("status").is_in(STATUSES))
     if unknown.height:
-        raise UserError(
-            f"{path}: unknown status {unknown['status'][0]!r}, expected one of {', '.join(STATUSES)}."
-        )
-    broken = frame.filter(
-        (ok & ~pl.col("value").is_finite().fill_null(False)) | (~ok & pl.col("value").is_not_null())
-    )
+        raise UserError(f"{path}: unknown status {unknown['status'][0]!r}, expected one of {', '.join(STATUSES)}.")
+    broken = frame.filter((ok & ~pl.col("value").is_finite().fill_null(False)) | (~ok & pl.col("value").is_not_null()))
     if broken.height:
         row = broken.row(0, named=True)
         raise UserError(
@@ -158,7 +148,5 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     twice = frame.filter(frame.select(identity).is_duplicated())
     if twice.height:
         row = twice.row(0, named=True)
-        raise UserError(
-            f"{path}: {row['measure']} at step {row['step']} of task {row['task']!r} is there twice."
-        )
+        raise UserError(f"{path}: {row['measure']} at step {row['step']} of task {row['task']!r} is there twice.")
     return frame.sort(SORT_KEY, nulls_last=False, maintain_order=True)

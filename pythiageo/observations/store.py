@@ -110,9 +110,7 @@ class ObservationStore:
             return
         held = set(pl.read_parquet(self.table_path, columns=["step"], glob=False)["step"].to_list())
         if lost := sorted(held - set(self.steps())):
-            raise ValueError(
-                f"{self.table_path} holds steps {lost[:5]} whose parts are gone; writing would lose them"
-            )
+            raise ValueError(f"{self.table_path} holds steps {lost[:5]} whose parts are gone; writing would lose them")
         self.table_path.unlink()
 
 
@@ -130,9 +128,7 @@ def _frame(rows: Sequence[Observation]) -> pl.DataFrame:
 
 def _parquet(frame: pl.DataFrame) -> bytes:
     """Return the rows, in the table's order, as the bytes of a Parquet file that names the schema version."""
-    table = frame.sort(SORT_KEY, nulls_last=False, maintain_order=True).to_arrow(
-        compat_level=pl.CompatLevel.oldest()
-    )
+    table = frame.sort(SORT_KEY, nulls_last=False, maintain_order=True).to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.replace_schema_metadata({SCHEMA_KEY: SCHEMA_VERSION.encode()})
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -142,9 +138,7 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 def _check(step: int, rows: Sequence[Observation]) -> None:
     """Raise ``ValueError`` for the first row that breaks the table's rules."""
     if not rows:
-        raise ValueError(
-            f"no observation for step {step}: even a checkpoint that cannot be read has a reason"
-        )
+        raise ValueError(f"no observation for step {step}: even a checkpoint that cannot be read has a reason")
     seen: set[tuple[object, ...]] = set()
     for row in rows:
         key = tuple(getattr(row, name) for name in SORT_KEY)

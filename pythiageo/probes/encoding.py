@@ -101,7 +101,8 @@ def encode_example(example: Example, tokenizer: Tokenizer) -> Encoded:
     boundary = len(example.prompt)
     text = example.prompt + example.answer
     ids, spans = tokenizer.tokenize(text)
-    answer_tokens, prompt_tokens = [], []
+    answer_tokens: list[int] = []
+    prompt_tokens: list[int] = []
     for index, span in enumerate(spans):
         if span is None:
             if answer_tokens and index == len(spans) - 1:

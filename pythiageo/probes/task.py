@@ -166,13 +166,17 @@ def _with_items(task: ItemTask, path: Path) -> ItemTask:
     levels: dict[str, ItemLevel] = {}
     for name, level in task.levels.items():
         if bool(level.items) == bool(level.file):
-            raise UserError(f"{path}: levels.{name}: expected either items or file, got {'both' if level.file else 'neither'}")
+            raise UserError(
+                f"{path}: levels.{name}: expected either items or file, got {'both' if level.file else 'neither'}"
+            )
         if level.file is None:
             levels[name] = level
             continue
         file = (path.parent / level.file).resolve()
         if path.parent.resolve() not in file.parents or not file.is_file():
-            raise UserError(f"{path}: levels.{name}.file: expected a JSONL file in the folder of the task, got {level.file!r}")
+            raise UserError(
+                f"{path}: levels.{name}.file: expected a JSONL file in the folder of the task, got {level.file!r}"
+            )
         levels[name] = level.model_copy(update={"items": _read_items(file)})
     return task.model_copy(update={"levels": levels})
 

@@ -30,8 +30,8 @@ def _acquisition(events: pl.DataFrame) -> list[str]:
         return [f"None of {rows.height} tasks and levels reaches acquisition under billa-v4; {fair}."]
     first, last = found.row(0, named=True), found.row(-1, named=True)
     return [
-        f"{found.height} of {rows.height} tasks and levels are acquired under billa-v4, the first {_where(first)}, "
-        f"the last {_where(last)}; {fair}."
+        f"{found.height} of {rows.height} tasks and levels are acquired under billa-v4, "
+        f"the first {_where(first)}, the last {_where(last)}; {fair}."
     ]
 
 
@@ -56,8 +56,8 @@ def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
     note = f" ({row['reason']})" if row["reason"] else ""
     name = SPECTRA[SIGMA_SQUARED]
     return [
-        f"{name} at the last block, readout {run.readout}, falls furthest for {row['task']}: to {row['value']:.3g} at "
-        f"step {row['step']:,}, {share}{note}; "
+        f"{name} at the last block, readout {run.readout}, falls furthest for {row['task']}: "
+        f"to {row['value']:.3g} at step {row['step']:,}, {share}{note}; "
         f"{recovered} of {floors.height} tasks recover to more than half of their fall."
     ]
 
@@ -68,9 +68,9 @@ def _gaps(run: LoadedRun) -> list[str]:
     sentences = []
     if bad.height:
         sentences.append(
-            f"{bad.height:,} of {run.every.height:,} observations have no value, at {bad['step'].n_unique()} "
-            "checkpoints; the reasons are listed below."
+            f"{bad.height:,} of {run.every.height:,} observations have no value "
+            f"(steps affected: {bad['step'].n_unique()}); the reasons are listed below."
         )
     if repeated:
-        sentences.append(f"{repeated} checkpoints repeat the weights of an earlier one and are counted once.")
+        sentences.append(f"Checkpoints that repeat the weights of an earlier one and are left out: {repeated}.")
     return sentences

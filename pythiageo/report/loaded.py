@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class LoadedRun:
     """The table with repeated weights still in it."""
     readout: str | None
     """The readout shown, or ``None`` for a run without geometry."""
+    known: dict[str, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    """Events read so far, by measure."""
 
     @property
     def regime(self) -> str:
@@ -49,7 +51,13 @@ class LoadedRun:
         return self.table.filter(shown)
 
     def events(self, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
-        """Return the run's events under every protocol; its floors are those of ``measure`` at the last block."""
+        """Return the run's events under every protocol; its floors are those of ``measure`` at the last
+        block."""
+        if measure not in self.known:
+            self.known[measure] = self._read_events(measure)
+        return self.known[measure]
+
+    def _read_events(self, measure: str) -> pl.DataFrame:
         shown = self.geometry.filter(pl.col("measure") == measure)
         is_rank = pl.col("measure").is_in(RANK_MEASURES)
         table = self.table if shown.height else self.table.filter(~is_rank)
@@ -87,9 +95,7 @@ def _labels(named: Sequence[tuple[Path, str]]) -> list[str]:
     """Return the runs' names; runs of one name are told apart by their folders, or by their order."""
     names = [name for _, name in named]
     labels = [name if names.count(name) == 1 else f"{name} ({folder.name})" for folder, name in named]
-    return [
-        label if labels.count(label) == 1 else f"{label} [{index}]" for index, label in enumerate(labels, start=1)
-    ]
+    return [label if labels.count(label) == 1 else f"{label} [{index}]" for index, label in enumerate(labels, start=1)]
 
 
 def _readout(table: pl.DataFrame) -> str | None:

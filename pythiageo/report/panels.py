@@ -1,8 +1,9 @@
 """Figures as data: panels of lines, laid out by the report's own script to the width of the page.
 
-A figure is a dictionary: ``id``, ``title``, ``caption``, ``x`` (``step`` or ``layer``), ``y`` (axis title), ``panels``,
-``legend``. A panel has ``title``, ``task`` (index into the report's tasks), ``range`` (of y), ``lines``, and for layers
-``ticks``. Text that the drawing library will show has passed ``label_text``.
+A figure is a dictionary: ``id``, ``title``, ``caption``, ``x`` (``step`` or ``layer``), ``y`` (axis
+title), ``panels``, ``legend``. A panel has ``title``, ``task`` (index into the report's tasks), ``range``
+(of y), ``lines``, and for layers ``ticks``. Text that the drawing library will show has passed
+``label_text``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FINAL_COLOUR = "#B4430C"
 GREY = "#767676"
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, told apart under the common kinds of colour blindness."""
-_DEPTH_STOPS = ((0xC2, 0xD4, 0xE4), (0x6F, 0xA3, 0xC8), (0x2B, 0x6E, 0xA6), (0x0B, 0x2F, 0x5E))
+_DEPTH_STOPS = ((0x9D, 0xBF, 0xDB), (0x5B, 0x98, 0xC6), (0x2B, 0x6E, 0xA6), (0x0B, 0x2F, 0x5E))
 """Light to dark with depth, so that the order survives printing in grey."""
 _LABEL_LENGTH = 60
 
@@ -55,7 +56,15 @@ def figures(runs: Sequence[LoadedRun]) -> list[dict[str, Any]]:
 
 
 def _figure(name: str, title: str, caption: str, y: str, **more: Any) -> dict[str, Any]:
-    return {"id": name, "title": title, "caption": caption, "x": "step", "y": y, "panels": [], "legend": []} | more
+    return {
+        "id": name,
+        "title": title,
+        "caption": caption,
+        "x": "step",
+        "y": y,
+        "panels": [],
+        "legend": [],
+    } | more
 
 
 def _line(rows: pl.DataFrame, name: str, colour: str, dash: str = "solid", x: str = "step") -> dict[str, Any]:
@@ -63,7 +72,9 @@ def _line(rows: pl.DataFrame, name: str, colour: str, dash: str = "solid", x: st
     return {"name": label_text(name), "x": rows[x].to_list(), "y": values, "colour": colour, "dash": dash}
 
 
-def _panel(title: str, task: int | None, lines: Iterable[dict[str, Any]], y_range: list[float] | None) -> dict[str, Any]:
+def _panel(
+    title: str, task: int | None, lines: Iterable[dict[str, Any]], y_range: list[float] | None
+) -> dict[str, Any]:
     return {"title": label_text(title), "task": task, "lines": list(lines), "range": y_range}
 
 
@@ -97,8 +108,8 @@ def _layer_legend(runs: Sequence[LoadedRun]) -> list[dict[str, str]]:
 def _ranks(runs: Sequence[LoadedRun], measure: str, title: str) -> dict[str, Any]:
     readouts = sorted({run.readout for run in runs if run.readout})
     caption = (
-        f"By step, a line for each block's output and one for the final LayerNorm. Readout {', '.join(readouts)}. "
-        "Panels of one task share their axes; a gap is a checkpoint without a value."
+        f"By step, a line for each block's output and one for the final LayerNorm. "
+        f"Readout {', '.join(readouts)}. Panels of one task share their axes; a gap is a checkpoint without a value."
     )
     figure = _figure(measure, f"{title} by layer and step", caption, title, legend=_layer_legend(runs))
     for index, task in enumerate(tasks_of(runs)):
@@ -132,8 +143,8 @@ def _floors(run: LoadedRun) -> pl.DataFrame:
 
 def _profiles(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     caption = (
-        "Each run at the step of its own floor at the last block (protocol billa-v4). Blocks are placed by relative "
-        "depth, 0 the first and 1 the last; the separate mark is the final LayerNorm."
+        "Each run at the step of its own floor at the last block (protocol billa-v4). Blocks are placed "
+        "by relative depth, 0 the first and 1 the last; the separate mark is the final LayerNorm."
     )
     title = SPECTRA[SIGMA_SQUARED]
     figure = _figure("profiles", "Layers at the floor", caption, title, x="layer", legend=_run_legend(runs))
@@ -177,7 +188,9 @@ def _last_blocks(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     for index, task in enumerate(tasks_of(runs)):
         lines, values = [], [0.0]
         for number, run in enumerate(runs):
-            rows = run.geometry.filter((pl.col("measure") == SIGMA_SQUARED) & (pl.col("layer") == pl.col("layer").max()))
+            rows = run.geometry.filter(
+                (pl.col("measure") == SIGMA_SQUARED) & (pl.col("layer") == pl.col("layer").max())
+            )
             block = pl.col("site") != "ln_final.hook_out"
             rows = rows.filter(block & (pl.col("task") == task))
             if rows["value"].count():
@@ -189,15 +202,17 @@ def _last_blocks(runs: Sequence[LoadedRun]) -> dict[str, Any]:
 
 
 def _scores(runs: Sequence[LoadedRun], measure: str, title: str) -> dict[str, Any]:
-    levels = sorted({level for run in runs for level in run.table.filter(pl.col("measure") == measure)["level"].drop_nulls()})
+    levels = sorted(
+        {level for run in runs for level in run.table.filter(pl.col("measure") == measure)["level"].drop_nulls()}
+    )
     colours = {level: _category(number) for number, level in enumerate(levels)}
     legend = [{"name": level, "colour": colour, "dash": "solid"} for level, colour in colours.items()]
     accuracy = measure == "accuracy"
     if accuracy:
         legend.append({"name": "chance, in the level's colour", "colour": GREY, "dash": "dot"})
         caption = (
-            "Exact match of the whole answer. Dotted: the larger of the declared chance and the share of the most "
-            "common answer in the probe set."
+            "Exact match of the whole answer. Dotted: the larger of the declared chance and the share "
+            "of the most common answer in the probe set."
         )
     else:
         caption = "Mean log-probability of an answer token, in nats, given the prompt and the answer so far."

@@ -11,7 +11,8 @@ from pythiageo.compare import Comparison, beside_published, published_sizes
 from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, LoadedRun
 
 Table = dict[str, Any]
-"""``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not numbers."""
+"""``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not
+numbers."""
 _NOT_OK_ROWS = 60
 _CELL = 160
 
@@ -22,7 +23,11 @@ def run_table(runs: Sequence[LoadedRun]) -> Table:
     for run in runs:
         for name, value in _facts(run).items():
             rows.setdefault(name, []).append(value)
-    return {"head": ["", *(run.label for run in runs)], "rows": [[k, *v] for k, v in rows.items()], "text": len(runs) + 1}
+    return {
+        "head": ["", *(run.label for run in runs)],
+        "rows": [[k, *v] for k, v in rows.items()],
+        "text": len(runs) + 1,
+    }
 
 
 def _facts(run: LoadedRun) -> dict[str, str]:
@@ -42,7 +47,7 @@ def _facts(run: LoadedRun) -> dict[str, str]:
         "Architecture": _text(model.get("architecture")),
         "Parameters": _number(model.get("parameters")),
         "Blocks × width": f"{_number(model.get('layers'))} × {_number(model.get('d_model'))}",
-        "Steps": f"{steps.min():,} to {steps.max():,}",
+        "Steps": f"{_number(steps.min())} to {_number(steps.max())}",
         "Checkpoints": f"{steps.n_unique()} measured",
         "Distinct weights": str(run.every["weight_sha"].drop_nulls().n_unique()),
         "Observations": ", ".join(f"{count:,} {status}" for status, count in counts),
@@ -86,7 +91,7 @@ def acquisition_table(run: LoadedRun) -> Table:
         for protocol, beside in columns:
             event = scores.filter(here & (pl.col("protocol") == protocol)).row(0, named=True)
             cells.append(_step(event))
-            notes += [event["reason"]] if event["reason"] else []
+            notes += [f"{protocol}: {event['reason']}"] if event["reason"] else []
             if beside and figures is not None:
                 cells.append(_figure(figures, protocol, "acquisition", task, level))
         log_prob = midpoint.filter(here).rows(named=True)
@@ -100,7 +105,12 @@ def floor_table(run: LoadedRun) -> Table:
     squared, sigma = run.events(SIGMA_SQUARED), run.events(SIGMA)
     figures = _published(run, squared)
     head = ["Task", "σ², steps 0–200", "σ², first 10K", "of first value", "recovery step"]
-    head += [*(["published"] if figures is not None else []), "RankMe (σ), first 10K", "of first value", "Note"]
+    head += [
+        *(["published"] if figures is not None else []),
+        "RankMe (σ), first 10K",
+        "of first value",
+        "Note",
+    ]
     rows = []
     tasks = pl.concat([squared, sigma]).filter(pl.col("event") == "floor")["task"].unique().sort()
     for task in tasks:
@@ -116,9 +126,9 @@ def floor_table(run: LoadedRun) -> Table:
 
 
 def _floor(events: pl.DataFrame, protocol: str, task: str, event: str = "floor") -> dict[str, Any]:
-    rows = events.filter(
-        (pl.col("event") == event) & (pl.col("protocol") == protocol) & (pl.col("task") == task)
-    ).rows(named=True)
+    rows = events.filter((pl.col("event") == event) & (pl.col("protocol") == protocol) & (pl.col("task") == task)).rows(
+        named=True
+    )
     return rows[0] if rows else {}
 
 
@@ -164,7 +174,15 @@ def not_ok_table(runs: Sequence[LoadedRun]) -> Table:
         pl.len(), pl.col("task").drop_nulls().unique().sort(), pl.col("measure").unique().sort()
     )
     rows = [
-        [run, f"{step:,}", status, _text(reason), f"{count:,}", _text(", ".join(tasks)), _text(", ".join(measures))]
+        [
+            run,
+            f"{step:,}",
+            status,
+            _text(reason),
+            f"{count:,}",
+            _text(", ".join(tasks)),
+            _text(", ".join(measures)),
+        ]
         for run, step, status, reason, count, tasks, measures in groups.head(_NOT_OK_ROWS).rows()
     ]
     return {
@@ -185,7 +203,8 @@ def aligned_table(comparison: Comparison) -> Table:
     kept = kept.filter(pl.col("step") == pl.col("step").max().over("run_a", "run_b"))
     rows = [
         [
-            row["run_a"], row["run_b"], row["task"], row["level"], row["measure"], row["readout"] or "", f"{row['step']:,}",
+            row["run_a"], row["run_b"], row["task"], row["level"], row["measure"], row["readout"] or "",
+            f"{row['step']:,}",
             f"{row['value_a']:.3f}", f"{row['value_b']:.3f}", f"{row['difference']:+.3f}",
             "–" if row["ratio"] is None else f"{row['ratio']:.3f}",
         ]

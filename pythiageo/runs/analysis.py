@@ -65,9 +65,7 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """What stays the same from one checkpoint to the next."""
 
-    def __init__(
-        self, config: AnalyzeConfig, folder: RunFolder, identity: dict[str, Any], probes: list[Probe]
-    ) -> None:
+    def __init__(self, config: AnalyzeConfig, folder: RunFolder, identity: dict[str, Any], probes: list[Probe]) -> None:
         self._config = config
         self._folder = folder
         self._identity = identity
@@ -79,15 +77,21 @@ class _Session:
     def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint) -> None:
         """Read one checkpoint through TransformerLens and write its observations."""
         assert opened.tokenizer_folder is not None
-        context = getattr(opened.model.config, "max_position_embeddings", None)
-        layers, d_model = opened.model.config.num_hidden_layers, opened.model.config.hidden_size
+        config: Any = opened.model.config
+        context = getattr(config, "max_position_embeddings", None)
+        layers, d_model = config.num_hidden_layers, config.hidden_size
         # counted before TransformerLens splits joint matrices into copies
         parameters = sum(p.numel() for p in opened.model.parameters())
         self._prepare(opened.tokenizer_folder, context)
         reader = BridgeReader(opened.model, opened.tokenizer_folder)
         origin = self._origin(checkpoint, opened.weight_sha)
         rows = observe(
-            reader, self._prepared, self._instruments, origin, self._config.compute.batch_tokens, opened.nonfinite
+            reader,
+            self._prepared,
+            self._instruments,
+            origin,
+            self._config.compute.batch_tokens,
+            opened.nonfinite,
         )
         self._folder.observations.write(checkpoint.step, rows)
         self._folder.manifest["model"] = {

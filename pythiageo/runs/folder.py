@@ -88,7 +88,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
     except OSError as error:
         if error.errno in _FULL:
             raise MachineError(
-                f"{path}: the disk is full ({error.strerror}); what was measured is kept: free some space, then --resume"
+                f"{path}: the disk is full ({error.strerror}); what was measured is kept: free space, then --resume"
             ) from None
         raise
     finally:

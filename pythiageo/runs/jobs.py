@@ -79,7 +79,9 @@ def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, l
                 for name in [name for name, process in running.items() if not process.is_alive()]:
                     process = running.pop(name)
                     if process.exitcode != 0:  # an ordinary end sends its code first, and exits with 0
-                        failures.append(Failure(name, f"{name}: the process ended with code {process.exitcode}", EXIT_MACHINE))
+                        failures.append(
+                            Failure(name, f"{name}: the process ended with code {process.exitcode}", EXIT_MACHINE)
+                        )
                         worst = max(worst, EXIT_MACHINE)
                 continue
             if isinstance(message, Progress):

@@ -30,10 +30,11 @@ class Reader(Protocol):
         """Return hook names, in order of depth, with their layers."""
 
     def read(
-        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
-    ) -> tuple[
-        dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None
-    ]:
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+    ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length."""
 
 

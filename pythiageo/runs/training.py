@@ -1,4 +1,4 @@
-"""A training run: the model trains, each checkpoint is measured while it is in memory, saved, and can be gone back to."""
+"""A training run: the model trains; each checkpoint is measured in memory, saved, and can be gone back to."""
 
 from __future__ import annotations
 
@@ -39,19 +39,21 @@ def resolve(config: TrainConfig) -> TrainConfig:
         UserError: unknown size, task, level or step; a shape that does not fit.
     """
     size = get_size(config.model.size)
+    d_model, heads = config.model.d_model or size.d_model, config.model.heads or size.heads
+    neox = config.model.architecture == "gpt_neox"
+    if d_model % heads or (neox and (d_model // heads) % 8):
+        raise UserError(
+            f"model: d_model {d_model} and heads {heads} do not fit: expected d_model divisible by heads"
+            + (", into heads of a multiple of 8 (rotary on a quarter)" if neox else "")
+        )
     model = config.model.model_copy(
         update={
             "layers": config.model.layers or size.layers,
-            "d_model": config.model.d_model or size.d_model,
-            "heads": config.model.heads or size.heads,
+            "d_model": d_model,
+            "heads": heads,
             "d_ff": config.model.d_ff or size.d_ff,
         }
     )
-    if model.d_model % model.heads or (model.architecture == "gpt_neox" and (model.d_model // model.heads) % 8):
-        raise UserError(
-            f"model: d_model {model.d_model} and heads {model.heads} do not fit: expected d_model divisible by heads"
-            + (", into heads of a multiple of 8 (rotary on a quarter)" if model.architecture == "gpt_neox" else "")
-        )
     steps = config.training.steps or size.steps
     training = config.training.model_copy(
         update={
@@ -107,7 +109,9 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
     remaining = [step for step in steps if step > trainer.step or step not in done]
     if remaining and remaining[0] < trainer.step:
         raise UserError(f"{folder.path}: observations of step {remaining[0]} are gone: start anew with --overwrite")
-    series = TrainingSeries(config.name, config.model.size, steps, _producer(config.name, trainer, trainable, steps, report))
+    series = TrainingSeries(
+        config.name, config.model.size, steps, _producer(config.name, trainer, trainable, steps, report)
+    )
     reader = LiveReader(trainable, shape.layers)
     for checkpoint in series.checkpoints(remaining):
         opened = checkpoint.open()
@@ -137,7 +141,11 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
         )
         trainer.save(folder.state)
     folder.observations.consolidate()
-    summary = {"step": trainer.step, "tokens": trainer.tokens, "last_batch_loss": trainer.loss if trainer.step else None}
+    summary = {
+        "step": trainer.step,
+        "tokens": trainer.tokens,
+        "last_batch_loss": trainer.loss if trainer.step else None,
+    }
     if corpus is not None:
         summary["epochs"] = trainer.tokens / len(corpus.train)
     folder.update(status="complete", training=summary)
@@ -147,14 +155,18 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
 def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
     """Return the freshly initialised model of a resolved config, and its shape."""
     m = config.model
-    assert m.layers and m.d_model and m.heads and m.d_ff
+    assert m.layers is not None
+    assert m.d_model is not None
+    assert m.heads is not None
+    assert m.d_ff is not None
     shape = Shape(m.layers, m.d_model, m.heads, m.d_ff, m.context, VOCAB_SIZE, m.bias, m.residual_scaling)
     return ARCHITECTURES[m.architecture](shape, config.seed), shape
 
 
 def _trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
     t = config.training
-    assert t.steps and t.peak_lr
+    assert t.steps is not None
+    assert t.peak_lr is not None
     return Trainer(
         trainable,
         _batches(config, shape, corpus),
@@ -172,7 +184,9 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
             raise UserError(f"data.tasks: {task.name} has fixed items; only generated tasks can be trained on")
         missing = [level for level in config.data.levels if level not in task.levels]
         if missing:
-            raise UserError(f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}")
+            raise UserError(
+                f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}"
+            )
         tasks.append(task)
     return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
 
@@ -203,8 +217,7 @@ def _held_out_loss(trainable: Trainable, corpus: Corpus, context: int, origin: O
     """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents."""
     last = len(corpus.held_out) - context
     starts = np.unique(np.linspace(0, last, HELD_OUT_WINDOWS).astype(np.int64))
-    with torch.inference_mode():
-        loss = float(batch_loss(trainable, windows(corpus.held_out, starts, context)))
+    loss = batch_loss(trainable, windows(corpus.held_out, starts, context))
     if not np.isfinite(loss):
         return origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")
     return origin.row(measure="held_out_loss", value=loss, n=len(starts))

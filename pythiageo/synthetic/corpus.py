@@ -18,7 +18,16 @@ from pythiageo.probes import tokenizer
 HELD_OUT_SHARE = 20
 """One document in so many is held out."""
 
-_NOT_ENGLISH = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "ensurepip", "idlelib", "__pycache__"}
+_NOT_ENGLISH = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "lib2to3",
+    "ensurepip",
+    "idlelib",
+    "__pycache__",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ def load_corpus(files: list[Path], context: int) -> Corpus:
         source = f"Python {sysconfig.get_python_version()} standard library: reference topics and docstrings"
         texts = [*_topics(), *_docstrings(Path(sysconfig.get_paths()["stdlib"]))]
     documents = list(dict.fromkeys(filter(None, map(tokenizer.normalise, texts))))
-    train, held_out = [], []
+    train: list[int] = []
+    held_out: list[int] = []
     for document in documents:
         digest = hashlib.sha256(document.encode()).digest()
         side = held_out if int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0 else train

@@ -24,10 +24,11 @@ class LiveReader:
         return {**sites, LN_FINAL: self._layers - 1}
 
     def read(
-        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
-    ) -> tuple[
-        dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None
-    ]:
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+    ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length; see ``lens.BridgeReader.read``."""
         with torch.inference_mode():
             stream = self._trainable.residual_stream(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Shape:
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention, written out: faster than the fused kernel at these sizes, and twice differentiable."""
+    """Causal multi-head attention, written out: faster here than the fused kernel, and twice differentiable."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -91,13 +92,19 @@ class Decoder(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
+    def ordered_blocks(self) -> Iterator[Block]:
+        """Yield the blocks, first to last."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
+
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, first to last, before the final LayerNorm."""
         positions = ids.shape[1]
         x = self.wte(ids) + self.wpe.weight[:positions]
         mask = self.get_buffer("mask")[:positions, :positions]
         states = []
-        for block in self.blocks:
+        for block in self.ordered_blocks():
             x = block(x, mask)
             states.append(x)
         return states

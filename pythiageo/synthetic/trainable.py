@@ -44,27 +44,28 @@ class GPT2:
     architecture = "GPT2LMHeadModel"
 
     def __init__(self, shape: Shape, seed: int) -> None:
-        self.module: Decoder = Decoder(shape, torch.Generator().manual_seed(seed))
+        self._decoder = Decoder(shape, torch.Generator().manual_seed(seed))
+        self.module: nn.Module = self._decoder
 
     def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
         """Return the logits at every position, with gradient."""
-        return self.module(ids)
+        return self._decoder(ids)
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, before the final LayerNorm."""
-        return self.module.residual_stream(ids)
+        return self._decoder.residual_stream(ids)
 
     def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """Return states after the final LayerNorm."""
-        return self.module.ln_f(x)
+        return self._decoder.ln_f(x)
 
     def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Return the logits of states taken after the final LayerNorm."""
-        return self.module.unembed(normed)
+        return self._decoder.unembed(normed)
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return config.json and tensors of a GPT2LMHeadModel; its Conv1D weights are (in, out)."""
-        shape = self.module.shape
+        shape = self._decoder.shape
         config = {
             "architectures": [self.architecture],
             "model_type": "gpt2",
@@ -85,11 +86,11 @@ class GPT2:
             "dtype": "float32",
         }
         tensors = {
-            "transformer.wte.weight": self.module.wte.weight,
-            "transformer.wpe.weight": self.module.wpe.weight,
-            **_norm("transformer.ln_f", self.module.ln_f),
+            "transformer.wte.weight": self._decoder.wte.weight,
+            "transformer.wpe.weight": self._decoder.wpe.weight,
+            **_norm("transformer.ln_f", self._decoder.ln_f),
         }
-        for layer, block in enumerate(self.module.blocks):
+        for layer, block in enumerate(self._decoder.ordered_blocks()):
             prefix = f"transformer.h.{layer}"
             tensors |= _norm(f"{prefix}.ln_1", block.ln_1) | _norm(f"{prefix}.ln_2", block.ln_2)
             tensors |= _conv1d(f"{prefix}.attn.c_attn", block.attn.qkv)
