@@ -209,20 +209,20 @@ def _first_hold(window: Trajectory, protocol: Protocol, event: str, holds: Seque
     gaps = len(window.values) - window.measured
     problem = window.problem
     if problem is None and window.measured < needed:
-        problem = f"{window.measured} checkpoints with a value, and the rule needs {needed} in a row"
+        problem = f"too few checkpoints with a value: {window.measured}, and the rule needs {needed} in a row"
     if problem is not None:
         return _row(window, protocol, event, status=UNDEFINED, reason=problem)
     index = first_run(holds, needed)
     if index is not None:
         earlier = sum(value is None for value in window.values[:index])
-        notes = [f"{earlier} earlier checkpoints have no value"] if earlier else []
+        notes = [f"earlier checkpoints without a value: {earlier}"] if earlier else []
         if index == 0:
             held = "it held at step 0, before any training"
             notes.append("it held at the first checkpoint, so it may be earlier" if window.steps[0] else held)
         return _row(window, protocol, event, status=FOUND, reason="; ".join(notes) or None, **_at(window, index))
     open_end = next((count for count, held in enumerate(reversed(holds)) if not held), len(holds))
-    notes = [f"held at the last {open_end} checkpoints, {needed} needed"] if open_end else []
-    notes += [f"{gaps} checkpoints have no value"] if gaps else []
+    notes = [f"it held at the end for {open_end} of {needed} checkpoints needed"] if open_end else []
+    notes += [f"checkpoints without a value: {gaps}"] if gaps else []
     return _row(window, protocol, event, status=NOT_REACHED, reason="; ".join(notes) or None)
 
 
@@ -234,7 +234,7 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
     problem = whole.problem
     if problem is None and window.measured < MIN_FLOOR_CHECKPOINTS:
         problem = (
-            f"{window.measured} checkpoints with a value in steps {low}-{high}, "
+            f"too few checkpoints with a value in steps {low}-{high}: {window.measured}, "
             f"and a floor needs {MIN_FLOOR_CHECKPOINTS}"
         )
     if problem is not None:
@@ -253,12 +253,13 @@ def _floor_notes(whole: Trajectory, window: Trajectory, index: int, value: float
     measured = [place for place, each in enumerate(window.values) if each is not None]
     if index in (measured[0], measured[-1]):
         end = "first" if index == measured[0] else "last"
-        notes.append(f"it is the {end} checkpoint of the window, so the minimum may lie outside")
+        unseen = "no fall was seen and " if index == measured[0] else ""
+        notes.append(f"it is the {end} checkpoint of the window, so {unseen}the minimum may lie outside")
     lowest, step = min((each, step) for each, step in zip(whole.values, whole.steps, strict=True) if each is not None)
     if lowest < value:
         notes.append(f"the minimum over all checkpoints is {lowest:.4g} at step {step}, outside the window")
     if gaps := len(window.values) - window.measured:
-        notes.append(f"{gaps} checkpoints of the window have no value")
+        notes.append(f"checkpoints of the window without a value: {gaps}")
     if whole.values[0] is None:
         notes.append("no value at the run's first checkpoint, so the depth of the fall is not known")
     return notes
@@ -276,7 +277,7 @@ def _recovery(
     known = {"threshold": midpoint, "first_value": first}
     index = first_run([None if value is None else value > midpoint for value in after.values], 1)
     gaps = sum(value is None for value in after.values[:index])
-    note = f"{gaps} checkpoints after the floor have no value" if gaps else None
+    note = f"checkpoints after the floor without a value: {gaps}" if gaps else None
     if index is None:
         return _row(after, protocol, "recovery", status=NOT_REACHED, reason=note, **known)
     return _row(after, protocol, "recovery", status=FOUND, reason=note, **known, **_at(after, index))

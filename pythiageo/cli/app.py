@@ -42,7 +42,7 @@ app.command()(analyze.analyze)
 app.command()(results.compare)
 app.command()(results.export)
 app.command()(results.report)
-app.command(context_settings={"allow_interspersed_args": False})(serve.serve)
+app.command()(serve.serve)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")
 
@@ -51,14 +51,12 @@ def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors meant for people are one sentence on stderr."""
     try:
         result = app(arguments, standalone_mode=False)
+        code = result if isinstance(result, int) else EXIT_OK
     except PythiageoError as error:
         typer.echo(f"pythiageo: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("pythiageo: interrupted; what was measured is kept: --resume goes on with the run", err=True)
-        return EXIT_INTERRUPTED
-    except typer.Exit as error:
-        return error.exit_code
+        code = EXIT_INTERRUPTED
     except typer.TyperException as error:  # a wrong option or argument
         error.show(file=sys.stderr)  # type: ignore[attr-defined]
         return EXIT_USER
@@ -66,4 +64,6 @@ def run(arguments: list[str]) -> int:
         # the reader of our output (head, less) has gone; python would complain again at exit
         sys.stderr.close()
         return EXIT_OK
-    return result if isinstance(result, int) else EXIT_OK
+    if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code too
+        typer.echo("pythiageo: interrupted; what was measured is kept: --resume goes on with the run", err=True)
+    return code

@@ -51,6 +51,9 @@ def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
     if not found.height:
         return [f"A floor cannot be read from this run: {floors['reason'][0]}."]
     row = found.row(0, named=True)
+    if row["relative_depth"] >= 1:
+        name = SPECTRA[SIGMA_SQUARED]
+        return [f"{name} at the last block falls for no task: every one is lowest at the first checkpoint."]
     recovered = _found(_of(events, "billa-v4", "recovery")).height
     share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
     note = f" ({row['reason']})" if row["reason"] else ""

@@ -1,9 +1,8 @@
 """Figures as data: panels of lines, laid out by the report's own script to the width of the page.
 
-A figure is a dictionary: ``id``, ``title``, ``caption``, ``x`` (``step`` or ``layer``), ``y`` (axis
-title), ``panels``, ``legend``. A panel has ``title``, ``task`` (index into the report's tasks), ``range``
-(of y), ``lines``, and for layers ``ticks``. Text that the drawing library will show has passed
-``label_text``.
+A figure is a dictionary: ``id``, ``title``, ``caption``, ``legend`` (for the template), ``x`` (``step`` or
+``layer``) and ``panels`` (for the script). A panel has ``title``, ``task`` (index into the report's tasks, or
+``None``), ``range`` (of y) and ``lines``. Text that the drawing library shows has passed ``label_text``.
 """
 
 from __future__ import annotations
@@ -55,13 +54,12 @@ def figures(runs: Sequence[LoadedRun]) -> list[dict[str, Any]]:
     return [figure for figure in drawn if figure["panels"]]
 
 
-def _figure(name: str, title: str, caption: str, y: str, **more: Any) -> dict[str, Any]:
+def _figure(name: str, title: str, caption: str, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "title": title,
         "caption": caption,
         "x": "step",
-        "y": y,
         "panels": [],
         "legend": [],
     } | more
@@ -111,7 +109,7 @@ def _ranks(runs: Sequence[LoadedRun], measure: str, title: str) -> dict[str, Any
         f"By step, a line for each block's output and one for the final LayerNorm. "
         f"Readout {', '.join(readouts)}. Panels of one task share their axes; a gap is a checkpoint without a value."
     )
-    figure = _figure(measure, f"{title} by layer and step", caption, title, legend=_layer_legend(runs))
+    figure = _figure(measure, f"{title} by layer and step", caption, legend=_layer_legend(runs))
     for index, task in enumerate(tasks_of(runs)):
         shown = [run.geometry.filter((pl.col("measure") == measure) & (pl.col("task") == task)) for run in runs]
         y_range = _from_zero(pl.concat([rows["value"] for rows in shown]))
@@ -146,8 +144,9 @@ def _profiles(runs: Sequence[LoadedRun]) -> dict[str, Any]:
         "Each run at the step of its own floor at the last block (protocol billa-v4). Blocks are placed "
         "by relative depth, 0 the first and 1 the last; the separate mark is the final LayerNorm."
     )
-    title = SPECTRA[SIGMA_SQUARED]
-    figure = _figure("profiles", "Layers at the floor", caption, title, x="layer", legend=_run_legend(runs))
+    figure = _figure(
+        "profiles", f"{SPECTRA[SIGMA_SQUARED]} at the floor, by layer", caption, x="layer", legend=_run_legend(runs)
+    )
     floors = [_floors(run) for run in runs]
     for index, task in enumerate(tasks_of(runs)):
         lines: list[dict[str, Any]] = []
@@ -182,9 +181,8 @@ def _run_legend(runs: Sequence[LoadedRun]) -> list[dict[str, str]]:
 
 
 def _last_blocks(runs: Sequence[LoadedRun]) -> dict[str, Any]:
-    title = SPECTRA[SIGMA_SQUARED]
     caption = "The last block of every run on the same axes, before the final LayerNorm."
-    figure = _figure("last-blocks", "Runs side by side", caption, title, legend=_run_legend(runs))
+    figure = _figure("last-blocks", f"{SPECTRA[SIGMA_SQUARED]}, runs side by side", caption, legend=_run_legend(runs))
     for index, task in enumerate(tasks_of(runs)):
         lines, values = [], [0.0]
         for number, run in enumerate(runs):
@@ -216,7 +214,7 @@ def _scores(runs: Sequence[LoadedRun], measure: str, title: str) -> dict[str, An
         )
     else:
         caption = "Mean log-probability of an answer token, in nats, given the prompt and the answer so far."
-    figure = _figure(measure, f"{title} by task and level", caption, title, legend=legend)
+    figure = _figure(measure, f"{title} by task and level", caption, legend=legend)
     for index, task in enumerate(tasks_of(runs)):
         shown = [run.table.filter((pl.col("measure") == measure) & (pl.col("task") == task)) for run in runs]
         low = min((float(v) for rows in shown for v in rows["value"].drop_nulls()), default=math.nan)
@@ -249,7 +247,7 @@ def _level_lines(
 
 def _losses(runs: Sequence[LoadedRun]) -> dict[str, Any]:
     caption = "Mean cross-entropy on held-out text, in nats per predicted token."
-    figure = _figure("held-out-loss", "Held-out loss", caption, "Held-out loss", legend=[])
+    figure = _figure("held-out-loss", "Held-out loss", caption)
     for number, run in enumerate(runs):
         rows = run.table.filter(pl.col("measure") == "held_out_loss")
         y_range = _from_zero(rows["value"])

@@ -19,10 +19,12 @@ from pythiageo.compare import Comparison, compare
 from pythiageo.observations.store import replace_file
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
-from pythiageo.report.panels import figures, label_text, tasks_of
+from pythiageo.report.panels import figures, tasks_of
 from pythiageo.report.tables import acquisition_table, aligned_table, floor_table, not_ok_table, run_table
 
 _HERE = Path(__file__).parent
+_DRAWN = ("id", "x", "panels")
+"""What the page's script needs of a figure; the template shows the rest."""
 
 
 def build_report(runs: list[Path], out: Path) -> Path:
@@ -56,7 +58,7 @@ def _render(runs: Sequence[LoadedRun]) -> str:
         scripts=[Markup(source) for source in scripts],
         figures=drawn,
         tasks=tasks_of(runs),
-        data={"figures": drawn, "tasks": [label_text(task) for task in tasks_of(runs)]},
+        data={"figures": [{name: figure[name] for name in _DRAWN} for figure in drawn]},
         runs=[_section(run) for run in runs],
         run_table=run_table(runs),
         comparison=_comparison(runs),

@@ -83,10 +83,10 @@ def acquisition_table(run: LoadedRun) -> Table:
     head = ["Task", "Level"]
     for protocol, beside in columns:
         head += [protocol, *(["published"] if beside and figures is not None else [])]
-    head += ["log-prob midpoint", "Note"]
+    head += ["log-prob midpoint"]
     rows = []
     for task, level in scores.select("task", "level").unique().sort("task", "level").rows():
-        here = (pl.col("task") == task) & (pl.col("level") == level)
+        here = pl.col("task").eq_missing(pl.lit(task)) & pl.col("level").eq_missing(pl.lit(level))
         cells, notes = [], []
         for protocol, beside in columns:
             event = scores.filter(here & (pl.col("protocol") == protocol)).row(0, named=True)
@@ -96,8 +96,8 @@ def acquisition_table(run: LoadedRun) -> Table:
                 cells.append(_figure(figures, protocol, "acquisition", task, level))
         log_prob = midpoint.filter(here).rows(named=True)
         cells.append(_step(log_prob[0]) if log_prob else "–")
-        rows.append([task, level or "", *cells, "; ".join(dict.fromkeys(notes))])
-    return {"head": head, "rows": rows, "text": 2}
+        rows.append([task or "", level or "", *cells, "; ".join(dict.fromkeys(notes))])
+    return _with_notes(head, rows, text=2)
 
 
 def floor_table(run: LoadedRun) -> Table:
@@ -109,20 +109,28 @@ def floor_table(run: LoadedRun) -> Table:
         *(["published"] if figures is not None else []),
         "RankMe (σ), first 10K",
         "of first value",
-        "Note",
     ]
     rows = []
-    tasks = pl.concat([squared, sigma]).filter(pl.col("event") == "floor")["task"].unique().sort()
+    tasks = pl.concat([squared, sigma]).filter(pl.col("event") == "floor")["task"].drop_nulls().unique().sort()
     for task in tasks:
         early, whole = _floor(squared, "billa-v1", task), _floor(squared, "billa-v4", task)
         plain, recovery = _floor(sigma, "billa-v4", task), _floor(squared, "billa-v4", task, "recovery")
         cells = [_value(early), _value(whole), _share(whole), _step(recovery)]
         if figures is not None:
             cells.append(_figure(figures, "billa-v4", "floor", task, "mixed"))
-        notes = [f"0–200: {early['reason']}" if early.get("reason") else None, whole.get("reason")]
+        same = early.get("reason") == whole.get("reason")
+        notes = [None if same or not early.get("reason") else f"0–200: {early['reason']}", whole.get("reason")]
         cells += [_value(plain), _share(plain), "; ".join(dict.fromkeys(note for note in notes if note))]
         rows.append([task, *cells])
-    return {"head": head, "rows": rows, "text": 1}
+    return _with_notes(head, rows, text=1)
+
+
+def _with_notes(head: list[str], rows: list[list[str]], text: int) -> Table:
+    """Return a table whose rows end with a note; one that all rows share is said once, below the table."""
+    notes = {row[-1] for row in rows}
+    if len(notes) > 1:
+        return {"head": [*head, "Note"], "rows": rows, "text": text, "note": ""}
+    return {"head": head, "rows": [row[:-1] for row in rows], "text": text, "note": "".join(notes)}
 
 
 def _floor(events: pl.DataFrame, protocol: str, task: str, event: str = "floor") -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Steps: their selection by a short text, and their names in revisions and folders."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from pythiageo.errors import UserError
+
+PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
+"""The 154 steps of every Pythia series."""
+PYTHIA_TOKENS_PER_STEP = 1024 * 2048
+"""Batch of 1,024 sequences of 2,048 tokens."""
+
+_STEP_NAME = re.compile(
+    r"(?:step[-_]?|checkpoint-|(?:stage\d+-)step)(?P<step>\d{1,12})(?:-tokens\d+(?:\.\d+)?[BM]?)?", re.IGNORECASE
+)
+_EXPECTED = "expected all, log:N, every:K, a list like 0,1,512, or a range like 1000-20000:1000"
+
+
+def parse_step(name: str) -> int | None:
+    """Return the step that a revision or folder name says, or ``None``.
+
+    Known: ``step1000``, ``checkpoint-1000`` (transformers' Trainer), ``stage1-step1000-tokens3B`` (OLMo).
+    """
+    match = _STEP_NAME.fullmatch(name)
+    return int(match["step"]) if match else None
+
+
+def select(text: str, available: Sequence[int], beyond: str = "error") -> list[int]:
+    """Return the steps that ``text`` names, ascending, each once.
+
+    ``all``; ``log:N``: N steps spread evenly over log(1 + step), first and last among them (fewer if there are
+    fewer); ``every:K``: the multiples of K; ``0,1,2,512``; ``1000-20000:1000`` (both ends included; without ``:K``
+    every available step in between); and unions of these by commas.
+
+    Args:
+        text: the selection.
+        available: the steps there are.
+        beyond: what to do with steps after the last one there is: ``error``, or ``ignore``.
+
+    Raises:
+        UserError: malformed, or a step that is not there, with the nearest that are.
+    """
+    steps = sorted(set(available))
+    chosen: set[int] = set()
+    for part in (word.strip() for word in text.split(",")):
+        chosen.update(_part(part, steps, text, beyond))
+    if not chosen:
+        raise UserError(f"steps {text!r} choose none of the {len(steps)} steps there are ({_shown(steps)})")
+    return sorted(chosen)
+
+
+def _part(part: str, steps: list[int], text: str, beyond: str) -> list[int]:
+    if part == "all":
+        return steps
+    if match := re.fullmatch(r"log:(\d+)", part):
+        return _spread(steps, _positive(match[1], text))
+    if match := re.fullmatch(r"every:(\d+)", part):
+        every = _positive(match[1], text)
+        return [step for step in steps if step % every == 0]
+    if match := re.fullmatch(r"(\d+)-(\d+)(?::(\d+))?", part):
+        low, high = int(match[1]), int(match[2])
+        if low > high:
+            raise UserError(f"steps {text!r}: the range {part!r} ends before it begins")
+        inside = [step for step in steps if low <= step <= high]
+        if match[3] is None:
+            return inside
+        every = _positive(match[3], text)
+        last = min(high, steps[-1]) if beyond == "ignore" and steps else high
+        wanted = range(low, last + 1, every)
+        if len(wanted) > 1_000_000:
+            raise UserError(f"steps {text!r}: the range {part!r} has {len(wanted):,} steps")
+        return _there(list(wanted), steps)
+    if part.isdecimal():
+        step = int(part)
+        return [] if beyond == "ignore" and steps and step > steps[-1] else _there([step], steps)
+    raise UserError(f"steps {text!r}: cannot read {part!r}; {_EXPECTED}")
+
+
+def _positive(digits: str, text: str) -> int:
+    if int(digits) < 1:
+        raise UserError(f"steps {text!r}: expected a number of at least 1, got {digits}")
+    return int(digits)
+
+
+def _there(wanted: list[int], steps: list[int]) -> list[int]:
+    missing = sorted(set(wanted) - set(steps))
+    if missing:
+        near = sorted(sorted(steps, key=lambda step: abs(step - missing[0]))[:2])
+        others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise UserError(
+            f"step {missing[0]} is not there{others}; the nearest are {', '.join(map(str, near))} of {_shown(steps)}"
+        )
+    return wanted
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    """Pick ``count`` of ``steps``: for each evenly spaced point of log(1 + step) the nearest one still free."""
+    if count >= len(steps):
+        return steps
+    if count == 1:
+        return steps[-1:]
+    logs = [math.log1p(step) for step in steps]
+    free = set(range(len(steps))) - {0, len(steps) - 1}
+    chosen = [0, len(steps) - 1]
+    for k in range(1, count - 1):
+        target = logs[0] + (logs[-1] - logs[0]) * k / (count - 1)
+        nearest = min(free, key=lambda i: (abs(logs[i] - target), i))
+        free.remove(nearest)
+        chosen.append(nearest)
+    return [steps[i] for i in chosen]
+
+
+def _shown(steps: list[int]) -> str:
+    if len(steps) <= 12:
+        return ", ".join(map(str, steps)) or "none"
+    return f"{', '.join(map(str, steps[:3]))} .. {steps[-1]} ({len(steps)} steps)"

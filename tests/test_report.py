@@ -1,0 +1,276 @@
+"""The report: one file, no network, nothing a stranger wrote is run, and the planted numbers are the ones shown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+from planted import Plant
+
+from pythiageo.errors import UserError
+from pythiageo.report import build_report
+from pythiageo.report.panels import label_text
+
+TEXT: dict[str, Any] = {"run": "text-42", "series": "text-42", "regime": "naturalistic"}
+ATTACK = (
+    "</script></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}"
+)
+
+
+class Page(HTMLParser):
+    """What a browser would make of a report: its tags, texts, tables and scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.text += data
+            if self.inside in {"td", "th"}:
+                self.rows[-1][-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0])
+
+    def figure(self, name: str) -> dict[str, Any]:
+        return next(figure for figure in self.data["figures"] if figure["id"] == name)
+
+
+def two_runs(folder: Path) -> list[Path]:
+    steps = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200]
+    ours = planted.rows({"MOD": Plant(), "SORT": Plant(700, 200, low=3.0)}, steps=steps)
+    text = planted.rows({"MOD": Plant(None, low=4.0), "SORT": Plant(None)}, steps=steps, **TEXT)
+    return [planted.write_run(folder / "ours", ours), planted.write_run(folder / "text", text)]
+
+
+def test_the_planted_numbers_are_shown(tmp_path: Path) -> None:
+    page = Page(build_report(two_runs(tmp_path), tmp_path / "out" / "report.html"))
+    assert "6 of 6 tasks and levels are acquired under billa-v4, the first SORT L1 at step 700" in page.text
+    assert "falls furthest for MOD: to 2 at step 300, 10% of its value at the first checkpoint" in page.text
+    assert "None of 6 tasks and levels reaches acquisition under billa-v4" in page.text
+    # task, level, v1, published, v4, published, pythiageo, log-prob, note
+    assert ["MOD", "L2", "not-reached", "16,000", "900", "6,500", "900", "900"] in [row[:8] for row in page.rows]
+    # task, floor in 0-200, floor in 10K, share, recovery, published, rankme, share
+    assert ["MOD", "8.00 at 200", "2.00 at 300", "10%", "500", "2.07", "5.00 at 300", "10%"] in [
+        row[:8] for row in page.rows
+    ]
+    # published figures are of task-aligned models: beside nano-42, and not beside text-42 of the same size
+    heads = [row for row in page.rows if row[:2] == ["Task", "Level"]]
+    assert [head.count("published") for head in heads] == [2, 0]
+    panels = page.figure("covariance_effective_rank")["panels"]
+    assert [panel["title"] for panel in panels] == [
+        "MOD · nano-42", "MOD · text-42", "SORT · nano-42", "SORT · text-42",
+    ]  # fmt: skip
+    lines = {line["name"]: line for line in panels[0]["lines"]}
+    assert set(lines) == {"block 0", "block 1", "final LayerNorm"}
+    assert lines["block 1"]["x"][:5] == [0, 100, 200, 300, 400]
+    assert lines["block 1"]["y"][:5] == [20.0, 14.0, 8.0, 2.0, 8.0]
+    assert panels[0]["range"] == panels[1]["range"] == [0.0, pytest.approx(23 * 1.06)]
+    assert page.figure("rankme")["panels"][0]["lines"][1]["y"][3] == 5.0
+    accuracy = page.figure("accuracy")["panels"][0]["lines"]
+    assert {tuple(line["y"]) for line in accuracy if line["dash"] == "dot"} == {(0.1,) * 10}
+    assert accuracy[1]["y"] == [0.1] * 7 + [0.96] * 3
+    assert len(page.data["figures"]) < 12
+
+
+def test_one_file_no_network_and_only_its_own_scripts(tmp_path: Path) -> None:
+    out = build_report(two_runs(tmp_path), tmp_path / "report.html")
+    assert out.stat().st_size < 8_000_000
+    page = Page(out)
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "connect-src 'none'" in policy
+    allowed = set(re.findall(r"'sha256-([^']+)'", policy))
+    run = [source for source in page.scripts[1:]]
+    assert {base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in run} == allowed
+    assert len(run) == 2
+    for tag, attributes in page.tags:
+        assert "src" not in attributes
+        assert tag not in {"img", "iframe", "object", "embed", "form", "base"}
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+    again = build_report([tmp_path / "ours", tmp_path / "text"], tmp_path / "again.html")
+    assert again.read_bytes() == out.read_bytes()
+
+
+def hostile(folder: Path) -> Path:
+    rows = planted.rows({ATTACK: Plant()}, run=ATTACK, series=ATTACK, size=ATTACK, levels=(ATTACK,), regime=ATTACK)
+    rows = [
+        row._replace(value=None, status="nonfinite", reason=ATTACK) if row.step == 700 and row.site else row
+        for row in rows
+    ]
+    folder = planted.write_run(folder, rows)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for key in ("name", "kind", "status", "series"):
+        manifest[key] = ATTACK
+    manifest["provenance"] = {key: ATTACK for key in manifest["provenance"]}
+    manifest["model"] = {key: ATTACK for key in manifest["model"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_strangers_text_stays_text(tmp_path: Path) -> None:
+    other = planted.write_run(
+        tmp_path / "b", planted.rows(run=f"b{ATTACK}", **{k: TEXT[k] for k in ("series", "regime")})
+    )
+    page = Page(build_report([hostile(tmp_path / "a"), other], tmp_path / "report.html"))
+    assert len(page.scripts) == 3
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    # shown as it was written, template marks included
+    assert page.text.count("{{ 7*7 }}") > 10
+    for figure in page.data["figures"]:
+        for panel in figure["panels"]:
+            for label in [panel["title"], *(line["name"] for line in panel["lines"])]:
+                assert not re.search(r"<|>|&(?!amp;|lt;|gt;)", label)
+
+
+def test_labels_are_escaped_once_and_kept_short() -> None:
+    assert label_text("a<b> & 'c'") == "a&lt;b&gt; &amp; 'c'"
+    assert label_text("x" * 100) == "x" * 59 + "…"
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 7, {"git_commit": {"a": 1}, "git_dirty": "yes"}])
+def test_a_manifest_may_hold_anything(tmp_path: Path, value: object) -> None:
+    rows = planted.rows(steps=[0])
+    folder = planted.write_run(tmp_path / "run", rows, provenance=value, model=value, checkpoints=value, training=value)
+    assert "nano-42" in Page(build_report([folder], tmp_path / "r.html")).text
+
+
+def test_one_checkpoint(tmp_path: Path) -> None:
+    folder = planted.write_run(tmp_path / "run", planted.rows(steps=[0]), consolidate=False)
+    page = Page(build_report([folder], tmp_path / "report.html"))
+    assert (
+        "Acquisition cannot be read from this run: too few checkpoints with a value: 1, and the rule needs 3 in a row."
+        in page.text
+    )
+    assert "A floor cannot be read from this run: too few checkpoints with a value in steps 0-10000: 1" in page.text
+    assert "profiles" not in [figure["id"] for figure in page.data["figures"]]
+
+
+def test_no_geometry_and_no_scores(tmp_path: Path) -> None:
+    scores = planted.write_run(tmp_path / "scores", planted.rows(geometry=False))
+    page = Page(build_report([scores], tmp_path / "scores.html"))
+    assert "No rank measure was taken" in page.text
+    assert [figure["id"] for figure in page.data["figures"]] == ["accuracy", "log_prob"]
+    states = planted.write_run(tmp_path / "states", [row for row in planted.rows() if row.site])
+    page = Page(build_report([states], tmp_path / "states.html"))
+    assert "No accuracy was measured" in page.text
+    assert [figure["id"] for figure in page.data["figures"]] == ["covariance_effective_rank", "rankme", "profiles"]
+
+
+def test_nothing_but_nonfinite_rows(tmp_path: Path) -> None:
+    rows = [
+        row._replace(value=None, status="nonfinite", reason="weights hold NaN")
+        for row in planted.rows(steps=[0, 100, 200, 300])
+    ]
+    page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
+    assert f"{len(rows)} of {len(rows)} observations have no value (steps affected: 4)" in page.text
+    assert ["nano-42", "100", "nonfinite", "weights hold NaN", str(len(rows) // 4), "MOD"] in [r[:6] for r in page.rows]
+    assert page.scripts == []
+    assert "NaN%" not in page.text
+
+
+def test_runs_of_other_depth_size_and_name(tmp_path: Path) -> None:
+    ours = planted.write_run(tmp_path / "a" / "nano", planted.rows())
+    deep = planted.rows(layers=24, size="pythia-410m", seed=None, regime="naturalistic", tokens_per_step=None)
+    page = Page(build_report([ours, planted.write_run(tmp_path / "b" / "deep", deep)], tmp_path / "report.html"))
+    # both runs are called nano-42: their folders tell them apart
+    assert [p["title"] for p in page.figure("rankme")["panels"]] == ["MOD · nano-42 (nano)", "MOD · nano-42 (deep)"]
+    assert len(page.figure("rankme")["panels"][1]["lines"]) == 25
+    assert "has 2 blocks and nano-42 (deep) 24: only the last block and the final LayerNorm are aligned." in page.text
+    heads = [row for row in page.rows if row[:2] == ["Task", "Level"]]
+    assert ["published" in head for head in heads] == [True, False]
+
+
+def test_scores_of_no_task_or_level_are_shown(tmp_path: Path) -> None:
+    rows = [row._replace(task=None, level=None, probe_set=None) for row in planted.rows(levels=("L1",), geometry=False)]
+    page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
+    assert ["", "", "900", "900", "900", "900"] in page.rows
+
+
+def test_the_held_out_loss_is_drawn(tmp_path: Path) -> None:
+    loss = [
+        planted.observation(
+            step=step, task=None, level=None, probe_set=None, measure="held_out_loss", value=3 - step / 1e3
+        )
+        for step in (0, 100, 200)
+    ]
+    folder = planted.write_run(tmp_path / "run", [*planted.rows(steps=[0, 100, 200]), *loss])
+    page = Page(build_report([folder], tmp_path / "report.html"))
+    assert page.figure("held-out-loss")["panels"][0]["lines"][0]["y"] == [3.0, 2.9, 2.8]
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0]))
+    with pytest.raises(UserError, match="a report needs at least one run folder"):
+        build_report([], tmp_path / "report.html")
+    with pytest.raises(UserError, match=r"run is given twice"):
+        build_report([run, tmp_path / "x" / ".." / "run"], tmp_path / "report.html")
+    with pytest.raises(UserError, match=r"is not a run folder: it has no manifest\.json"):
+        build_report([tmp_path / "nothing"], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium to draw the page")
+def test_a_browser_draws_every_panel_and_runs_no_strangers_script(tmp_path: Path) -> None:
+    out = build_report([hostile(tmp_path / "a"), *two_runs(tmp_path)], tmp_path / "report.html")
+    arguments = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--dump-dom",
+    ]
+    command = ["chromium", *arguments, "--virtual-time-budget=8000", "--window-size=1200,900"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", out.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    panels = sum(len(figure["panels"]) for figure in Page(out).data["figures"])
+    assert len(re.findall(r'class="subplot x\d*y\d*"', done.stdout)) == panels
+    assert "<title>owned</title>" not in done.stdout
+    assert "<img" not in done.stdout.replace(ATTACK, "")
+
+
+def test_a_run_that_never_fell_says_so_and_a_shared_note_is_said_once(tmp_path: Path) -> None:
+    rows = planted.rows({"MOD": Plant(low=2.0), "ADD": Plant(low=2.0)}, steps=[0, 100, 200, 300])
+    backwards = {0: 300, 100: 200, 200: 100, 300: 0}
+    rows = [row._replace(step=backwards[row.step], weight_sha=f"s{backwards[row.step]}") for row in rows]
+    page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
+    assert "falls for no task: every one is lowest at the first checkpoint" in page.text
+    assert page.text.count("billa-v1: too few checkpoints with a value: 4, and the rule needs 5 in a row") == 1
+    assert page.text.count("no fall was seen and the minimum may lie outside") == 1
