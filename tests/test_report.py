@@ -89,6 +89,7 @@ def test_the_planted_numbers_are_shown(tmp_path: Path) -> None:
     # published figures are of task-aligned models: beside nano-42, and not beside text-42 of the same size
     heads = [row for row in page.rows if row[:2] == ["Task", "Level"]]
     assert [head.count("published") for head in heads] == [2, 0]
+    assert not [cell for row in page.rows for cell in row if "σ: " in cell]
     panels = page.figure("covariance_effective_rank")["panels"]
     assert [panel["title"] for panel in panels] == [
         "MOD · nano-42", "MOD · text-42", "SORT · nano-42", "SORT · text-42",
@@ -216,8 +217,22 @@ def test_runs_of_other_depth_size_and_name(tmp_path: Path) -> None:
     assert ["published" in head for head in heads] == [True, False]
 
 
+def test_a_floor_of_either_spectrum_comes_with_its_own_reason(tmp_path: Path) -> None:
+    rows = planted.rows({"MOD": Plant(), "ADD": Plant()}, steps=[0, 100, 200, 300, 400, 500])
+    rows = [
+        row._replace(value=1.0) if (row.measure, row.task, row.step) == ("rankme", "MOD", 500) else row for row in rows
+    ]
+    page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
+    floor = next(row for row in page.rows if row[0] == "MOD" and "2.00 at 300" in row)
+    assert floor[6] == "1.00 at 500"
+    assert floor[-1].endswith("σ: it is the last checkpoint of the window, so the minimum may lie outside")
+
+
 def test_scores_of_no_task_or_level_are_shown(tmp_path: Path) -> None:
-    rows = [row._replace(task=None, level=None, probe_set=None) for row in planted.rows(levels=("L1",), geometry=False)]
+    rows = [
+        row._replace(task=None, level=None, probe_set=None)
+        for row in planted.rows(levels=("L1",), geometry=False, size="own")
+    ]
     page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
     assert ["", "", "900", "900", "900", "900"] in page.rows
 

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from pythiageo.errors import UserError
+
 
 def serve(
     folder: Annotated[Path, typer.Argument(help="A run folder, or a folder of checkpoints (stepN).")],
@@ -28,7 +30,10 @@ def serve(
     ):
         variables = hub.environment(Path(cache))
         if command:
-            return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+            try:
+                return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+            except OSError as error:
+                raise UserError(f"{command[0]}: cannot be run: {error.strerror}") from None
         typer.echo(f"{repo} is served at {hub.endpoint}; in another terminal, first:")
         for key, value in variables.items():
             typer.echo(f"  export {key}={value}")

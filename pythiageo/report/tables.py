@@ -120,6 +120,8 @@ def floor_table(run: LoadedRun) -> Table:
             cells.append(_figure(figures, "billa-v4", "floor", task, "mixed"))
         same = early.get("reason") == whole.get("reason")
         notes = [None if same or not early.get("reason") else f"0–200: {early['reason']}", whole.get("reason")]
+        if plain.get("reason") and plain["reason"] != whole.get("reason"):
+            notes.append(f"σ: {plain['reason']}")
         cells += [_value(plain), _share(plain), "; ".join(dict.fromkeys(note for note in notes if note))]
         rows.append([task, *cells])
     return _with_notes(head, rows, text=1)
@@ -166,7 +168,9 @@ def _published(run: LoadedRun, events: pl.DataFrame) -> pl.DataFrame | None:
 
 def _figure(figures: pl.DataFrame, protocol: str, event: str, task: str, level: str | None) -> str:
     same = (pl.col("protocol") == protocol) & (pl.col("event") == event)
-    rows = figures.filter(same & (pl.col("task") == task) & (pl.col("level") == level)).rows(named=True)
+    rows = figures.filter(
+        same & pl.col("task").eq_missing(pl.lit(task)) & pl.col("level").eq_missing(pl.lit(level))
+    ).rows(named=True)
     if not rows:
         return ""
     row = rows[0]
