@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from pythiageo.errors import UserError
 from pythiageo.probes import tokenizer
@@ -61,6 +62,10 @@ def test_saved_checkpoints_open_in_plain_transformers_and_compute_the_same(
     with torch.no_grad():
         theirs, ours = model(ids).logits, trainable.logits(ids)
     assert (theirs - ours).abs().max() < 2e-5
+    model.save_pretrained(tmp_path / "theirs")
+    saved, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "step3"))
+    assert saved.keys() == ours.keys()
+    assert all(torch.equal(saved[name], ours[name]) for name in saved)
     assert json.loads((tmp_path / "step3" / "training.json").read_text()) == {"step": 3, "tokens": 99}
     encoded = AutoTokenizer.from_pretrained(tmp_path / "step3")("MOD 17 = 3")["input_ids"]
     assert encoded == [tokenizer.BOS, *tokenizer.encode("MOD 17 = 3"), tokenizer.EOS]

@@ -11,8 +11,11 @@
   const logOf = (step, unit) => Math.log10(1 + step / unit);
   const short = (step) => (step >= 1e6 ? step / 1e6 + "M" : step >= 1e3 ? step / 1e3 + "K" : String(step));
 
-  function columnsFor(width, count) {
-    return Math.max(1, Math.min(count, width > 900 ? 4 : width > 520 ? 2 : 1));
+  // Where a task has a panel a run, a row holds whole tasks, so that runs stand below one another.
+  function columnsFor(width, panels) {
+    const fit = Math.max(1, Math.min(panels.length, width > 900 ? 4 : width > 520 ? 2 : 1));
+    const group = panels.filter((panel) => panel.task === panels[0].task).length;
+    return group < fit ? fit - (fit % group) : fit;
   }
 
   function stepAxis(panels) {
@@ -39,7 +42,7 @@
   function build(figure, width) {
     const chosen = Number(task.value);
     const kept = figure.panels.filter((panel) => chosen < 0 || panel.task === null || panel.task === chosen);
-    const columns = columnsFor(width, kept.length);
+    const columns = columnsFor(width, kept);
     const rows = Math.ceil(kept.length / columns);
     const height = top + bottom + rows * rowHeight + (rows - 1) * rowGap;
     const inner = height - top - bottom;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
@@ -70,15 +72,10 @@ class HubCheckpoint:
             self._commit = info.sha
             names = {file.rfilename for file in info.siblings or []}
             weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-            return Path(
-                snapshot_download(
-                    self._repo,
-                    # by commit: a branch that moves while we read must not mix two checkpoints
-                    revision=info.sha,
-                    allow_patterns=[*_OTHER, weights, f"{weights}.index.json"],
-                    tqdm_class=_silent_bar(),
-                )
-            )
+            patterns = [*_OTHER, weights, f"{weights}.index.json"]
+            with _no_bars():
+                # by commit: a branch that moves while we read must not mix two checkpoints
+                return Path(snapshot_download(self._repo, revision=info.sha, allow_patterns=patterns))
         except RevisionNotFoundError:
             raise CheckpointError(f"{self._repo}: there is no revision {self._revision}") from None
         except (HfHubHTTPError, LocalEntryNotFoundError, *_NETWORK) as error:
@@ -151,19 +148,23 @@ class HubSeries:
         except OfflineModeIsEnabled:
             raise MachineError(f"{self._repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
         except (HfHubHTTPError, *_NETWORK) as error:
+            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+                raise UserError(
+                    f"{self._repo}: the Hub refuses access: set HF_TOKEN to a valid read token of someone who may see it"
+                ) from None
             raise MachineError(f"{self._repo}: the Hub cannot be reached: {_first_line(error)}") from None
 
 
-def _silent_bar() -> type:
-    """Return a bar that draws nothing: the run has its own display."""
-    from tqdm import tqdm  # noqa: PLC0415
-
-    class Silent(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*arguments, **{**options, "disable": True})
-
-    return Silent
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the client's bars off the terminal: the run has its own display."""
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
 
 
 def _first_line(error: Exception) -> str:

@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -30,7 +31,7 @@ class Fault(NamedTuple):
     """What goes wrong instead of a proper answer: a status, extra headers, and after how many bytes the body ends."""
 
     status: int | None = None
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     cut_after: int | None = None
 
 
@@ -229,7 +230,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = revision.files[name].read_bytes()
         sha = revision.sha(name)
-        headers = {"X-Repo-Commit": revision.commit, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        headers = {
+            "X-Repo-Commit": revision.commit,
+            "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream",
+        }
         if name.endswith(_LFS):
             headers |= {"ETag": f'"{sha}"', "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(content))}
         else:

@@ -128,6 +128,7 @@ def _build(folder: Path, label: str, config: dict[str, Any]) -> torch.nn.Module:
                 use_safetensors=weight_files(folder, label)[0].suffix == ".safetensors",
                 weights_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
             )
     except CheckpointError:
         raise

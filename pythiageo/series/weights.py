@@ -16,10 +16,14 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        # a zero-dimensional tensor has no bytes to view until it has an axis
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if not tensor.numel():
+            continue
+        flat = tensor.reshape(-1)
+        if flat.stride(0) != 1:  # a single element may keep a stride that its bytes cannot be viewed with
+            flat = flat.clone(memory_format=torch.contiguous_format)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -170,9 +170,13 @@ class NeoX:
         return self.module.get_output_embeddings()(normed)  # type: ignore[operator]
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return config.json and tensors as ``save_pretrained`` would write them."""
+        """Return config.json and tensors under the names that Pythia's files have (and ``save_pretrained`` writes)."""
         config = {**self._config.to_diff_dict(), "architectures": [self.architecture], "dtype": "float32"}
-        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in self.module.state_dict().items()}
+        # in memory transformers 5 calls the unembedding lm_head
+        tensors = {
+            name.replace("lm_head.", "embed_out."): tensor.detach().clone().contiguous()
+            for name, tensor in self.module.state_dict().items()
+        }
         return config, tensors
 
 
