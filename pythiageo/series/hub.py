@@ -150,7 +150,7 @@ class HubSeries:
         except (HfHubHTTPError, *_NETWORK) as error:
             if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
                 raise UserError(
-                    f"{self._repo}: the Hub refuses access: set HF_TOKEN to a valid read token of someone who may see it"
+                    f"{self._repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
                 ) from None
             raise MachineError(f"{self._repo}: the Hub cannot be reached: {_first_line(error)}") from None
 
