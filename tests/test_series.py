@@ -309,6 +309,25 @@ def test_folders_of_every_shape(series_folder: Path, tmp_path: Path) -> None:
         open_series("nowhere")
 
 
+def test_adding_a_checkpoint_source_takes_one_file(
+    series_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pythiageo.series as package
+
+    (tmp_path / "mirror_example.py").write_text(
+        "from pathlib import Path\n"
+        "from pythiageo.series.folder import FolderSeries\n"
+        "def open_target(target):\n"
+        "    return FolderSeries(Path(target.removeprefix('mirror:'))) if target.startswith('mirror:') else None\n"
+    )
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    try:
+        assert open_series(f"mirror:{series_folder / 'gpt2'}").steps() == [0, 1, 10]
+        assert open_series(str(series_folder / "gpt2")).steps() == [0, 1, 10]
+    finally:
+        sys.modules.pop("pythiageo.series.mirror_example", None)
+
+
 def test_a_training_series_keeps_its_producer_in_order() -> None:
     def live(step: int) -> LiveCheckpoint:
         return LiveCheckpoint(step, step, f"step{step}", torch.nn.Linear(1, 1), "sha", "Linear", None)

@@ -90,6 +90,13 @@ class FolderSeries:
             yield FolderCheckpoint(step, self._folders[step])
 
 
+def open_target(target: str) -> FolderSeries | None:
+    """Return the folder series at the path ``target``; ``None`` if it is no path. Raises as ``FolderSeries``."""
+    if Path(target).exists() or target.startswith((".", "/", "~")):
+        return FolderSeries(Path(target).expanduser())
+    return None
+
+
 def read_tokens(folder: Path) -> int | None:
     """Return the training tokens that a checkpoint folder's ``training.json`` says, ``None`` where it says none."""
     try:

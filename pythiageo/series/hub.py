@@ -29,6 +29,7 @@ from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_s
 
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 _OTHER = ["config.json", "training.json", *_TOKENIZER]
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _PYTHIA = re.compile(r"EleutherAI/pythia-(?!.*-v0$)[\w.-]+")
 _NETWORK = (HTTPError, OSError)
 
@@ -153,6 +154,11 @@ class HubSeries:
                     f"{self._repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
                 ) from None
             raise MachineError(f"{self._repo}: the Hub cannot be reached: {_first_line(error)}") from None
+
+
+def open_target(target: str) -> HubSeries | None:
+    """Return the series of the repository ``target``; ``None`` if that is no repository's name."""
+    return HubSeries(target) if _REPOSITORY.fullmatch(target) else None
 
 
 @contextmanager
