@@ -429,7 +429,7 @@ def test_a_fault_of_one_revision_leaves_the_others(series_folder: Path, tmp_path
     ("repository", "fault", "message"),
     [
         ("test/none", None, "UserError: test/none: no such repository on the Hub, or a private one: then set HF_TOKEN"),
-        ("test/a", Fault(401), "UserError: test/a: the Hub refuses access: set HF_TOKEN to a valid read token"),
+        ("test/a", Fault(401), "UserError: test/a: the Hub refuses access: set HF_TOKEN to the read token"),
         ("test/a", Fault(403, {"X-Error-Code": "GatedRepo"}), "UserError: test/a: access must be granted first"),
         ("test/a", Fault(500), "MachineError: test/a: the Hub cannot be reached"),
     ],
