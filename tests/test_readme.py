@@ -54,14 +54,7 @@ def test_every_readme_command_works_in_its_order(
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
     series = tmp_path / "series"
-    arguments = [
-        "--set",
-        'training.checkpoints="0,512,998,999,1000"',
-        "--set",
-        "training.stop=1000",
-        "--out",
-        str(series),
-    ]
+    steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
     assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
     # five checkpoints stand for Pythia's 154 under Pythia's names
     for last, step in ((1000, 143_000), (999, 72_000), (998, 1000)):

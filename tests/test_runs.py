@@ -341,7 +341,8 @@ def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Pa
     live = read_observations(out)
     assert "nonfinite" in set(live["status"])
     assert live.filter(pl.col("status") != "ok")["value"].is_null().all()
-    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), *PROBES]) == 1
+    # NaN everywhere is one file at several steps, which an audit would leave out
+    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), "--no-audit", *PROBES]) == 1
     compare_worlds(
         live.filter(pl.col("status") != "ok"),
         read_observations(tmp_path / "a").filter(pl.col("status") != "ok"),

@@ -102,11 +102,14 @@ def judge(
     Raises:
         ValueError: a step is there twice, or there is none.
     """
-    rows = {revision.step: revision for revision in revisions}
-    given = [step for step in rows if step is not None]
-    steps = sorted({*given, *expected})
-    if not steps or len(given) != len(rows):
-        raise ValueError("an audit needs steps, each with its number")
+    rows: dict[int, Revision] = {}
+    for revision in revisions:
+        if revision.step is None or revision.step in rows:
+            raise ValueError(f"step {revision.step} is there twice, or is no step")
+        rows[revision.step] = revision
+    steps = sorted({*rows, *expected})
+    if not steps:
+        raise ValueError("an audit needs steps")
     everyone = list(rows.values()) + ([main] if main else [])
     last = steps[-1]
     tables = {kind: Recurrence(kind, everyone, last, bool(expected)) for kind in FORMATS}
