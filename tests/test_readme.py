@@ -54,11 +54,11 @@ def test_every_readme_command_works_in_its_order(
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
     series = tmp_path / "series"
-    arguments = ["--set", 'training.checkpoints="0,512,1000"', "--set", "training.stop=1000", "--out", str(series)]
-    assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *arguments]) == 0
-    # three checkpoints stand for Pythia's 154 under Pythia's names
-    for step in (72_000, 143_000):
-        os.symlink(series / "checkpoints" / "step1000", series / "checkpoints" / f"step{step}")
+    steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
+    assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
+    # five checkpoints stand for Pythia's 154 under Pythia's names
+    for last, step in ((1000, 143_000), (999, 72_000), (998, 1000)):
+        (series / "checkpoints" / f"step{last}").rename(series / "checkpoints" / f"step{step}")
     with LoopbackHub(serve_folder(series, "EleutherAI/pythia-160m")) as hub:
         environment = {**os.environ, **hub.environment(tmp_path / "cache")}
         monkeypatch.chdir(tmp_path)

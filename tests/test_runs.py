@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 
 import pythiageo
+from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import read_manifest, read_observations
@@ -80,12 +81,16 @@ def test_live_and_saved_checkpoints_are_measured_alike(trained: Path, tmp_path: 
     assert read_manifest(tmp_path / "a")["regime"] == "task-aligned"
 
 
-def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pythiageo", "serve", str(trained_neox), "--repo", "test/neox", "--",
-         sys.executable, "-m", "pythiageo", "analyze", "test/neox", "--out", str(tmp_path / "a"), *PROBES],
+def analyze_served(series: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pythiageo", "serve", str(series), "--repo", "test/neox", "--",
+         sys.executable, "-m", "pythiageo", "analyze", "test/neox", "--out", str(out), *PROBES, *arguments],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
+
+
+def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tmp_path: Path) -> None:
+    done = analyze_served(trained_neox, tmp_path / "a", "--no-audit")
     assert done.returncode == 0, done.stderr
     live, analyzed = read_observations(trained_neox), read_observations(tmp_path / "a")
     assert live["step"].unique().sort().to_list() == [0, 1, 2, 4, 8, 16]
@@ -97,6 +102,26 @@ def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tm
     assert len(set(shas[1:])) == 5
     # parameters are counted on the plain module, not on TransformerLens' copies
     assert read_manifest(tmp_path / "a")["model"]["parameters"] == read_manifest(trained_neox)["model"]["parameters"]
+    assert not (tmp_path / "a" / "audit.json").exists()
+
+
+def test_step_1_is_step_0_and_is_not_measured_twice(trained_neox: Path, tmp_path: Path) -> None:
+    done = analyze_served(trained_neox, tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    live, analyzed = read_observations(trained_neox), read_observations(tmp_path / "a")
+    compare_worlds(live.filter(pl.col("step") != 1), analyzed.filter(pl.col("step") != 1))
+    [row] = analyzed.filter(pl.col("step") == 1).rows(named=True)
+    assert (row["measure"], row["status"], row["value"]) == ("checkpoint", "same-as-neighbour", None)
+    assert row["reason"] == "holds the weights of step 0, where they are measured: one observation"
+    assert row["weight_sha"] == analyzed.filter(pl.col("step") == 0)["weight_sha"][0]
+    assert row["tokens"] is None  # this repository says them in a file of the revision, which is not fetched
+    # what is read from the table is what is read where both were measured
+    for protocol in ("billa-v4", "pythiageo"):
+        same = [events(table, protocol) for table in (live.with_columns(run=pl.lit("a")), analyzed)]
+        keep = ["task", "level", "event", "status", "step", "value"]
+        assert_frame_equal(same[0].select(keep), same[1].select(keep), rel_tol=1e-4)
+    audit = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert audit["summary"] == {"ok": 4, "same-as-neighbour": 2}
 
 
 def test_values_do_not_depend_on_batching(trained: Path, tmp_path: Path) -> None:
@@ -317,7 +342,8 @@ def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Pa
     live = read_observations(out)
     assert "nonfinite" in set(live["status"])
     assert live.filter(pl.col("status") != "ok")["value"].is_null().all()
-    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), *PROBES]) == 1
+    # NaN everywhere is one file at several steps, which an audit would leave out
+    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), "--no-audit", *PROBES]) == 1
     compare_worlds(
         live.filter(pl.col("status") != "ok"),
         read_observations(tmp_path / "a").filter(pl.col("status") != "ok"),

@@ -26,6 +26,12 @@ def analyze(
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
     measures: Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")] = None,
     regime: Annotated[str | None, typer.Option(help="task-aligned or naturalistic.")] = None,
+    no_audit: Annotated[
+        bool, typer.Option("--no-audit", help="Do not compare the weight files of the series first.")
+    ] = False,
+    trust_revisions: Annotated[
+        bool, typer.Option("--trust-revisions", help="Measure suspect, ambiguous and mixed steps too.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the config.")
@@ -53,6 +59,10 @@ def analyze(
         "measures.readouts": _split(readouts),
         "measures.geometry": _split(measures),
     }
+    if no_audit:
+        options["audit"] = False
+    if trust_revisions:
+        options["trust_revisions"] = True
     overrides = [f"{key}={_toml(value)}" for key, value in options.items() if value is not None] + (sets or [])
     if target.endswith(".toml"):
         config = load_config(Path(target), overrides, "analyze")
@@ -70,8 +80,8 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _toml(value: str | list[str]) -> str:
-    """Return ``value`` as a TOML value: JSON's strings and lists of strings are TOML too."""
+def _toml(value: str | bool | list[str]) -> str:
+    """Return ``value`` as a TOML value: JSON's strings, lists of them and booleans are TOML too."""
     import json
 
     return json.dumps(value, ensure_ascii=False)

@@ -8,10 +8,24 @@ import polars as pl
 
 SCHEMA_VERSION = "1"
 
-STATUSES = ("ok", "undefined", "nonfinite", "unreadable")
+STATUSES = (
+    "ok",
+    "undefined",
+    "nonfinite",
+    "unreadable",
+    "corrupt",
+    "same-as-neighbour",
+    "suspect",
+    "ambiguous",
+    "mixed",
+    "missing",
+    "incomplete",
+)
 """``ok``: ``value`` holds a finite number. ``undefined``: the measure has no value on this input.
 ``nonfinite``: weights, states or logits hold NaN or infinity. ``unreadable``: the checkpoint could not
-be opened."""
+be opened. ``corrupt``: a file is not the one whose sha256 the Hub promises. The others are the verdicts of an audit
+on a checkpoint that was left out; of these only ``same-as-neighbour`` is as it should be: the weights are those of an
+earlier step, where they were measured."""
 
 
 class Observation(NamedTuple):

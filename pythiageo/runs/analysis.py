@@ -12,42 +12,55 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.runs.auditing import choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series import open_series
+from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
-from pythiageo.series.steps import select
+from pythiageo.series.recurrence import NEIGHBOUR
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
-    """Measure every chosen checkpoint of the series; return whether all of them could be.
+    """Measure every chosen checkpoint of the series; return whether none of them needs a look.
 
-    A checkpoint that cannot be opened gives one row that says why, and the rest go on.
+    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
     """
     torch.set_num_threads(config.compute.threads)
     series = open_series(config.target)
-    steps = select(config.steps, series.steps())
+    choice = choose_steps(config, series, folder, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    folder.update(**identity, probe_sets=describe_probes(probes), steps=steps)
-    done = set(folder.observations.steps())
-    remaining = [step for step in steps if step not in done]
+    folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
     session = _Session(config, folder, identity, probes)
-    for number, checkpoint in enumerate(series.checkpoints(remaining), start=len(steps) - len(remaining)):
-        report(Progress(config.name, number, len(steps), f"opening {checkpoint.label}"))
+    done = set(folder.observations.steps())
+    there = set(series.steps())
+    total = len(choice.steps)
+    for number, step in enumerate(choice.steps):
+        if step in done:
+            continue
+        checkpoint = next(iter(series.checkpoints([step]))) if step in there else None
+        if step in choice.left_out:
+            session.leave_out(choice.left_out[step], checkpoint)
+            continue
+        assert checkpoint is not None  # a step that is not there is missing, and left out
+        if (holder := session.measured_first(choice.earlier.get(step, ()))) is not None:
+            session.refer(checkpoint, *holder)
+            continue
+        report(Progress(config.name, number, total, f"opening {checkpoint.label}"))
         try:
             opened = checkpoint.open()
-            report(Progress(config.name, number, len(steps), f"measuring {checkpoint.label}"))
+            report(Progress(config.name, number, total, f"measuring {checkpoint.label}"))
             session.measure(checkpoint, opened)
         except CheckpointError as error:
             session.give_up(checkpoint, error)
     folder.observations.consolidate()
     folder.update(status="complete")
-    report(Progress(config.name, len(steps), len(steps), "done"))
-    return all(entry["status"] == "ok" for entry in folder.manifest["checkpoints"])
+    report(Progress(config.name, total, total, "done"))
+    return folder.sound
 
 
 def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
@@ -84,7 +97,7 @@ class _Session:
         parameters = sum(p.numel() for p in opened.model.parameters())
         self._prepare(opened.tokenizer_folder, context)
         reader = BridgeReader(opened.model, opened.tokenizer_folder)
-        origin = self._origin(checkpoint, opened.weight_sha)
+        origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
         rows = observe(
             reader,
             self._prepared,
@@ -105,18 +118,32 @@ class _Session:
 
     def give_up(self, checkpoint: Checkpoint, error: CheckpointError) -> None:
         """Write one row that says why there are no others."""
-        origin = self._origin(checkpoint, None)
-        self._folder.observations.write(checkpoint.step, [origin.failed("checkpoint", error.status, str(error))])
-        self._folder.add_checkpoint(checkpoint.step, checkpoint.label, None, error.status, str(error))
+        origin = self._origin(checkpoint.step, checkpoint.tokens, None)
+        self._fail(origin, checkpoint.label, error.status, str(error))
 
-    def _origin(self, checkpoint: Checkpoint, weight_sha: str | None) -> Origin:
-        return Origin(
-            run=self._config.name,
-            step=checkpoint.step,
-            tokens=checkpoint.tokens,
-            weight_sha=weight_sha,
-            **self._identity,
-        )
+    def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
+        """Write one row that says why the audit leaves this step out."""
+        origin = self._origin(found.step, checkpoint.tokens if checkpoint else None, None)
+        label = checkpoint.label if checkpoint else found.revision
+        self._fail(origin, label, found.verdict, f"left out by the audit: {found.reason}")
+
+    def measured_first(self, steps: tuple[int, ...]) -> tuple[int, str] | None:
+        """Return the first of ``steps`` that was opened, with its weight fingerprint."""
+        known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
+        return next(((step, known[step]) for step in steps if known.get(step)), None)
+
+    def refer(self, checkpoint: Checkpoint, holder: int, weight_sha: str) -> None:
+        """Write one row that says at which step these same weights are measured; the two have one fingerprint."""
+        origin = self._origin(checkpoint.step, checkpoint.tokens, weight_sha)
+        reason = f"holds the weights of step {holder}, where they are measured: one observation"
+        self._fail(origin, checkpoint.label, NEIGHBOUR, reason)
+
+    def _fail(self, origin: Origin, label: str, status: str, reason: str) -> None:
+        self._folder.observations.write(origin.step, [origin.failed("checkpoint", status, reason)])
+        self._folder.add_checkpoint(origin.step, label, origin.weight_sha, status, reason)
+
+    def _origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
+        return Origin(run=self._config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self._identity)
 
     def _prepare(self, tokenizer_folder: Path, context: int | None) -> None:
         """Tokenize the probe sets, again only if this checkpoint's tokenizer is another one."""

@@ -129,6 +129,10 @@ class AnalyzeConfig(_Table):
     """Default: what the run folder's manifest says, else naturalistic."""
     steps: str = "all"
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512`` or ``1000-20000:1000``."""
+    audit: bool = True
+    """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
+    trust_revisions: bool = False
+    """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
     compute: ComputeConfig = ComputeConfig()

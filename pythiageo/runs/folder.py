@@ -19,7 +19,9 @@ from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
-_OWN = (MANIFEST, "observations", "observations.parquet", "checkpoints", "state.safetensors")
+AUDIT = "audit.json"
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors")
+_SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -43,6 +45,15 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def add_audit(self, audit: dict[str, Any]) -> None:
+        """Keep the audit of the series that the run measures."""
+        _write_json(self.path / AUDIT, audit)
+
+    @property
+    def sound(self) -> bool:
+        """Whether no checkpoint needs a look: each was measured, or holds the weights of one that was."""
+        return all(entry["status"] in _SOUND for entry in self.manifest["checkpoints"])
 
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:

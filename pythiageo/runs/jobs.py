@@ -42,8 +42,7 @@ def execute(job: Job, report: Reporter) -> int:
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
             analyze(job.config, folder, report)
-        sound = all(entry["status"] == "ok" for entry in folder.manifest["checkpoints"])
-        return EXIT_OK if sound else EXIT_LOOK
+        return EXIT_OK if folder.sound else EXIT_LOOK
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.errors import RevisionNotFoundError
 
-from pythiageo.errors import CheckpointError, MachineError, UserError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.client import UNREACHED, Listing, first_line, list_refs, promised_files, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_step
+from pythiageo.series.weightfiles import Revision, WeightFile
 
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 _OTHER = ["config.json", "training.json", *_TOKENIZER]
+_PYTHIA = re.compile(r"EleutherAI/pythia-(?!intervention)(?!.*-v0$)[\w.-]+")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_PYTHIA = re.compile(r"EleutherAI/pythia-(?!.*-v0$)[\w.-]+")
-_NETWORK = (HTTPError, OSError)
+_LISTERS = 8
+"""Revisions listed at the same time."""
+_TRIES = 2
+"""How often a file whose content is not what the Hub promises is fetched."""
 
 
 class HubCheckpoint:
@@ -55,10 +50,11 @@ class HubCheckpoint:
         return self._tokens
 
     def open(self) -> OpenCheckpoint:
-        """Fetch and load it; see ``open_folder``.
+        """Fetch and load it; see ``open_folder``. Weight files are checked against the sha256 that the Hub promises.
 
         Raises:
-            CheckpointError: this revision cannot be had; others may.
+            CheckpointError: this revision cannot be had; others may. Status ``corrupt``: a file is not what the Hub
+                promises, even when fetched again; it is removed, so that a later try does not meet it.
         """
         folder = self._fetch()
         if self._tokens is None:
@@ -73,15 +69,29 @@ class HubCheckpoint:
             self._commit = info.sha
             names = {file.rfilename for file in info.siblings or []}
             weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-            patterns = [*_OTHER, weights, f"{weights}.index.json"]
-            with _no_bars():
-                # by commit: a branch that moves while we read must not mix two checkpoints
-                return Path(snapshot_download(self._repo, revision=info.sha, allow_patterns=patterns))
+            return self._download(info.sha, [*_OTHER, weights, f"{weights}.index.json"])
         except RevisionNotFoundError:
             raise CheckpointError(f"{self._repo}: there is no revision {self._revision}") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, *_NETWORK) as error:
-            reason = _first_line(error)
+        except UNREACHED as error:
+            reason = first_line(error)
             raise CheckpointError(f"{self._repo} {self._revision}: could not be fetched: {reason}") from None
+
+    def _download(self, commit: str, patterns: list[str]) -> Path:
+        # by commit: a branch that moves while we read must not mix two checkpoints
+        promised = promised_files(self._repo, commit)
+        for _ in range(_TRIES):
+            with without_bars():
+                folder = Path(snapshot_download(self._repo, revision=commit, allow_patterns=patterns))
+            wrong = [file for file in promised if not _holds(folder / file.name, file)]
+            if not wrong:
+                return folder
+            for file in wrong:
+                _remove(folder / file.name)
+        raise CheckpointError(
+            f"{self._repo} {self.label}: {wrong[0].name} is not the file that the Hub promises (sha256 "
+            f"{str(wrong[0].sha256)[:12]}...), though it was fetched {_TRIES} times; it was removed",
+            "corrupt",
+        )
 
 
 class HubSeries:
@@ -93,7 +103,7 @@ class HubSeries:
 
     def __init__(self, repo: str) -> None:
         self._repo = repo
-        self._revisions: dict[int, str] | None = None
+        self._commits: dict[str, str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +114,11 @@ class HubSeries:
     def size(self) -> str:
         """The repository's name without its owner."""
         return self._repo.rpartition("/")[2]
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """The steps it is known to have: Pythia's own for a Pythia repository, else none."""
+        return PYTHIA_STEPS if self._is_pythia() else ()
 
     def steps(self) -> list[int]:
         """Return the steps that have a revision, ascending.
@@ -117,43 +132,55 @@ class HubSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
         """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
         revisions = self._by_step()
-        known = _PYTHIA.fullmatch(self._repo) is not None and set(revisions) <= set(PYTHIA_STEPS)
+        known = self._is_pythia()
         for step in steps:
             tokens = step * PYTHIA_TOKENS_PER_STEP if known else None
             yield HubCheckpoint(self._repo, step, revisions[step], tokens)
 
-    def _by_step(self) -> dict[int, str]:
-        if self._revisions is None:
-            refs = self._refs()
-            names = sorted(ref.name for ref in [*refs.tags, *refs.branches])
-            found = {step: name for name in names if (step := parse_step(name)) is not None}
-            if not found:
-                raise UserError(f"{self._repo}: none of its {len(names)} revisions is named by step, such as step1000")
-            self._revisions = found
-        return self._revisions
+    def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of every step and of ``main``, from the Hub's listings alone.
 
-    def _refs(self) -> Any:
-        try:
-            return HfApi().list_repo_refs(self._repo)
-        except HFValidationError as error:
-            raise UserError(f"{self._repo!r} is not a Hub repository's name: {_first_line(error)}") from None
-        except GatedRepoError:
-            raise UserError(
-                f"{self._repo}: access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
-            ) from None
-        except RepositoryNotFoundError:
-            raise UserError(
-                f"{self._repo}: no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of "
-                f"someone who may see it"
-            ) from None
-        except OfflineModeIsEnabled:
-            raise MachineError(f"{self._repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
-        except (HfHubHTTPError, *_NETWORK) as error:
-            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-                raise UserError(
-                    f"{self._repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
-                ) from None
-            raise MachineError(f"{self._repo}: the Hub cannot be reached: {_first_line(error)}") from None
+        Revisions of one commit are listed once. ``report`` is told how many of how many listings are done.
+
+        Raises:
+            UserError: no access.
+            MachineError: the Hub cannot be reached; the client has retried by itself.
+        """
+        wanted: list[tuple[int | None, str]] = list(self._by_step().items())
+        commits = self._known_commits()
+        if "main" in commits:
+            wanted.append((None, "main"))
+        at = {commits[name] or name: (step, name) for step, name in wanted}
+        listing, listed = Listing(self._repo), {}
+        with ThreadPoolExecutor(_LISTERS) as pool:
+            futures = {
+                pool.submit(listing.revision, step, name, commits[name]): key for key, (step, name) in at.items()
+            }
+            try:
+                for done, (future, key) in enumerate(futures.items(), start=1):
+                    listed[key] = future.result()
+                    report(done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
+
+    def _is_pythia(self) -> bool:
+        return _PYTHIA.fullmatch(self._repo) is not None and set(self._by_step()) <= set(PYTHIA_STEPS)
+
+    def _by_step(self) -> dict[int, str]:
+        names = sorted(self._known_commits())
+        found = {step: name for name in names if (step := parse_step(name)) is not None}
+        if not found:
+            raise UserError(f"{self._repo}: none of its {len(names)} revisions is named by step, such as step1000")
+        return found
+
+    def _known_commits(self) -> dict[str, str | None]:
+        """Return the commit of every branch and tag, asked for once."""
+        if self._commits is None:
+            refs = list_refs(self._repo)
+            self._commits = {ref.name: ref.target_commit for ref in [*refs.tags, *refs.branches]}
+        return self._commits
 
 
 def open_target(target: str) -> HubSeries | None:
@@ -161,18 +188,23 @@ def open_target(target: str) -> HubSeries | None:
     return HubSeries(target) if _REPOSITORY.fullmatch(target) else None
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep the client's bars off the terminal: the run has its own display."""
-    disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not disabled:
-            enable_progress_bars()
+def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
+    return Revision(step, name, revision.commit, revision.files, revision.indexes, revision.absent)
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+def _holds(path: Path, promised: WeightFile) -> bool:
+    """Return whether ``path`` holds what the listing promises; a file that was not fetched promises nothing."""
+    if promised.sha256 is None or not path.is_file():
+        return True
+    if path.stat().st_size != promised.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == promised.sha256
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of the client's cache: the name in the snapshot, and the content it leads to."""
+    content = path.resolve()
+    path.unlink(missing_ok=True)
+    if content.parent.name == "blobs":
+        content.unlink(missing_ok=True)
