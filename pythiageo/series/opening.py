@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
         CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config.
     """
     config = _read_config(folder, label)
-    stored = _read_tensors(folder, label)
+    stored = read_tensors(weight_files(folder, label), label)
     model = _build(folder, label, config)
     return OpenCheckpoint(
         model=model,
@@ -71,13 +71,15 @@ def _read_json(path: Path, label: str) -> dict[str, Any]:
     return value
 
 
-def weight_files(folder: Path, label: str) -> list[Path]:
+def weight_files(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS, BIN)) -> list[Path]:
     """Return the files that hold the weights: safetensors where there are any, else ``.bin``; whole before sharded.
+
+    ``names`` restricts them to a format.
 
     Raises:
         CheckpointError: none, a shard that the index names and is not there, or an index that leaves the folder.
     """
-    for name in (SAFETENSORS, BIN):
+    for name in names:
         if (folder / name).is_file():
             return [folder / name]
         index = folder / f"{name}.index.json"
@@ -92,12 +94,17 @@ def weight_files(folder: Path, label: str) -> list[Path]:
                 if not (folder / shard).is_file():
                     raise CheckpointError(f"{label}: the shard {shard} that {index.name} names is missing")
             return [folder / shard for shard in shards]
-    raise CheckpointError(f"{label}: not a checkpoint: expected {SAFETENSORS} or {BIN}, whole or with an index")
+    raise CheckpointError(f"{label}: not a checkpoint: expected {' or '.join(names)}, whole or with an index")
 
 
-def _read_tensors(folder: Path, label: str) -> dict[str, Tensor]:
+def read_tensors(files: Iterable[Path], label: str) -> dict[str, Tensor]:
+    """Return the tensors of all ``files`` as stored, by name.
+
+    Raises:
+        CheckpointError: a file that is damaged or holds anything but tensors; nothing in it is ever run.
+    """
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder, label):
+    for path in files:
         try:
             if path.suffix == ".safetensors":
                 with safe_open(path, framework="pt") as file:
