@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -21,6 +22,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.audit import Audit, audit_series, judge
+from pythiageo.series.contents import compare_tensors
 from pythiageo.series.folder import FolderSeries
 from pythiageo.series.loopback import Fault, LoopbackHub, Request
 from pythiageo.series.recurrence import SOUND, VERDICTS
@@ -374,6 +376,7 @@ def test_a_served_series_is_audited_without_fetching_weights(damaged: dict[str, 
         done = pythiageo(hub, tmp_path / "cache", "audit", "test/damaged", "--json", "--quiet")
         assert done.returncode == 1, done.stderr
         asked = [request.path for request in hub.requests]
+        commits = {served.commit for served in hub.repositories["test/damaged"].values()}
     result = json.loads(done.stdout)
     assert result["repo"] == "test/damaged"
     last = {"step": 9000, "verdict": "incomplete", "shares_with": [], "files": [], "reason": "no weight files"}
@@ -396,9 +399,7 @@ def test_a_served_series_is_audited_without_fetching_weights(damaged: dict[str, 
     assert not [path for path in asked if path.endswith((".safetensors", ".bin"))]
     assert sum(path.endswith("index.json") for path in asked) <= 2
     # revisions of one commit are listed once
-    assert len([path for path in asked if "/tree/" in path]) == len(
-        {served.commit for served in hub.repositories["test/damaged"].values()}
-    )
+    assert sum("/tree/" in path for path in asked) == len(commits)
 
 
 def test_the_table_folds_what_is_alike(damaged: dict[str, Path], tmp_path: Path) -> None:
@@ -521,3 +522,50 @@ def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path]
         again = pythiageo(hub, cache, *arguments, "--overwrite")
         assert again.returncode == 0, again.stderr
     assert set(read_observations(out)["status"]) == {"ok"}
+
+
+# --deep
+
+
+def test_contents_are_compared_bit_by_bit() -> None:
+    tensors = {"a": torch.tensor([1.0, float("nan")]), "b": torch.zeros(2, 3), "c": torch.tensor(0.5)}
+    same = compare_tensors(7, tensors, {**tensors, "buffer": torch.ones(1)})
+    assert same[:2] == (7, "agree")
+    assert same[3:] == (3, 0, 0, 1)
+    changed = compare_tensors(7, tensors, {**tensors, "c": torch.tensor(0.75)})
+    assert changed.reason == "1 of 3 tensors differ, c by 0.25 at most"
+    halved = compare_tensors(7, tensors, {**tensors, "b": torch.zeros(2, 3).half()})
+    assert halved.reason == "1 of 3 tensors differ, b in dtype (torch.float32, torch.float16)"
+    turned = compare_tensors(7, tensors, {**tensors, "b": torch.zeros(3, 2)})
+    assert turned.reason == "1 of 3 tensors differ, b in shape ((2, 3), (3, 2))"
+    assert compare_tensors(7, tensors, {"z": torch.ones(1)}).reason == "they have no tensor name in common"
+
+
+def test_deep_compares_what_two_files_hold(damaged: dict[str, Path], tmp_path: Path) -> None:
+    kept = {}
+    for step in (4000, 5000, 7000):
+        kept[f"step{step}"] = folder = Path(
+            shutil.copytree(damaged[f"step{step}"], tmp_path / "series" / f"step{step}")
+        )
+        tensors = {name: t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
+        if step == 5000:
+            tensors["embed_out.weight"] = tensors["embed_out.weight"] + 0.5
+        if step != 4000:
+            torch.save(tensors, folder / "pytorch_model.bin")
+    with LoopbackHub({"test/both": kept}) as hub:
+        cache = tmp_path / "cache"
+        done = pythiageo(hub, cache, "audit", "test/both", "--deep", "--steps", "all", "--json", "--quiet")
+    assert done.returncode == 1, done.stderr
+    contents = {one["step"]: one for one in json.loads(done.stdout)["contents"]}
+    assert {step: one["status"] for step, one in contents.items()} == {
+        4000: "one-format",
+        5000: "differ",
+        7000: "agree",
+    }
+    assert (contents[5000]["different"], contents[7000]["different"]) == (1, 0)
+    assert "embed_out.weight by 0.5 at most" in contents[5000]["reason"]
+    # nothing of the size of weights is left
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > 10_000]
+    assert cli(["audit", str(tmp_path / "series"), "--deep", "--steps", "7000", "--quiet"]) == 0
+    assert cli(["audit", str(tmp_path / "series"), "--deep", "--quiet"]) == 2
+    assert cli(["audit", str(tmp_path / "series"), "--steps", "7000", "--quiet"]) == 2

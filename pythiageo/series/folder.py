@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,11 @@ class FolderSeries:
         """Yield the checkpoints of ``steps``."""
         for step in steps:
             yield FolderCheckpoint(step, self._folders[step])
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Give the folder of a step."""
+        yield self._folders[step]
 
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step, and of a folder ``main`` beside them, each hashed.

@@ -6,14 +6,17 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import RevisionNotFoundError
 
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import CheckpointError, UserError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.client import UNREACHED, Listing, first_line, list_refs, promised_files, without_bars
+from pythiageo.series.client import UNREACHED, Listing, list_refs, promised_files, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_step
@@ -62,36 +65,15 @@ class HubCheckpoint:
         return open_folder(folder, f"{self._repo} {self.label}")
 
     def _fetch(self) -> Path:
-        try:
+        with _told(self._repo, self._revision):
             info = HfApi().model_info(self._repo, revision=self._revision)
             if not info.sha:
                 raise CheckpointError(f"{self._repo} {self._revision}: the Hub names no commit for it")
             self._commit = info.sha
             names = {file.rfilename for file in info.siblings or []}
             weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-            return self._download(info.sha, [*_OTHER, weights, f"{weights}.index.json"])
-        except RevisionNotFoundError:
-            raise CheckpointError(f"{self._repo}: there is no revision {self._revision}") from None
-        except UNREACHED as error:
-            reason = first_line(error)
-            raise CheckpointError(f"{self._repo} {self._revision}: could not be fetched: {reason}") from None
-
-    def _download(self, commit: str, patterns: list[str]) -> Path:
-        # by commit: a branch that moves while we read must not mix two checkpoints
-        promised = promised_files(self._repo, commit)
-        for _ in range(_TRIES):
-            with without_bars():
-                folder = Path(snapshot_download(self._repo, revision=commit, allow_patterns=patterns))
-            wrong = [file for file in promised if not _holds(folder / file.name, file)]
-            if not wrong:
-                return folder
-            for file in wrong:
-                _remove(folder / file.name)
-        raise CheckpointError(
-            f"{self._repo} {self.label}: {wrong[0].name} is not the file that the Hub promises (sha256 "
-            f"{str(wrong[0].sha256)[:12]}...), though it was fetched {_TRIES} times; it was removed",
-            "corrupt",
-        )
+            # by commit: a branch that moves while we read must not mix two checkpoints
+            return _download(self._repo, self.label, info.sha, [*_OTHER, weights, f"{weights}.index.json"])
 
 
 class HubSeries:
@@ -136,6 +118,19 @@ class HubSeries:
         for step in steps:
             tokens = step * PYTHIA_TOKENS_PER_STEP if known else None
             yield HubCheckpoint(self._repo, step, revisions[step], tokens)
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Fetch the weight files of a step in every format into a folder that is removed at the end."""
+        revision = self._by_step()[step]
+        commit = self._known_commits()[revision] or revision
+        Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        # on the disk where the client keeps its files: the one for temporary files may be small
+        with TemporaryDirectory(prefix=".pythiageo-", dir=HF_HUB_CACHE) as folder:
+            with _told(self._repo, revision):
+                patterns = ["*.safetensors", "*.bin", "*.index.json"]
+                fetched = _download(self._repo, revision, commit, patterns, Path(folder))
+            yield fetched
 
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step and of ``main``, from the Hub's listings alone.
@@ -186,6 +181,35 @@ class HubSeries:
 def open_target(target: str) -> HubSeries | None:
     """Return the series of the repository ``target``; ``None`` if that is no repository's name."""
     return HubSeries(target) if _REPOSITORY.fullmatch(target) else None
+
+
+@contextmanager
+def _told(repo: str, revision: str) -> Iterator[None]:
+    """Turn the client's errors about one revision into one sentence; the rest of the series goes on."""
+    try:
+        yield
+    except RevisionNotFoundError:
+        raise CheckpointError(f"{repo}: there is no revision {revision}") from None
+    except UNREACHED as error:
+        raise CheckpointError(f"{repo} {revision}: could not be fetched: {first_line(error)}") from None
+
+
+def _download(repo: str, label: str, commit: str, patterns: list[str], into: Path | None = None) -> Path:
+    """Fetch files into the client's cache, or ``into`` a folder, and hold each against what the Hub promises."""
+    promised = promised_files(repo, commit)
+    for _ in range(_TRIES):
+        with without_bars():
+            folder = Path(snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=into))
+        wrong = [file for file in promised if not _holds(folder / file.name, file)]
+        if not wrong:
+            return folder
+        for file in wrong:
+            _remove(folder / file.name)
+    raise CheckpointError(
+        f"{repo} {label}: {wrong[0].name} is not the file that the Hub promises (sha256 "
+        f"{str(wrong[0].sha256)[:12]}...), though it was fetched {_TRIES} times; it was removed",
+        "corrupt",
+    )
 
 
 def _renamed(revision: Revision, step: int | None, name: str) -> Revision:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError
+from pythiageo.errors import CheckpointError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, first_line, read_json, stored_tensors
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
 

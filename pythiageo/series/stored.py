@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pythiageo.errors import CheckpointError
+from pythiageo.errors import CheckpointError, first_line
 from pythiageo.series.weights import TensorFacts, examine
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
@@ -69,13 +69,15 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
     return value
 
 
-def weight_files(folder: Path, label: str) -> list[Path]:
+def weight_files(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS, BIN)) -> list[Path]:
     """Return the files that hold the weights: safetensors where there are any, else ``.bin``; whole before sharded.
+
+    ``names`` restricts them to a format.
 
     Raises:
         CheckpointError: none, a shard that the index names and is not there, or an index that leaves the folder.
     """
-    for name in (SAFETENSORS, BIN):
+    for name in names:
         if (folder / name).is_file():
             return [folder / name]
         index = folder / f"{name}.index.json"
@@ -90,17 +92,17 @@ def weight_files(folder: Path, label: str) -> list[Path]:
                 if not (folder / shard).is_file():
                     raise CheckpointError(f"{label}: the shard {shard} that {index.name} names is missing")
             return [folder / shard for shard in shards]
-    raise CheckpointError(f"{label}: not a checkpoint: expected {SAFETENSORS} or {BIN}, whole or with an index")
+    raise CheckpointError(f"{label}: not a checkpoint: expected {' or '.join(names)}, whole or with an index")
 
 
-def stored_tensors(folder: Path, label: str) -> dict[str, StoredTensor]:
-    """Return the tensors of a checkpoint's weight files by name, none of them read yet.
+def stored_tensors(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS, BIN)) -> dict[str, StoredTensor]:
+    """Return the tensors of a checkpoint's weight files by name, none of them read yet; ``names`` as above.
 
     Raises:
         CheckpointError: a file is missing, damaged, cut short, or holds something else than tensors.
     """
     tensors: dict[str, StoredTensor] = {}
-    for path in weight_files(folder, label):
+    for path in weight_files(folder, label, names):
         try:
             part = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
@@ -157,9 +159,3 @@ def _is_zip(path: Path) -> bool:
     """Return whether torch saved it in its zip format, the one that can be mapped."""
     with path.open("rb") as file:
         return os.path.getsize(path) > 4 and file.read(4) == b"PK\x03\x04"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its name if it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
