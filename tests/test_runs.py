@@ -166,8 +166,12 @@ def test_the_natural_twin_reports_its_corpus_and_held_out_loss(tmp_path: Path) -
 # nothing is lost
 
 
+LONG = ["--set", "training.stop=500", "--set", 'training.checkpoints="0,5,500"']
+"""Long enough to be met while it trains."""
+
+
 def start(out: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pythiageo", "train", *DEMO, *STEPS, "--out", str(out), *arguments]
+    command = [sys.executable, "-m", "pythiageo", "train", *DEMO, *arguments, "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -182,8 +186,8 @@ def wait_for_part(out: Path, step: int, process: subprocess.Popen) -> None:
 
 def test_killed_at_any_time_and_resumed_is_as_if_never_interrupted(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    for step, arguments in ((5, []), (15, ["--resume"])):
-        process = start(out, *arguments)
+    for step, arguments in ((5, []), (10, ["--resume"])):
+        process = start(out, *STEPS, *arguments)
         wait_for_part(out, step, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -212,7 +216,7 @@ def test_an_analysis_goes_on_where_it_was_killed(trained: Path, tmp_path: Path) 
 
 def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(out)
+    process = start(out, *LONG)
     wait_for_part(out, 5, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -220,15 +224,15 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     assert "interrupted; what was measured is kept" in errors
     assert "Traceback" not in errors
     assert read_manifest(out)["status"] == "interrupted"
-    assert train(out, *DEMO, *STEPS, "--resume") == 0
+    assert train(out, *DEMO, *LONG, "--resume") == 0
 
 
 def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    process = start(out)
+    process = start(out, *LONG)
     wait_for_part(out, 0, process)
     try:
-        assert train(out, *DEMO, *STEPS, "--resume") == 2
+        assert train(out, *DEMO, *LONG, "--resume") == 2
         assert "another process is working on this run" in capsys.readouterr().err
     finally:
         process.send_signal(signal.SIGKILL)

@@ -420,14 +420,14 @@ def test_a_fault_of_one_revision_leaves_the_others(series_folder: Path, tmp_path
     commits = {}
 
     def fault(request: Request) -> Fault | None:
-        if request.path.endswith("revision/step1"):
+        if request.path.endswith(f"tree/{commits['step1']}"):
             return Fault(404, {"X-Error-Code": "RevisionNotFound"})
         if request.path.endswith(f"{commits['step10']}/model.safetensors") and request.method == "GET":
             return Fault(cut_after=1000)
         return None
 
     with LoopbackHub(serve_folder(series_folder / "gpt2", "test/a"), fault) as hub:
-        commits["step10"] = hub.find("test/a", "step10").commit
+        commits |= {name: hub.find("test/a", name).commit for name in ("step1", "step10")}
         result = client(hub, tmp_path / "cache", "test/a", "0", "1", "10")
     assert result["0"][3] == "GPT2LMHeadModel"
     assert result["1"] == "CheckpointError: test/a: there is no revision step1"

@@ -26,6 +26,10 @@ def analyze(
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
     measures: Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")] = None,
     regime: Annotated[str | None, typer.Option(help="task-aligned or naturalistic.")] = None,
+    disk_budget: Annotated[
+        str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave fetched checkpoints in the Hub client's cache.")] = False,
     no_audit: Annotated[
         bool, typer.Option("--no-audit", help="Do not compare the weight files of the series first.")
     ] = False,
@@ -54,11 +58,14 @@ def analyze(
         "steps": steps,
         "regime": regime,
         "name": name,
+        "fetch.disk_budget": disk_budget,
         "probes.tasks": _split(tasks),
         "probes.tasks_folder": str(tasks_folder) if tasks_folder else None,
         "measures.readouts": _split(readouts),
         "measures.geometry": _split(measures),
     }
+    if keep:
+        options["fetch.keep"] = True
     if no_audit:
         options["audit"] = False
     if trust_revisions:

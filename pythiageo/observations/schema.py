@@ -14,6 +14,7 @@ STATUSES = (
     "nonfinite",
     "unreadable",
     "corrupt",
+    "too-large",
     "same-as-neighbour",
     "suspect",
     "ambiguous",
@@ -23,7 +24,8 @@ STATUSES = (
 )
 """``ok``: ``value`` holds a finite number. ``undefined``: the measure has no value on this input.
 ``nonfinite``: weights, states or logits hold NaN or infinity. ``unreadable``: the checkpoint could not
-be opened. ``corrupt``: a file is not the one whose sha256 the Hub promises. The others are the verdicts of an audit
+be opened. ``corrupt``: a file is not the one whose sha256 the Hub promises. ``too-large``: it does
+not fit into the disk budget. The others are the verdicts of an audit
 on a checkpoint that was left out; of these only ``same-as-neighbour`` is as it should be: the weights are those of an
 earlier step, where they were measured."""
 

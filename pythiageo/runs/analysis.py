@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.auditing import choose_steps
+from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
@@ -21,7 +22,10 @@ from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
+from pythiageo.series.fetching import HubCheckpoint
+from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import NEIGHBOUR
+from pythiageo.series.stream import Stream
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
@@ -31,36 +35,47 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
     """
     torch.set_num_threads(config.compute.threads)
     series = open_series(config.target)
+    if isinstance(series, HubSeries) and not config.fetch.keep:
+        series.store = folder.downloads
+        if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
+            folder.drop_downloads()
     choice = choose_steps(config, series, folder, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
     folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
-    session = _Session(config, folder, identity, probes)
-    done = set(folder.observations.steps())
-    there = set(series.steps())
-    total = len(choice.steps)
-    for number, step in enumerate(choice.steps):
-        if step in done:
-            continue
-        checkpoint = next(iter(series.checkpoints([step]))) if step in there else None
-        if step in choice.left_out:
-            session.leave_out(choice.left_out[step], checkpoint)
-            continue
-        assert checkpoint is not None  # a step that is not there is missing, and left out
-        if (holder := session.measured_first(choice.earlier.get(step, ()))) is not None:
-            session.refer(checkpoint, *holder)
-            continue
-        report(Progress(config.name, number, total, f"opening {checkpoint.label}"))
-        try:
-            opened = checkpoint.open()
-            report(Progress(config.name, number, total, f"measuring {checkpoint.label}"))
-            session.measure(checkpoint, opened)
-        except CheckpointError as error:
-            session.give_up(checkpoint, error)
+    session = _Session(config, folder, identity, probes, report)
+    todo = _Todo.of(series, choice, set(folder.observations.steps()))
+    for step, checkpoint in todo.left_out.items():
+        session.leave_out(choice.left_out[step], checkpoint)
+    session.measure_all(todo.measured)
+    # what holds the weights of an earlier step is fetched only if that one could not be measured
+    session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
     folder.observations.consolidate()
+    folder.drop_downloads()
     folder.update(status="complete")
-    report(Progress(config.name, total, total, "done"))
+    report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
     return folder.sound
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """The checkpoints still to do: those to measure, those that may repeat an earlier one, those left out."""
+
+    measured: list[Checkpoint]
+    repeated: list[Checkpoint]
+    left_out: dict[int, Checkpoint | None]
+
+    @classmethod
+    def of(cls, series: Series, choice: Choice, done: set[int]) -> _Todo:
+        steps = [step for step in choice.steps if step not in done]
+        there = [step for step in steps if step in set(series.steps())]
+        checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
+        kept = [checkpoint for step, checkpoint in checkpoints.items() if step not in choice.left_out]
+        return cls(
+            measured=[checkpoint for checkpoint in kept if not choice.earlier.get(checkpoint.step)],
+            repeated=[checkpoint for checkpoint in kept if choice.earlier.get(checkpoint.step)],
+            left_out={step: checkpoints.get(step) for step in steps if step in choice.left_out},
+        )
 
 
 def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
@@ -78,14 +93,52 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """What stays the same from one checkpoint to the next."""
 
-    def __init__(self, config: AnalyzeConfig, folder: RunFolder, identity: dict[str, Any], probes: list[Probe]) -> None:
+    def __init__(
+        self,
+        config: AnalyzeConfig,
+        folder: RunFolder,
+        identity: dict[str, Any],
+        probes: list[Probe],
+        report: Reporter,
+    ) -> None:
         self._config = config
         self._folder = folder
         self._identity = identity
         self._probes = probes
         self._instruments = Instruments.of(config.measures)
+        self._report = report
+        self._total = len(folder.manifest["steps"])
         self._tokenizer_sha = ""
         self._prepared: list[Prepared] = []
+
+    def measure_all(self, checkpoints: list[Checkpoint]) -> None:
+        """Measure checkpoints one after the other, those on the Hub fetched ahead and dropped when done."""
+        fetched = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, HubCheckpoint)]
+        if fetched:
+            stream = Stream(fetched, self._config.fetch.bytes, self._config.fetch.ahead)
+            self._report_step("fetching", fetched[0])
+            for number, brought in enumerate(stream, start=1):
+                self._try(brought, stream.failure(brought))
+                if number < len(fetched):
+                    self._report_step("fetching", fetched[number])
+        for checkpoint in checkpoints:
+            if not isinstance(checkpoint, HubCheckpoint):
+                self._try(checkpoint, None)
+
+    def _try(self, checkpoint: Checkpoint, failure: Exception | None) -> None:
+        try:
+            if failure is not None:
+                raise failure
+            self._report_step("opening", checkpoint)
+            opened = checkpoint.open()
+            self._report_step("measuring", checkpoint)
+            self.measure(checkpoint, opened)
+        except CheckpointError as error:
+            self.give_up(checkpoint, error)
+
+    def _report_step(self, doing: str, checkpoint: Checkpoint) -> None:
+        done = len(self._folder.manifest["checkpoints"])
+        self._report(Progress(self._config.name, done, self._total, f"{doing} {checkpoint.label}"))
 
     def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint) -> None:
         """Read one checkpoint through TransformerLens and write its observations."""
@@ -127,16 +180,16 @@ class _Session:
         label = checkpoint.label if checkpoint else found.revision
         self._fail(origin, label, found.verdict, f"left out by the audit: {found.reason}")
 
-    def measured_first(self, steps: tuple[int, ...]) -> tuple[int, str] | None:
-        """Return the first of ``steps`` that was opened, with its weight fingerprint."""
+    def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
+        """Write one row that says at which earlier step these same weights are measured; return False if at none."""
         known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
-        return next(((step, known[step]) for step in steps if known.get(step)), None)
-
-    def refer(self, checkpoint: Checkpoint, holder: int, weight_sha: str) -> None:
-        """Write one row that says at which step these same weights are measured; the two have one fingerprint."""
-        origin = self._origin(checkpoint.step, checkpoint.tokens, weight_sha)
+        holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
+        if holder is None:
+            return False
+        origin = self._origin(checkpoint.step, checkpoint.tokens, known[holder])
         reason = f"holds the weights of step {holder}, where they are measured: one observation"
         self._fail(origin, checkpoint.label, NEIGHBOUR, reason)
+        return True
 
     def _fail(self, origin: Origin, label: str, status: str, reason: str) -> None:
         self._folder.observations.write(origin.step, [origin.failed("checkpoint", status, reason)])

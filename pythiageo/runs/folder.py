@@ -20,7 +20,7 @@ from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
-_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors")
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads")
 _SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -34,6 +34,8 @@ class RunFolder:
         self.observations = ObservationStore(path)
         self.checkpoints = path / "checkpoints"
         self.state = path / "state.safetensors"
+        self.downloads = path / "downloads"
+        """Checkpoints on their way through; whatever a killed run left here is used or removed."""
 
     def update(self, **fields: Any) -> None:
         """Change fields of the manifest and write it."""
@@ -45,6 +47,10 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def drop_downloads(self) -> None:
+        """Remove what fetching left behind."""
+        shutil.rmtree(self.downloads, ignore_errors=True)
 
     def add_audit(self, audit: dict[str, Any]) -> None:
         """Keep the audit of the series that the run measures."""

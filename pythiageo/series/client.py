@@ -82,9 +82,10 @@ def list_refs(repo: str) -> GitRefs:
         return HfApi().list_repo_refs(repo)
 
 
-def promised_files(repo: str, commit: str) -> list[WeightFile]:
-    """Return the large files of a commit, each with the sha256 that the Hub promises. Raises the client's errors."""
-    return [WeightFile(f.path, f.lfs.sha256, f.size, f.blob_id) for f in _own_files(repo, commit) if f.lfs]
+def list_files(repo: str, commit: str) -> list[WeightFile]:
+    """Return the files of a commit; the large ones have a promised sha256. Raises the client's errors."""
+    files = _own_files(repo, commit)
+    return [WeightFile(file.path, file.lfs.sha256 if file.lfs else None, file.size, file.blob_id) for file in files]
 
 
 @contextmanager
