@@ -24,6 +24,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.audit import Audit, audit_series, judge
 from pythiageo.series.contents import compare_tensors
 from pythiageo.series.folder import FolderSeries
+from pythiageo.series.hub import HubSeries
 from pythiageo.series.loopback import Fault, LoopbackHub, Request
 from pythiageo.series.recurrence import SOUND, VERDICTS
 from pythiageo.series.steps import PYTHIA_STEPS, parse_grid
@@ -189,11 +190,11 @@ def test_missing_and_empty_revisions() -> None:
         500: ("missing", "there is no revision of this step"),
         1000: ("missing", "the revision is listed, but the Hub has no files for it"),
         2000: ("incomplete", "pytorch_model-00002-of-00002.bin is missing"),
-        3000: ("incomplete", "model-00002-of-00003.safetensors and 1 others are missing"),
+        3000: ("incomplete", "model-00002-of-00003.safetensors and 1 other are missing"),
         4000: ("incomplete", "pytorch_model.bin is empty (0 bytes)"),
         5000: ("incomplete", "pytorch_model.bin is empty (0 bytes)"),
         6000: ("incomplete", "pytorch_model.bin.index.json names no shard"),
-        7000: ("incomplete", "model-00002-of-00003.safetensors and 1 others are missing"),
+        7000: ("incomplete", "model-00002-of-00003.safetensors and 1 other are missing"),
         8000: ("ok", "its own weights; pytorch_model-00002-of-00002.bin is missing"),
         9000: ("incomplete", "pytorch_model.bin.index.json is missing, without which shards cannot be put together"),
         10_000: ("ok", "its own weights"),
@@ -486,12 +487,33 @@ def test_a_hub_that_refuses_is_one_sentence(damaged: dict[str, Path], tmp_path: 
     assert done.stderr.startswith("pythiageo: test/damaged: the Hub refuses access: set HF_TOKEN")
 
 
-def test_pythias_own_grid_is_known(damaged: dict[str, Path], tmp_path: Path) -> None:
+def test_all_of_pythia_is_its_own_grid(damaged: dict[str, Path], tmp_path: Path) -> None:
     kept = {"step0": damaged["step0"], "step7000": damaged["step7000"]}
+    out = tmp_path / "a"
     with LoopbackHub({"EleutherAI/pythia-14m": kept}) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "audit", "EleutherAI/pythia-14m", "--json", "--quiet")
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["summary"] == {"ok": 2, "missing": 152}
+        done = pythiageo(hub, tmp_path / "cache", "analyze", "EleutherAI/pythia-14m", *PROBES, "--out", str(out))
+    assert done.returncode == 1, done.stderr
+    assert json.loads((out / "audit.json").read_text())["summary"] == {"ok": 2, "missing": 152}
+    statuses = {row["step"]: row["status"] for row in read_manifest(out)["checkpoints"]}
+    assert statuses == {step: "ok" if step in {0, 7000} else "missing" for step in PYTHIA_STEPS}
+    table = read_observations(out)
+    assert table.filter(table["status"] == "missing")["step"].to_list() == [
+        s for s in PYTHIA_STEPS if s not in {0, 7000}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("repo", "known"),
+    [("EleutherAI/pythia-2.8b-deduped", True), ("EleutherAI/pythia-160m-seed3", True),
+     ("EleutherAI/pythia-160m-v0", False), ("EleutherAI/pythia-intervention-70m-deduped", False),
+     ("me/pythia-2.8b", False)],
+)  # fmt: skip
+def test_which_grids_are_known(repo: str, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = HubSeries(repo)
+    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step512": None})
+    assert series.expected == (PYTHIA_STEPS if known else ())
+    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step500": None})
+    assert series.expected == ()
 
 
 def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path], tmp_path: Path) -> None:
