@@ -141,6 +141,8 @@ def test_the_first_steps_may_be_the_same_and_only_they() -> None:
     assert {s for s, v in series({4, 8}).items() if v == "suspect"} == {4, 8}
     assert {s for s, v in series({0, 1, 2, 4}).items() if v == "suspect"} == {0, 1, 2, 4}
     assert series({0, 1}, like_main=True) == {0: "suspect", 1: "suspect", 2: "ok", 4: "ok", 8: "ok", 64: "ambiguous"}
+    # a series that ends there has main among them
+    assert judge("a/b", [whole(0, "a"), whole(1, "a")], whole(None, "a")).counts == {"same-as-neighbour": 2}
     found = judge("a/b", [whole(s, "a" if s < 3 else s) for s in (0, 1, 2, 64)]).steps[1]
     assert found.shares_with == (0, 2)
     assert found.reason == (
@@ -235,6 +237,11 @@ def test_both_formats_are_judged_by_how_they_recur() -> None:
     audit = series({2000: 3000})
     assert by_verdict(audit)["suspect"] == {2000}
     assert audit.formats_differ == (2000, 3000)
+    # main has the .safetensors of another step than its .bin
+    rows = [merged(whole(step, step, "bin"), whole(step, step, "safetensors")) for step in (0, 1000, 2000)]
+    audit = judge("a/b", rows, merged(whole(None, 2000, "bin"), whole(None, 1000, "safetensors")))
+    assert verdicts(audit) == {0: "ok", 1000: "suspect", 2000: "ambiguous"}
+    assert audit.formats_differ == (1000, 2000)
 
 
 CONTENT = st.sampled_from(["a", "b", "c", "d"])
