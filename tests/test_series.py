@@ -26,7 +26,7 @@ from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
 from pythiageo.series.opening import open_folder
 from pythiageo.series.steps import PYTHIA_STEPS, parse_step, select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -114,6 +114,15 @@ def test_wrong_selections_are_named(text: str, message: str) -> None:
 
 
 # fingerprints
+
+
+def fingerprint(tensors: dict[str, torch.Tensor]) -> str:
+    return combine(examine_all(tensors))
+
+
+def find_nonfinite(tensors: dict[str, torch.Tensor]) -> str | None:
+    return describe_nonfinite(examine_all(tensors))
+
 
 TENSORS = st.dictionaries(
     st.text(min_size=1, max_size=5),

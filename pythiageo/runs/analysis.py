@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import FileTokenizer
@@ -150,5 +150,9 @@ class _Session:
         file = tokenizer_folder / "tokenizer.json"
         sha = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
         if sha != self._tokenizer_sha:
-            self._prepared = prepare(self._probes, FileTokenizer(tokenizer_folder), context)
+            try:
+                tokenizer = FileTokenizer(tokenizer_folder)
+            except UserError as error:  # this checkpoint's fault; the next may have one
+                raise CheckpointError(str(error)) from None
+            self._prepared = prepare(self._probes, tokenizer, context)
             self._tokenizer_sha = sha

@@ -23,7 +23,7 @@ from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks,
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series.steps import select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.batches import Batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
@@ -235,14 +235,15 @@ def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterato
             trainer.advance()
             report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
         _, tensors = trainable.export()
+        facts = examine_all(tensors)
         yield LiveCheckpoint(
             step=step,
             tokens=trainer.tokens,
             label=f"step{step}",
             model=trainable.module,
-            weight_sha=fingerprint(tensors),
+            weight_sha=combine(facts),
             architecture=trainable.architecture,
-            nonfinite=find_nonfinite(tensors),
+            nonfinite=describe_nonfinite(facts),
         )
 
 

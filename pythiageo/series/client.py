@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import GitRefs, RepoFile
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from pythiageo.errors import MachineError, UserError
+from pythiageo.errors import MachineError, UserError, first_line
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
 
 UNREACHED = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError)
@@ -130,12 +130,6 @@ def without_bars() -> Iterator[None]:
     finally:
         if not disabled:
             enable_progress_bars()
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its kind where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 def _own_files(repo: str, revision: str) -> list[RepoFile]:

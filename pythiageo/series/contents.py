@@ -10,8 +10,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.opening import BIN, SAFETENSORS, read_tensors, weight_files
-from pythiageo.series.weights import fingerprint
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, stored_tensors
+from pythiageo.series.weights import examine
+
+Weights = Tensor | StoredTensor
 
 AGREE, DIFFER, ONE_FORMAT, UNREADABLE = "agree", "differ", "one-format", "unreadable"
 
@@ -58,28 +60,33 @@ def _compare_folder(step: int, folder: Path) -> Contents:
     if len(there) < 2:
         kinds = f"there is only {there[0]}" if there else "there are no weights"
         return Contents(step, ONE_FORMAT, kinds)
-    first, second = (read_tensors(weight_files(folder, label, (name,)), label) for name in there)
+    first, second = (stored_tensors(folder, label, (name,)) for name in there)
     return compare_tensors(step, first, second)
 
 
-def compare_tensors(step: int, safetensors: Mapping[str, Tensor], pickled: Mapping[str, Tensor]) -> Contents:
+def compare_tensors(step: int, safetensors: Mapping[str, Weights], pickled: Mapping[str, Weights]) -> Contents:
     """Compare tensors of equal names by dtype, shape and bits.
 
     Tensors that only one side has are counted, and are no difference: ``.bin`` files hold buffers, and ``.safetensors``
     leave out a tensor that is tied to another.
     """
     common = sorted(safetensors.keys() & pickled.keys())
-    different = [name for name in common if fingerprint({"": safetensors[name]}) != fingerprint({"": pickled[name]})]
+    different = [name for name in common if _digest(safetensors[name]) != _digest(pickled[name])]
     if not common:
         status, reason = DIFFER, "they have no tensor name in common"
     elif different:
         first = different[0]
         status = DIFFER
-        reason = f"{len(different)} of {len(common)} tensors differ, {first}{_how(safetensors[first], pickled[first])}"
+        how = _how(safetensors[first][...], pickled[first][...])
+        reason = f"{len(different)} of {len(common)} tensors differ, {first}{how}"
     else:
         status, reason = AGREE, f"all {len(common)} tensors that both have are the same, bit by bit"
     alone = len(safetensors) - len(common), len(pickled) - len(common)
     return Contents(step, status, reason, len(common), len(different), *alone)
+
+
+def _digest(tensor: Weights) -> str:
+    return examine("", tensor[...]).digest
 
 
 def _how(first: Tensor, second: Tensor) -> str:

@@ -14,9 +14,9 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import RevisionNotFoundError
 
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import CheckpointError, UserError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.client import UNREACHED, Listing, first_line, list_refs, promised_files, without_bars
+from pythiageo.series.client import UNREACHED, Listing, list_refs, promised_files, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_step
