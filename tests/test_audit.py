@@ -24,6 +24,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.audit import Audit, audit_series, judge
 from pythiageo.series.contents import compare_tensors
 from pythiageo.series.folder import FolderSeries
+from pythiageo.series.hub import HubSeries
 from pythiageo.series.loopback import Fault, LoopbackHub, Request
 from pythiageo.series.recurrence import SOUND, VERDICTS
 from pythiageo.series.steps import PYTHIA_STEPS, parse_grid
@@ -140,6 +141,8 @@ def test_the_first_steps_may_be_the_same_and_only_they() -> None:
     assert {s for s, v in series({4, 8}).items() if v == "suspect"} == {4, 8}
     assert {s for s, v in series({0, 1, 2, 4}).items() if v == "suspect"} == {0, 1, 2, 4}
     assert series({0, 1}, like_main=True) == {0: "suspect", 1: "suspect", 2: "ok", 4: "ok", 8: "ok", 64: "ambiguous"}
+    # a series that ends there has main among them
+    assert judge("a/b", [whole(0, "a"), whole(1, "a")], whole(None, "a")).counts == {"same-as-neighbour": 2}
     found = judge("a/b", [whole(s, "a" if s < 3 else s) for s in (0, 1, 2, 64)]).steps[1]
     assert found.shares_with == (0, 2)
     assert found.reason == (
@@ -189,11 +192,11 @@ def test_missing_and_empty_revisions() -> None:
         500: ("missing", "there is no revision of this step"),
         1000: ("missing", "the revision is listed, but the Hub has no files for it"),
         2000: ("incomplete", "pytorch_model-00002-of-00002.bin is missing"),
-        3000: ("incomplete", "model-00002-of-00003.safetensors and 1 others are missing"),
+        3000: ("incomplete", "model-00002-of-00003.safetensors and 1 other are missing"),
         4000: ("incomplete", "pytorch_model.bin is empty (0 bytes)"),
         5000: ("incomplete", "pytorch_model.bin is empty (0 bytes)"),
         6000: ("incomplete", "pytorch_model.bin.index.json names no shard"),
-        7000: ("incomplete", "model-00002-of-00003.safetensors and 1 others are missing"),
+        7000: ("incomplete", "model-00002-of-00003.safetensors and 1 other are missing"),
         8000: ("ok", "its own weights; pytorch_model-00002-of-00002.bin is missing"),
         9000: ("incomplete", "pytorch_model.bin.index.json is missing, without which shards cannot be put together"),
         10_000: ("ok", "its own weights"),
@@ -234,6 +237,11 @@ def test_both_formats_are_judged_by_how_they_recur() -> None:
     audit = series({2000: 3000})
     assert by_verdict(audit)["suspect"] == {2000}
     assert audit.formats_differ == (2000, 3000)
+    # main has the .safetensors of another step than its .bin
+    rows = [merged(whole(step, step, "bin"), whole(step, step, "safetensors")) for step in (0, 1000, 2000)]
+    audit = judge("a/b", rows, merged(whole(None, 2000, "bin"), whole(None, 1000, "safetensors")))
+    assert verdicts(audit) == {0: "ok", 1000: "suspect", 2000: "ambiguous"}
+    assert audit.formats_differ == (1000, 2000)
 
 
 CONTENT = st.sampled_from(["a", "b", "c", "d"])
@@ -486,12 +494,33 @@ def test_a_hub_that_refuses_is_one_sentence(damaged: dict[str, Path], tmp_path: 
     assert done.stderr.startswith("pythiageo: test/damaged: the Hub refuses access: set HF_TOKEN")
 
 
-def test_pythias_own_grid_is_known(damaged: dict[str, Path], tmp_path: Path) -> None:
+def test_all_of_pythia_is_its_own_grid(damaged: dict[str, Path], tmp_path: Path) -> None:
     kept = {"step0": damaged["step0"], "step7000": damaged["step7000"]}
+    out = tmp_path / "a"
     with LoopbackHub({"EleutherAI/pythia-14m": kept}) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "audit", "EleutherAI/pythia-14m", "--json", "--quiet")
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["summary"] == {"ok": 2, "missing": 152}
+        done = pythiageo(hub, tmp_path / "cache", "analyze", "EleutherAI/pythia-14m", *PROBES, "--out", str(out))
+    assert done.returncode == 1, done.stderr
+    assert json.loads((out / "audit.json").read_text())["summary"] == {"ok": 2, "missing": 152}
+    statuses = {row["step"]: row["status"] for row in read_manifest(out)["checkpoints"]}
+    assert statuses == {step: "ok" if step in {0, 7000} else "missing" for step in PYTHIA_STEPS}
+    table = read_observations(out)
+    assert table.filter(table["status"] == "missing")["step"].to_list() == [
+        s for s in PYTHIA_STEPS if s not in {0, 7000}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("repo", "known"),
+    [("EleutherAI/pythia-2.8b-deduped", True), ("EleutherAI/pythia-160m-seed3", True),
+     ("EleutherAI/pythia-160m-v0", False), ("EleutherAI/pythia-intervention-70m-deduped", False),
+     ("me/pythia-2.8b", False)],
+)  # fmt: skip
+def test_which_grids_are_known(repo: str, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = HubSeries(repo)
+    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step512": None})
+    assert series.expected == (PYTHIA_STEPS if known else ())
+    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step500": None})
+    assert series.expected == ()
 
 
 def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path], tmp_path: Path) -> None:

@@ -124,6 +124,22 @@ def test_step_1_is_step_0_and_is_not_measured_twice(trained_neox: Path, tmp_path
     assert audit["summary"] == {"ok": 4, "same-as-neighbour": 2}
 
 
+def test_a_neighbour_is_measured_where_the_first_cannot_be(trained_neox: Path, tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    shutil.copytree(trained_neox / "checkpoints", series)
+    (series / "step0" / "config.json").unlink()
+    arguments = ["analyze", str(series), "--steps", "0,1,2", *PROBES]
+    assert cli([*arguments, "--out", str(tmp_path / "a")]) == 1
+    told = [checkpoint["status"] for checkpoint in read_manifest(tmp_path / "a")["checkpoints"]]
+    assert told == ["unreadable", "ok", "ok"]
+    compare_worlds(
+        read_observations(trained_neox).filter(pl.col("step").is_in([1, 2])),
+        read_observations(tmp_path / "a").filter(pl.col("step") > 0),
+    )
+    # step 1 alone is measured as itself
+    assert cli(["analyze", str(series), "--steps", "1", *PROBES, "--out", str(tmp_path / "b")]) == 0
+
+
 def test_values_do_not_depend_on_batching(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "a"
     assert cli(["analyze", str(trained), "--steps", "25", "--out", str(out), *PROBES,

@@ -60,8 +60,7 @@ class Recurrence:
             if revision.absent is not None or kind not in revision.formats:
                 continue
             for file in revision.of_format(kind):
-                if file.size:  # empty files are all alike, and nobody's weights
-                    self._of_file[file.content].add(revision.step)
+                self._of_file[file.content].add(revision.step)
             if revision.problem(kind) is None:
                 files = revision.read_files(kind)
                 self.whole[revision.step] = contents = tuple(file.content for file in files)

@@ -112,4 +112,5 @@ def shards_of(index: bytes) -> tuple[str, ...]:
 
 
 def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} others"
+    others = f" and {len(names) - 1} other{'s' if len(names) > 2 else ''}" if len(names) > 1 else ""
+    return names[0] + others
