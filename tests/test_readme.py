@@ -74,7 +74,9 @@ def test_every_readme_command_works_in_its_order(
                 code, errors = finished.returncode, finished.stderr
             else:
                 code, errors = cli(smaller(command)), capfd.readouterr().err
-            assert code == 0, f"{command}\n{errors}"
+            # most of Pythia's grid is missing from the stand-in, and an audit's exit code says so
+            expected = 1 if smaller(command)[0] == "audit" else 0
+            assert code == expected, f"{command}\n{errors}"
             done.append(command)
     assert sorted(done) == sorted(COMMANDS)
     assert (tmp_path / "outputs" / "twins.html").stat().st_size > 1e6
@@ -103,7 +105,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize("command", ["train", "analyze", "compare", "export", "report", "tasks", "runs", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "analyze", "audit", "compare", "export", "report", "tasks", "runs", "serve"]
+)
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README
     assert cli([command, "--help"]) == 0

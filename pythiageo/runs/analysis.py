@@ -44,7 +44,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
     identity = _identity(config, series)
     folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
     session = _Session(config, folder, identity, probes, report)
-    todo = _Todo.of(series, choice, set(folder.observations.steps()))
+    todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)

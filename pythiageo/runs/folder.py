@@ -21,6 +21,7 @@ from pythiageo.runs.provenance import provenance
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
 _OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads")
+_PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -47,6 +48,10 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def worth_retrying(self) -> set[int]:
+        """Return the steps that could not be fetched or read: a resumed run tries them again."""
+        return {entry["step"] for entry in self.manifest["checkpoints"] if entry["status"] in _PASSING}
 
     def drop_downloads(self) -> None:
         """Remove what fetching left behind."""
