@@ -273,7 +273,11 @@ def split_template(text: str) -> list[tuple[str, str | None]]:
         ValueError: unbalanced braces, no name in them, or anything after the name.
     """
     pieces = []
-    for literal, field, form, conversion in string.Formatter().parse(text):
+    try:
+        parsed = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"{error}, in {text!r}") from None
+    for literal, field, form, conversion in parsed:
         if field == "" or form or conversion:
             raise ValueError(f"expected a name and nothing else in the braces of {text!r}")
         pieces.append((literal, field))
