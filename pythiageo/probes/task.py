@@ -139,7 +139,7 @@ def load_tasks(extra: Path | None = None) -> dict[str, Task]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of task files")
-        for path in sorted(folder.glob("*.toml")):
+        for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem):
             task = read_task(path)
             if task.name in tasks:
                 raise UserError(f"{path}: name: a task {task.name!r} is already defined in {origin[task.name]}")
