@@ -256,3 +256,18 @@ def test_groups_stand_for_their_tasks(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text.replace('name = "ADD"', 'name = "diagnostic"'))
     with pytest.raises(UserError, match="defines 'diagnostic', which is the name of a group"):
         choose_tasks(("ADD",), ProbeConfig(tasks_folder=tmp_path))
+
+
+def test_a_small_model_is_not_trained_or_probed_on_what_it_cannot_read(tmp_path: Path, capsys) -> None:
+    from pythiageo.cli.app import run as cli
+
+    start = ["train", "demo/tasks.toml", "--set", "training.stop=1", "--quiet", "--out", str(tmp_path / "run")]
+    for setting, message in {
+        'data.tasks=["ADD-fewshot"]': "data.tasks: ADD-fewshot cannot be read by the synthetic models",
+        'data.tasks=["facts"]': "data.tasks: facts is of kind items; only generated tasks can be trained on",
+        'probes.tasks=["facts"]': "task facts, level L1 cannot be read by this model's tokenizer: character 'h'",
+    }.items():
+        assert cli([*start, "--set", setting, "--overwrite"]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
