@@ -19,7 +19,9 @@ def analyze(
     steps: Annotated[
         str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Task names, separated by commas. Default: the eight.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
+    ] = None,
     tasks_folder: Annotated[
         Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")
     ] = None,

@@ -57,7 +57,8 @@ class Observation(NamedTuple):
     readout: str | None
     """``positions/centring``, e.g. ``answer/centred``; ``None`` for scores."""
     measure: str
-    """``rankme``, ``covariance_effective_rank``, ``participation_ratio``, ``accuracy``, ``log_prob``, ..."""
+    """``rankme``, ``covariance_effective_rank``, ``participation_ratio``, ``accuracy``, ``log_prob``, ``perplexity``;
+    see ``docs/words.md``."""
     value: float | None
     stderr: float | None
     n: int | None

@@ -26,8 +26,9 @@ class ProbeConfig(_Table):
     """Which probe sets are measured. Scores are taken per level; geometry on levels mixed in equal parts."""
 
     tasks: tuple[str, ...] = ()
-    """Task names; empty: the eight algorithmic tasks."""
-    levels: tuple[str, ...] = ("L1", "L2", "L3")
+    """Names of tasks or groups (``diagnostic``); empty: the eight algorithmic tasks."""
+    levels: tuple[str, ...] = ()
+    """Levels to be scored; empty: every level of each task."""
     score_examples: Count = 200
     """Examples a task and level."""
     geometry_examples: Count = 200

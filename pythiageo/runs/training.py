@@ -13,7 +13,8 @@ import torch
 
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
+from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
@@ -215,12 +216,17 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
         if not isinstance(task, GeneratorTask):
-            raise UserError(f"data.tasks: {task.name} has fixed items; only generated tasks can be trained on")
+            raise UserError(f"data.tasks: {task.name} is of kind {task.kind}; only generated tasks can be trained on")
         missing = [level for level in config.data.levels if level not in task.levels]
         if missing:
             raise UserError(
                 f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}"
             )
+        for level in config.data.levels:
+            try:
+                encode_probe_set(make_probe_set(task, level, 1, config.seed), CharacterTokenizer())
+            except ValueError as error:
+                raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
     return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
 
