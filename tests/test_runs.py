@@ -255,6 +255,22 @@ def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.
         process.communicate()
 
 
+def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    config = (Path(__file__).parents[1] / "configs" / "demo" / "tasks.toml").read_text()
+    (tmp_path / "other.toml").write_text(config.replace('name = "demo-tasks"', 'name = "other"'))
+    command = [sys.executable, "-m", "pythiageo", "train", "demo/tasks.toml", "other.toml", "--jobs", "2", *TINY, *LONG]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    runs = [tmp_path / "outputs" / name for name in ("demo-tasks", "other")]
+    for run in runs:
+        wait_for_part(run, 0, process)
+    process.kill()
+    deadline = time.monotonic() + 60
+    while {read_manifest(run)["status"] for run in runs} != {"interrupted"} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [read_manifest(run)["status"] for run in runs] == ["interrupted"] * 2
+    process.communicate()
+
+
 def test_a_full_disk_stops_the_run_and_keeps_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

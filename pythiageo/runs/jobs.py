@@ -101,8 +101,15 @@ def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, l
 
 
 def _child(job: Job, messages: Any) -> None:
+    parent = os.getppid()
+
+    def report(progress: Progress) -> None:
+        if os.getppid() != parent:  # killed: nobody would show, stop or collect this run any more
+            raise KeyboardInterrupt
+        messages.put(progress)
+
     try:
-        messages.put(execute(job, messages.put))
+        messages.put(execute(job, report))
     except PythiageoError as error:
         messages.put(Failure(job.config.name, str(error), error.exit_code))
     except KeyboardInterrupt:
