@@ -16,7 +16,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from sharded import shard
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
@@ -330,17 +331,6 @@ def test_wrong_grids_are_named(text: str, message: str) -> None:
 STEPS = (0, 1, 2, 4, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000)
 FIRST, SECOND, MIXED = (0, 1, 2, 4, 1000, 3000), (2000, 4000, 8000), 6000
 """Which steps serve the weights of main, which those of another blob that claims the end, which one shard of main's."""
-
-
-def shard(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    names = sorted(tensors)
-    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    weight_map = {name: files[i % 2] for i, name in enumerate(names)}
-    for file in files:
-        save_file({n: tensors[n] for n in names if weight_map[n] == file}, folder / file, metadata={"format": "pt"})
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 @pytest.fixture(scope="module")

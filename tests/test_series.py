@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from sharded import shard
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series import open_series
@@ -208,22 +209,11 @@ def test_half_precision_checkpoints_are_read_in_float32(checkpoint: Path) -> Non
 
 def test_shards_are_read_together(checkpoint: Path) -> None:
     whole = open_folder(checkpoint, "step1").weight_sha
-    _shard(checkpoint)
+    shard(checkpoint)
     assert open_folder(checkpoint, "step1").weight_sha == whole
     (checkpoint / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"step1: the shard model-00002-of-00002\.safetensors .* is missing"):
         open_folder(checkpoint, "step1")
-
-
-def _shard(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    names = sorted(tensors)
-    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    weight_map = {name: files[i % 2] for i, name in enumerate(names)}
-    for file in files:
-        save_file({n: tensors[n] for n in names if weight_map[n] == file}, folder / file, metadata={"format": "pt"})
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 class Malicious:
