@@ -31,7 +31,8 @@ import json, resource, sys, time
 from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
-from pythiageo.runs.config import ProbeConfig, MeasureConfig
+from pythiageo.runs.config import ComputeConfig, ProbeConfig, MeasureConfig
+from pythiageo.runs.reading import Reading
 from pythiageo.runs.probing import choose_probes, prepare
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.probes.encoding import FileTokenizer
@@ -49,8 +50,10 @@ OURS = """
 opened = open_folder(folder, "bench")
 reader = BridgeReader(opened.model, folder)
 origin = Origin("r", "s", "naturalistic", "160m", None, 0, None, opened.weight_sha)
-instruments = Instruments.of(MeasureConfig(readouts=("answer/uncentred",), geometry=("rankme",)))
-rows = observe(reader, probes, instruments, origin, 2048)
+measures = MeasureConfig(readouts=("answer/uncentred",), geometry=("rankme",))
+instruments = Instruments.of(measures)
+reading = Reading.of(reader, measures, ComputeConfig(batch_tokens=2048))
+rows = observe(reading, probes, instruments, origin)
 """
 
 RECIPE = """
@@ -84,9 +87,9 @@ for prepared in probes:
 
 BODY = """
 model = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).gpt_neox.eval()
-from pythiageo.runs.probing import _batches
+reading = Reading(None, {}, 2048, 2**30)
 for prepared in probes:
-    for indices in _batches(prepared, 2048):
+    for indices in reading._batches(prepared.encoded):
         with torch.inference_mode():
             model(torch.tensor([prepared.encoded[i].ids for i in indices]), use_cache=False)
 """

@@ -24,7 +24,8 @@ from pythiageo.probes.scoring import MEASURES, Options, Predictions, score
 from pythiageo.probes.task import load_tasks, read_task
 from pythiageo.runs.config import MeasureConfig
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare, read_options, read_predictions
+from pythiageo.runs.probing import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
+from pythiageo.runs.reading import Reading
 
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 VOCAB = 41
@@ -63,7 +64,8 @@ def prepared(rule: str, *examples: Example) -> Prepared:
 
 
 def scores(probe: Prepared, reader: Bigram, batch_tokens: int = 64) -> dict[str, float]:
-    right, options = read_predictions(reader, probe.encoded, batch_tokens), read_options(reader, probe, batch_tokens)
+    reading = Reading(reader, {}, batch_tokens, 2**30)
+    right, options = reading.predictions(probe.encoded), reading.options(probe)
     rule = probe.probe.probe_set.rule
     found = score(rule, right, options)
     assert tuple(result.measure for result in found) == MEASURES[rule]
@@ -160,7 +162,9 @@ ORIGIN = Origin("r", "s", "naturalistic", "nano", None, 0, None, None)
 
 
 def rows_of(probe: Prepared, reader: Bigram, nonfinite: str | None = None) -> list:
-    return observe(reader, [probe], Instruments.of(MeasureConfig()), ORIGIN, 64, nonfinite)
+    return observe(
+        Reading(reader, {**reader.sites()}, 64, 2**30), [probe], Instruments.of(MeasureConfig()), ORIGIN, nonfinite
+    )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -368,6 +372,6 @@ def test_tasks_show_and_list_say_what_is_compared(capsys: pytest.CaptureFixture[
 
 
 def test_options_holds_lengths_of_the_text_without_white_space_around_it() -> None:
-    options = read_options(Bigram(), prepared("choice", Example("A =", " BC ", (" D", "EEE"))), 64)
+    options = Reading(Bigram(), {}, 64, 2**30).options(prepared("choice", Example("A =", " BC ", (" D", "EEE"))))
     assert isinstance(options, Options)
     assert (options.right_characters.tolist(), options.characters.tolist()) == ([2], [1, 3])

@@ -33,6 +33,9 @@ class File:
     def __init__(self, shelf: Shelf, label: str, size: int, broken: bool = False, seconds: float = 0) -> None:
         self.shelf, self.label, self.bytes, self.broken, self.seconds = shelf, label, size, broken, seconds
 
+    def arrived(self) -> int:
+        return self.shelf.here.get(self.label, 0)
+
     def size(self) -> int:
         return self.bytes
 

@@ -27,6 +27,13 @@ def analyze(
     ] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
     measures: Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(help="Hooks by name or pattern. Default: every resid_post, ln_final."),
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="all, or e.g. 0,3-5,last.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. Default: auto.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16, of the forward pass.")] = None,
     regime: Annotated[str | None, typer.Option(help="task-aligned or naturalistic.")] = None,
     disk_budget: Annotated[
         str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
@@ -65,6 +72,10 @@ def analyze(
         "probes.tasks_folder": str(tasks_folder) if tasks_folder else None,
         "measures.readouts": _split(readouts),
         "measures.geometry": _split(measures),
+        "measures.sites": _split(sites),
+        "measures.layers": layers,
+        "compute.device": device,
+        "compute.dtype": dtype,
     }
     if keep:
         options["fetch.keep"] = True

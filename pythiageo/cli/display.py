@@ -54,18 +54,18 @@ class _Lines:
 
     def __init__(self) -> None:
         self._tenth: dict[str, int] = {}
-        self._begun: dict[str, tuple[float, int]] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
 
     def report(self, event: Progress) -> None:
         begun, first = self._begun.setdefault(event.run, (time.monotonic(), event.done))
-        tenth = 10 * event.done // max(1, event.total)
+        tenth = int(10 * event.done / max(1, event.total))
         if tenth == self._tenth.get(event.run) and event.note != "done":
             return
         self._tenth[event.run] = tenth
         spent = time.monotonic() - begun
         left = spent / (event.done - first) * (event.total - event.done) if event.done > first else None
         when = "" if left is None or event.note == "done" else f", {left:.0f} s left"
-        print(f"{event.run}: {event.done}/{event.total} {event.note}{when}", file=sys.stderr, flush=True)
+        print(f"{event.run}: {event.done:.0f}/{event.total} {event.note}{when}", file=sys.stderr, flush=True)
 
 
 def _escape(text: str) -> str:

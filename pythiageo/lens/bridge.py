@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,31 +19,34 @@ from pythiageo.errors import CheckpointError
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 LN_FINAL = "ln_final.hook_out"
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
 class BridgeReader:
     """A checkpoint opened through ``TransformerBridge``: no LayerNorm folding, no centring, no compatibility mode.
 
-    Booting changes ``model`` (attention implementation, parameter names): fingerprint and save it before.
+    Booting changes ``model`` (attention implementation, parameter names, ``dtype``): fingerprint and save it before.
 
     Raises:
         CheckpointError: TransformerLens has no adapter for this architecture.
     """
 
-    def __init__(self, model: nn.Module, folder: Path) -> None:
+    def __init__(self, model: nn.Module, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
         from transformers import AutoTokenizer  # noqa: PLC0415
 
+        self._device = torch.device(device)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
-                str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
+                str(folder), hf_model=model.to(self._device, dtype), tokenizer=tokenizer, device=device, dtype=dtype
             )
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             raise CheckpointError(
                 f"{folder.name}: TransformerLens cannot open a {type(model).__name__}: {error}"
             ) from None
         self._layers = len(self._bridge.blocks)
+        _free_joint_weights(self._bridge)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
 
@@ -49,34 +55,99 @@ class BridgeReader:
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
         return {**sites, LN_FINAL: self._layers - 1}
 
+    def hooks(self) -> dict[str, str]:
+        """Return every hook name that gives one state a position, aliases too, with the hook's own name.
+
+        Found by two small forward passes: a tensor whose second axis is the number of positions both times is one
+        state a position; attention patterns and scores, and logits, are not. States split by head are one state.
+        """
+        names = {name: str(point.name) for name, point in self._bridge.hook_dict.items()}
+        shapes = [self._shapes(positions) for positions in (3, 4)]
+        fitting = {
+            hook
+            for hook in set(names.values())
+            if all(hook in found for found in shapes)
+            and all(
+                len(found[hook]) in {3, 4} and found[hook][:2] == (2, positions)
+                for found, positions in zip(shapes, (3, 4), strict=True)
+            )
+            and shapes[0][hook][2:] == shapes[1][hook][2:]
+        }
+        return {name: hook for name, hook in names.items() if hook in fitting and not hook.startswith("unembed.")}
+
+    def _shapes(self, positions: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of what every hook is given in a forward pass of two examples."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def note(value: object, hook: Any) -> None:
+            if isinstance(value, Tensor):
+                shapes[str(hook.name)] = tuple(value.shape)
+
+        with torch.inference_mode(), warnings.catch_warnings():
+            # by a predicate, hooks that must be switched on first are passed over, with a warning
+            warnings.simplefilter("ignore", UserWarning)
+            self._bridge.run_with_hooks(
+                torch.zeros(2, positions, dtype=torch.long, device=self._device), fwd_hooks=[(lambda _: True, note)]
+            )
+        return shapes
+
     def read(
         self,
         ids: Int[Tensor, "example position"],
         sites: list[str],
         logit_positions: Int[Tensor, " scored"] | None,
-    ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
-        """Run one forward pass over examples of equal length.
+    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
+        """Run one forward pass over examples of equal length, no further than the last block that is asked for.
 
         Args:
             ids: token ids, no padding.
-            sites: hook names, a subset of ``sites()``.
+            sites: hook names of ``sites()`` or ``hooks()``; states split by head come joined.
             logit_positions: ascending positions at which logits are wanted, or ``None`` for no logits.
+
+        Returns:
+            States and logits as float32 on the CPU.
         """
         states: dict[str, Tensor] = {}
 
         def keep(site: str) -> tuple[str, object]:
             def hook(value: Tensor, hook: object) -> None:
-                states[site] = value.detach().float()
+                states[site] = value.detach().flatten(2).float().cpu()
 
             # resid_post is an alias in TransformerBridge: the hook that fires is the block's output
             return site.replace("hook_resid_post", "hook_out"), hook
 
         wanted = torch.tensor([0]) if logit_positions is None else logit_positions
-        options = {"logits_to_keep": wanted} if self._keeps_logits else {}
+        options: dict[str, Any] = {"logits_to_keep": wanted.to(self._device)} if self._keeps_logits else {}
+        if logit_positions is None:
+            options["stop_at_layer"] = self._stop(sites)
         with torch.inference_mode():
             logits = self._bridge.run_with_hooks(
-                ids, return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
+                ids.to(self._device), return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
             )
         if logit_positions is None:
             return states, None
-        return states, (logits if self._keeps_logits else logits[:, wanted]).float()
+        return states, (logits if self._keeps_logits else logits[:, wanted]).float().cpu()
+
+    def _stop(self, sites: list[str]) -> int | None:
+        """Return the block before which a pass may stop, ``None`` where it must go to the end."""
+        blocks = [_BLOCK.match(site) for site in sites]
+        if not all(blocks):
+            return None
+        after = max(int(match[1]) for match in blocks if match) + 1
+        return after if after < self._layers else None
+
+
+def _free_joint_weights(bridge: Any) -> None:
+    """Empty the joint q-k-v matrices that the bridge has split into copies and no longer reads.
+
+    They are a fifth of Pythia-2.8b: 2.5 GB in float32.
+    """
+    for block in bridge.blocks:
+        attention: Any = getattr(block, "attn", None)
+        if not all(hasattr(attention, name) for name in ("qkv", "q", "k", "v")):
+            continue
+        parts = [*attention.q.parameters(), *attention.k.parameters(), *attention.v.parameters()]
+        kept = {part.untyped_storage().data_ptr() for part in parts}
+        for joint in attention.qkv.parameters():
+            if joint.untyped_storage().data_ptr() not in kept:
+                joint.data = joint.data.new_empty(0)

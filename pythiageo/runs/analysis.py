@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.reading import Reading
+from pythiageo.runs.watch import Watch
 from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
@@ -106,8 +109,7 @@ class _Session:
         self._identity = identity
         self._probes = probes
         self._instruments = Instruments.of(config.measures)
-        self._report = report
-        self._total = len(folder.manifest["steps"])
+        self._watch = Watch(config.name, len(folder.manifest["steps"]), folder, report)
         self._tokenizer_sha = ""
         self._prepared: list[Prepared] = []
 
@@ -116,32 +118,29 @@ class _Session:
         fetched = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, HubCheckpoint)]
         if fetched:
             stream = Stream(fetched, self._config.fetch.bytes, self._config.fetch.ahead)
-            self._report_step("fetching", fetched[0])
-            for number, brought in enumerate(stream, start=1):
-                self._try(brought, stream.failure(brought))
-                if number < len(fetched):
-                    self._report_step("fetching", fetched[number])
+            for brought in stream.while_waiting(lambda: self._watch.arriving(stream.arrival(), waits=True)):
+                self._watch.fetched(stream.seconds(brought))
+                self._try(brought, stream.failure(brought), lambda: self._watch.arriving(stream.arrival()))
+            self._watch.arriving(None)
         for checkpoint in checkpoints:
             if not isinstance(checkpoint, HubCheckpoint):
                 self._try(checkpoint, None)
 
-    def _try(self, checkpoint: Checkpoint, failure: Exception | None) -> None:
+    def _try(self, checkpoint: Checkpoint, failure: Exception | None, look: Callable[[], None] = lambda: None) -> None:
+        """Measure a checkpoint; ``look`` is called between its probe sets."""
         try:
             if failure is not None:
                 raise failure
-            self._report_step("opening", checkpoint)
-            opened = checkpoint.open()
-            self._report_step("measuring", checkpoint)
-            self.measure(checkpoint, opened)
+            with self._watch.phase("load", f"opening {checkpoint.label}"):
+                opened = checkpoint.open()
+            with self._watch.phase("compute", f"measuring {checkpoint.label}"):
+                status = self.measure(checkpoint, opened, look)
         except CheckpointError as error:
-            self.give_up(checkpoint, error)
+            status = self.give_up(checkpoint, error)
+        self._watch.close(checkpoint.step, checkpoint.label, status)
 
-    def _report_step(self, doing: str, checkpoint: Checkpoint) -> None:
-        done = len(self._folder.manifest["checkpoints"])
-        self._report(Progress(self._config.name, done, self._total, f"{doing} {checkpoint.label}"))
-
-    def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint) -> None:
-        """Read one checkpoint through TransformerLens and write its observations."""
+    def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> str:
+        """Read one checkpoint through TransformerLens, write its observations, return its status."""
         assert opened.tokenizer_folder is not None
         config: Any = opened.model.config
         context = getattr(config, "max_position_embeddings", None)
@@ -149,16 +148,17 @@ class _Session:
         # counted before TransformerLens splits joint matrices into copies
         parameters = sum(p.numel() for p in opened.model.parameters())
         self._prepare(opened.tokenizer_folder, context)
-        reader = BridgeReader(opened.model, opened.tokenizer_folder)
+        compute = self._config.compute
+        dtype = getattr(torch, compute.dtype)
+        reader = BridgeReader(opened.model, opened.tokenizer_folder, self._folder.device, dtype)
+        reading = Reading.of(reader, self._config.measures, compute)
         origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
-        rows = observe(
-            reader,
-            self._prepared,
-            self._instruments,
-            origin,
-            self._config.compute.batch_tokens,
-            opened.nonfinite,
-        )
+
+        def tell(share: float) -> None:
+            look()
+            self._watch.measured(share)
+
+        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
         self._folder.observations.write(checkpoint.step, rows)
         self._folder.manifest["model"] = {
             "architecture": opened.architecture,
@@ -168,17 +168,20 @@ class _Session:
         }
         status = "nonfinite" if opened.nonfinite else "ok"
         self._folder.add_checkpoint(checkpoint.step, checkpoint.label, opened.weight_sha, status, opened.nonfinite)
+        return status
 
-    def give_up(self, checkpoint: Checkpoint, error: CheckpointError) -> None:
-        """Write one row that says why there are no others."""
+    def give_up(self, checkpoint: Checkpoint, error: CheckpointError) -> str:
+        """Write one row that says why there are no others; return the status."""
         origin = self._origin(checkpoint.step, checkpoint.tokens, None)
         self._fail(origin, checkpoint.label, error.status, str(error))
+        return error.status
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""
         origin = self._origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
         self._fail(origin, label, found.verdict, f"left out by the audit: {found.reason}")
+        self._watch.close(found.step, label, found.verdict)
 
     def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
@@ -189,6 +192,7 @@ class _Session:
         origin = self._origin(checkpoint.step, checkpoint.tokens, known[holder])
         reason = f"holds the weights of step {holder}, where they are measured: one observation"
         self._fail(origin, checkpoint.label, NEIGHBOUR, reason)
+        self._watch.close(checkpoint.step, checkpoint.label, NEIGHBOUR)
         return True
 
     def _fail(self, origin: Origin, label: str, status: str, reason: str) -> None:

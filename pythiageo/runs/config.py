@@ -7,12 +7,29 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.task import describe
 
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``500MB`` or ``12GB`` stand for. Raises ``ValueError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
+    if match is None:
+        raise ValueError(f"expected a size such as 500MB or 12GB, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _readable_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+Size = Annotated[str, AfterValidator(_readable_size)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Count = Annotated[int, Field(ge=1)]
 Regime = Literal["task-aligned", "naturalistic"]
@@ -44,16 +61,30 @@ class MeasureConfig(_Table):
 
     geometry: tuple[str, ...] = ("rankme", "covariance_effective_rank", "participation_ratio")
     readouts: tuple[str, ...] = ("all",)
+    sites: tuple[str, ...] = ()
+    """Hook names of TransformerLens, or patterns such as ``blocks.*.hook_mlp_out``; empty: every resid_post and the
+    final LayerNorm's output."""
+    layers: str = "all"
+    """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
 
 
 class ComputeConfig(_Table):
     """How it is computed. The same threads give the same bits."""
 
-    device: Literal["cpu"] = "cpu"
-    dtype: Literal["float32"] = "float32"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
+    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one. Training is on the CPU."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     batch_tokens: Annotated[int, Field(ge=1)] = 8192
-    """Greatest number of tokens in one forward pass of the probes."""
+    """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""
+    state_memory: Size = "1GB"
+    """Most that the states of one probe set take at one time; more sites than fit are read in several passes."""
+
+    @property
+    def state_bytes(self) -> int:
+        """``state_memory`` in bytes."""
+        return parse_size(self.state_memory)
 
 
 class ModelConfig(_Table):
@@ -119,26 +150,22 @@ class TrainConfig(_Table):
             raise ValueError("data.corpus is for data.source = 'text'")
         return self
 
-
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    @model_validator(mode="after")
+    def _on_the_cpu(self) -> TrainConfig:
+        if self.compute.device not in {"auto", "cpu"} or self.compute.dtype != "float32":
+            raise ValueError("training runs on the CPU in float32: leave compute.device and compute.dtype out")
+        return self
 
 
 class FetchConfig(_Table):
     """How checkpoints come from the Hub."""
 
-    disk_budget: str | None = None
+    disk_budget: Size | None = None
     """Most that fetched checkpoints may take on the disk at one time, such as ``12GB``; default: no bound."""
     ahead: Annotated[int, Field(ge=0, le=16)] = 2
     """Checkpoints fetched ahead of the one that is measured, at most."""
     keep: bool = False
     """Fetch into the Hub client's own cache, and leave them there; ``disk_budget`` must then be left out."""
-
-    @field_validator("disk_budget")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None and _bytes(value) is None:
-            raise ValueError(f"expected a size such as 500MB or 12GB, got {value!r}")
-        return value
 
     @model_validator(mode="after")
     def _one_way(self) -> FetchConfig:
@@ -149,12 +176,7 @@ class FetchConfig(_Table):
     @property
     def bytes(self) -> int | None:
         """The disk budget in bytes."""
-        return None if self.disk_budget is None else _bytes(self.disk_budget)
-
-
-def _bytes(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
-    return int(float(match[1]) * _UNITS[match[2]]) if match else None
+        return None if self.disk_budget is None else parse_size(self.disk_budget)
 
 
 class AnalyzeConfig(_Table):

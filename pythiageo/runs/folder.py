@@ -15,12 +15,14 @@ from filelock import FileLock, Timeout
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
-from pythiageo.runs.config import RunConfig
+from pythiageo.runs.config import AnalyzeConfig, RunConfig
+from pythiageo.runs.device import resolve_device
 from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
-_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads")
+LOG = "log.jsonl"
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads", LOG)
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,6 +37,8 @@ class RunFolder:
         self.observations = ObservationStore(path)
         self.checkpoints = path / "checkpoints"
         self.state = path / "state.safetensors"
+        self.log = path / LOG
+        """One line a checkpoint: when, and how long its parts took."""
         self.downloads = path / "downloads"
         """Checkpoints on their way through; whatever a killed run left here is used or removed."""
 
@@ -60,6 +64,11 @@ class RunFolder:
     def add_audit(self, audit: dict[str, Any]) -> None:
         """Keep the audit of the series that the run measures."""
         _write_json(self.path / AUDIT, audit)
+
+    @property
+    def device(self) -> str:
+        """The device of the forward passes."""
+        return str(self.manifest["provenance"]["device"])
 
     @property
     def sound(self) -> bool:
@@ -119,6 +128,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
+    device = resolve_device(config.compute.device) if isinstance(config, AnalyzeConfig) else "cpu"
     if (path / MANIFEST).exists():
         old = read_manifest(path)
         if overwrite:
@@ -139,14 +149,20 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
                     f"{path}: holds a run of another config; {', '.join(changed)} differ: "
                     f"choose another folder with --out, or --overwrite"
                 )
-            return {**old, "provenance": provenance(config.compute)}
+            before = old.get("provenance", {}).get("device", device)
+            if before != device:
+                raise UserError(
+                    f"{path}: was measured on {before} so far, this is {device}: numbers of one table come from one "
+                    f"device: choose another folder with --out, or --overwrite"
+                )
+            return {**old, "provenance": provenance(config.compute, device)}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
         "kind": config.kind,
         "status": "running",
         "config": resolved,
-        "provenance": provenance(config.compute),
+        "provenance": provenance(config.compute, device),
         "probe_sets": [],
         "checkpoints": [],
         "corpus": None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from pythiageo.geometry.spectrum import spectrum
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
 from pythiageo.runs.config import MeasureConfig
-from pythiageo.runs.probing import SCORE, Prepared, Reader, read_options, read_predictions, read_states
+from pythiageo.runs.probing import SCORE, Prepared
+from pythiageo.runs.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,25 @@ class Origin:
 
 
 def observe(
-    reader: Reader,
+    reading: Reading,
     probes: list[Prepared],
     instruments: Instruments,
     origin: Origin,
-    batch_tokens: int,
     nonfinite: str | None = None,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
-    would have been has the status ``nonfinite`` and that reason.
+    would have been has the status ``nonfinite`` and that reason. ``tell`` is told which share of the probes is done.
     """
     rows: list[Observation] = []
-    for prepared in probes:
+    for number, prepared in enumerate(probes):
+        tell(number / len(probes))
         if prepared.probe.purpose == SCORE:
-            rows += _scores(reader, prepared, origin, batch_tokens, nonfinite)
+            rows += _scores(reading, prepared, origin, nonfinite)
         else:
-            rows += _geometry(reader, prepared, instruments, origin, batch_tokens, nonfinite)
+            rows += _geometry(reading, prepared, instruments, origin, nonfinite)
     return rows
 
 
@@ -83,9 +85,7 @@ def _columns(prepared: Prepared) -> dict[str, Any]:
     return {"task": probe_set.task, "level": probe_set.level, "probe_set": probe_set.sha}
 
 
-def _scores(
-    reader: Reader, prepared: Prepared, origin: Origin, batch_tokens: int, nonfinite: str | None
-) -> Iterator[Observation]:
+def _scores(reading: Reading, prepared: Prepared, origin: Origin, nonfinite: str | None) -> Iterator[Observation]:
     columns = _columns(prepared)
     probe_set = prepared.probe.probe_set
     n = len(probe_set.examples)
@@ -97,8 +97,8 @@ def _scores(
     reason = nonfinite
     if not nonfinite:
         try:
-            right = read_predictions(reader, prepared.encoded, batch_tokens)
-            options = read_options(reader, prepared, batch_tokens)
+            right = reading.predictions(prepared.encoded)
+            options = reading.options(prepared)
         except NonfiniteLogitsError as error:
             reason = str(error)
     if reason:
@@ -113,23 +113,23 @@ def _scores(
 
 
 def _geometry(
-    reader: Reader,
+    reading: Reading,
     prepared: Prepared,
     instruments: Instruments,
     origin: Origin,
-    batch_tokens: int,
     nonfinite: str | None,
 ) -> Iterator[Observation]:
-    sites = reader.sites()
-    states = {} if nonfinite else read_states(reader, prepared, list(sites), batch_tokens)
-    for site, layer in sites.items():
-        columns = {**_columns(prepared), "layer": layer, "site": site}
+    found: Iterable[tuple[str, Tensor | None]] = reading.states(prepared)
+    if nonfinite:
+        found = [(site, None) for site in reading.sites]
+    for site, states in found:
+        columns = {**_columns(prepared), "layer": reading.sites[site], "site": site}
         for readout in instruments.readouts:
-            if nonfinite:
+            if states is None:
                 for measure in instruments.measures:
-                    yield origin.failed(measure.name, "nonfinite", nonfinite, readout=readout.name, **columns)
+                    yield origin.failed(measure.name, "nonfinite", str(nonfinite), readout=readout.name, **columns)
                 continue
-            matrix = select(states[site], prepared.layout, readout.positions)
+            matrix = select(states, prepared.layout, readout.positions)
             yield from _numbers(matrix, readout, instruments.measures, origin, columns)
 
 

@@ -1,21 +1,14 @@
-"""The probe sets of a run, tokenized and laid out once, and read from any model that answers as a ``Reader``."""
+"""The probe sets of a run, chosen, tokenized and laid out once."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from typing import Any
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.readout import Layout
 from pythiageo.probes.encoding import Encoded, Tokenizer, encode_probe_set, encode_wrong, longest
 from pythiageo.probes.probeset import ProbeSet, make_probe_set
-from pythiageo.probes.scoring import Options, Predictions, predict
 from pythiageo.probes.task import MIXED, Task, get_levels, get_task, load_tasks
 from pythiageo.runs.config import ProbeConfig
 
@@ -39,23 +32,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names that stand for several tasks. ``benchmarks`` are data sets on the Hub."""
 SCORE, GEOMETRY = "score", "geometry"
-SCORED = 4096
-"""Greatest number of positions in one forward pass at which logits are taken: 50,304 columns of them take 0.8 GB."""
-
-
-class Reader(Protocol):
-    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains."""
-
-    def sites(self) -> dict[str, int]:
-        """Return hook names, in order of depth, with their layers."""
-
-    def read(
-        self,
-        ids: Int[Tensor, "example position"],
-        sites: list[str],
-        logit_positions: Int[Tensor, " scored"] | None,
-    ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
-        """Run one forward pass over examples of equal length."""
 
 
 @dataclass(frozen=True)
@@ -169,86 +145,3 @@ def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None) -> Prepare
         [e.equals_position for e in encoded],
     )
     return Prepared(probe, encoded, layout, wrong)
-
-
-def _batches(encoded: list[Encoded], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield indices of examples of equal length, so that nothing is padded, ``batch_tokens`` at most together."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index, example in enumerate(encoded):
-        by_length[len(example.ids)].append(index)
-    for length, indices in sorted(by_length.items()):
-        size = max(1, batch_tokens // length)
-        yield from (indices[start : start + size] for start in range(0, len(indices), size))
-
-
-def read_states(
-    reader: Reader, prepared: Prepared, sites: list[str], batch_tokens: int
-) -> dict[str, Float[Tensor, "token d_model"]]:
-    """Return the states at each site at every position of every example, the examples one after another."""
-    lengths = prepared.layout.lengths
-    starts = lengths.cumsum(0) - lengths
-    states: dict[str, Tensor] = {}
-    for indices in _batches(prepared.encoded, batch_tokens):
-        ids = torch.tensor([prepared.encoded[i].ids for i in indices])
-        read, _ = reader.read(ids, sites, None)
-        rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
-        for site, values in read.items():
-            if site not in states:
-                states[site] = torch.empty(int(lengths.sum()), values.shape[-1])
-            states[site][rows] = values.flatten(0, 1)
-    return states
-
-
-def read_predictions(reader: Reader, encoded: list[Encoded], batch_tokens: int) -> Predictions:
-    """Return what the logits at every answer position say of its token, the examples one after another.
-
-    Logits are used batch by batch and never kept: those of 200 paragraphs would take 3 GB.
-
-    Raises:
-        NonfiniteLogitsError: logits that are not finite.
-    """
-    counts = torch.tensor([len(example.targets) for example in encoded])
-    first = counts.cumsum(0) - counts
-    log_prob = torch.empty(int(counts.sum()), dtype=torch.float64)
-    hit = torch.empty(len(log_prob), dtype=torch.bool)
-    for batch in _batches(encoded, batch_tokens):
-        for indices in _few_scored(batch, encoded):
-            ids = torch.tensor([encoded[i].ids for i in indices])
-            wanted = sorted({p for i in indices for p in encoded[i].answer_positions})
-            _, values = reader.read(ids, [], torch.tensor(wanted))
-            assert values is not None
-            column = {position: k for k, position in enumerate(wanted)}
-            for row, index in enumerate(indices):
-                start, positions = int(first[index]), [column[p] for p in encoded[index].answer_positions]
-                rows = slice(start, start + len(positions))
-                log_prob[rows], hit[rows] = predict(values[row, positions], torch.tensor(encoded[index].targets))
-    return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
-
-
-def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:
-    """Cut a batch so that at most ``SCORED`` logits are taken at once."""
-    scored = len({p for i in indices for p in encoded[i].answer_positions})
-    size = max(1, SCORED // scored)
-    yield from (indices[start : start + size] for start in range(0, len(indices), size))
-
-
-def read_options(reader: Reader, prepared: Prepared, batch_tokens: int) -> Options | None:
-    """Return what the logits say of the wrong continuations, ``None`` where there are none.
-
-    Raises:
-        NonfiniteLogitsError: logits that are not finite.
-    """
-    if not prepared.wrong:
-        return None
-    examples = prepared.probe.probe_set.examples
-    flat = [option for options in prepared.wrong for option in options]
-    return Options(
-        predictions=read_predictions(reader, flat, batch_tokens),
-        example=torch.tensor([i for i, options in enumerate(prepared.wrong) for _ in options]),
-        characters=_lengths([text for example in examples for text in example.wrong]),
-        right_characters=_lengths([example.answer for example in examples]),
-    )
-
-
-def _lengths(texts: list[str]) -> Float[Tensor, " text"]:
-    return torch.tensor([len(text.strip()) for text in texts], dtype=torch.float64)

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` steps or checkpoints of ``run``; ``note`` says what it is at, for people."""
+    """``done`` of ``total`` steps or checkpoints of ``run``, the share of the one under way included.
+
+    ``note`` says what it is at, for people.
+    """
 
     run: str
-    done: int
+    done: float
     total: int
     note: str
 

@@ -18,7 +18,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def provenance(compute: ComputeConfig) -> dict[str, Any]:
+def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
     """Return versions, git commit and dirty flag of the code, device, dtype, threads and the command line.
 
     The git fields are ``None`` for an installed wheel. ``processing`` names the weights as they are measured: raw.
@@ -32,7 +32,7 @@ def provenance(compute: ComputeConfig) -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": commit,
         "git_dirty": None if status is None else bool(status),
-        "device": compute.device,
+        "device": device,
         "dtype": compute.dtype,
         "threads": compute.threads,
         "processing": "raw weights: no LayerNorm folding, no centring",

@@ -22,6 +22,7 @@ from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.reading import Reading
 from pythiageo.series.steps import select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
 from pythiageo.series.weights import combine, describe_nonfinite, examine_all
@@ -139,9 +140,8 @@ class _Training:
             tokens=checkpoint.tokens,
             weight_sha=checkpoint.weight_sha,
         )
-        reader = LiveReader(self.trainable, self.shape.layers)
-        batch_tokens = self.config.compute.batch_tokens
-        rows = observe(reader, self.prepared, self.instruments, origin, batch_tokens, checkpoint.nonfinite)
+        reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
+        rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
         return rows

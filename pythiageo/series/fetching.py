@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -60,6 +61,15 @@ class HubCheckpoint:
             CheckpointError: the revision is not there, or cannot be listed.
         """
         return 0 if self._cached() else sum(file.size for file in self._files())
+
+    def arrived(self) -> int:
+        """Return the bytes that lie in its folder of the store so far, files under way included."""
+        total = 0
+        for folder, _, names in os.walk(self._own or ""):
+            for name in names:
+                with suppress(OSError):  # the client renames its files meanwhile
+                    total += os.lstat(os.path.join(folder, name)).st_size
+        return total
 
     def fetch(self) -> None:
         """Bring its files here, and hold each against its size and the sha256 that the Hub promises.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pythiageo.errors import CheckpointError
 
@@ -22,12 +23,26 @@ class Fetchable(Protocol):
     def size(self) -> int:
         """Return the bytes that fetching will add to the disk; 0 where they are here already."""
 
+    def arrived(self) -> int:
+        """Return the bytes of it that are here so far."""
+
     def fetch(self) -> None:
         """Bring its files here. Raises ``CheckpointError`` when they cannot be had."""
 
     def drop(self) -> None:
         """Remove what ``fetch`` brought, and only that."""
 
+
+class Arrival(NamedTuple):
+    """A fetch under way: what, how many bytes of how many are here."""
+
+    label: str
+    bytes: int
+    size: int
+
+
+_TICK = 0.5
+"""Seconds between two looks while waiting."""
 
 Item = TypeVar("Item", bound=Fetchable)
 
@@ -48,6 +63,8 @@ class Stream(Generic[Item]):
         self._state = threading.Condition()
         self._held: dict[int, int] = {}
         self._failures: dict[int, Exception] = {}
+        self._seconds: dict[int, float] = {}
+        self._under_way: tuple[int, int] | None = None
         self._ready = 0
         self._given = 0
         self._stopped = False
@@ -56,9 +73,28 @@ class Stream(Generic[Item]):
 
     def failure(self, item: Item) -> Exception | None:
         """Return why ``item``, just given out, could not be fetched, or ``None``."""
-        return next((self._failures.get(i) for i, known in enumerate(self._items) if known is item), None)
+        return self._failures.get(self._number(item))
+
+    def seconds(self, item: Item) -> float | None:
+        """Return how long fetching ``item``, just given out, took, or ``None`` if that failed."""
+        return self._seconds.get(self._number(item))
+
+    def arrival(self) -> Arrival | None:
+        """Return what is being fetched at this moment, ``None`` if nothing is."""
+        under_way = self._under_way
+        if under_way is None:
+            return None
+        item = self._items[under_way[0]]
+        return Arrival(item.label, min(item.arrived(), under_way[1]), under_way[1])
+
+    def _number(self, item: Item) -> int:
+        return next(i for i, known in enumerate(self._items) if known is item)
 
     def __iter__(self) -> Iterator[Item]:
+        return self.while_waiting(lambda: None)
+
+    def while_waiting(self, tick: Callable[[], None]) -> Iterator[Item]:
+        """Iterate, and call ``tick`` now and then while the next item is not there yet."""
         worker = threading.Thread(target=self._fetch_all, name="fetch", daemon=True)
         worker.start()
         try:
@@ -66,7 +102,8 @@ class Stream(Generic[Item]):
                 with self._state:
                     self._given = index
                     self._state.notify_all()
-                    self._state.wait_for(lambda index=index: self._ready > index)  # type: ignore[misc]
+                while not self._await(index):
+                    tick()
                 try:
                     yield item
                 finally:
@@ -78,6 +115,10 @@ class Stream(Generic[Item]):
             worker.join()
             for index in list(self._held):
                 self._release(index)
+
+    def _await(self, index: int) -> bool:
+        with self._state:
+            return self._state.wait_for(lambda: self._ready > index, timeout=_TICK)
 
     def _release(self, index: int) -> None:
         if index in self._held:
@@ -97,9 +138,13 @@ class Stream(Generic[Item]):
                     )
                 if not self._reserve(index, size):
                     return
+                self._under_way = (index, size)
+                begun = time.monotonic()
                 item.fetch()
+                self._seconds[index] = time.monotonic() - begun
             except Exception as error:  # told to whoever is given the item
                 self._failures[index] = error
+            self._under_way = None
             with self._state:
                 self._ready = index + 1
                 self._state.notify_all()

@@ -23,6 +23,10 @@ class LiveReader:
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
         return {**sites, LN_FINAL: self._layers - 1}
 
+    def hooks(self) -> dict[str, str]:
+        """Return the names of its sites: a model in training gives no others, its saved checkpoints do."""
+        return {site: site for site in self.sites()}
+
     def read(
         self,
         ids: Int[Tensor, "example position"],
