@@ -1,55 +1,69 @@
-"""``pythiageo analyze``."""
+"""``pythiageo analyze`` and ``pythiageo plan``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pythiageo.errors import UserError
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
+
+if TYPE_CHECKING:
+    from pythiageo.runs.config import AnalyzeConfig
+
+
+Target = Annotated[
+    str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
+]
+Steps = Annotated[str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")]
+Tasks = Annotated[
+    str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
+]
+TasksFolder = Annotated[Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")]
+Readouts = Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")]
+Measures = Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")]
+Sites = Annotated[
+    str | None, typer.Option(help="Hooks by name or pattern. Default: every resid_post, and the final LayerNorm.")
+]
+Layers = Annotated[str | None, typer.Option(help="all, or e.g. 0,3-5,last.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. Default: auto.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16, of the forward pass.")]
+RegimeName = Annotated[str | None, typer.Option("--regime", help="task-aligned or naturalistic.")]
+DiskBudget = Annotated[
+    str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
+]
+Keep = Annotated[bool, typer.Option("--keep", help="Leave fetched checkpoints in the Hub client's cache.")]
+NoAudit = Annotated[bool, typer.Option("--no-audit", help="Do not compare the weight files of the series first.")]
+TrustRevisions = Annotated[
+    bool, typer.Option("--trust-revisions", help="Measure suspect, ambiguous and mixed steps too.")
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the config.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME.")]
 
 
 def analyze(
-    target: Annotated[
-        str,
-        typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML)."),
-    ],
-    steps: Annotated[
-        str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")
-    ] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
-    ] = None,
-    tasks_folder: Annotated[
-        Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")
-    ] = None,
-    readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
-    measures: Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(help="Hooks by name or pattern. Default: every resid_post, ln_final."),
-    ] = None,
-    layers: Annotated[str | None, typer.Option(help="all, or e.g. 0,3-5,last.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. Default: auto.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16, of the forward pass.")] = None,
-    regime: Annotated[str | None, typer.Option(help="task-aligned or naturalistic.")] = None,
-    disk_budget: Annotated[
-        str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
-    ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave fetched checkpoints in the Hub client's cache.")] = False,
-    no_audit: Annotated[
-        bool, typer.Option("--no-audit", help="Do not compare the weight files of the series first.")
-    ] = False,
-    trust_revisions: Annotated[
-        bool, typer.Option("--trust-revisions", help="Measure suspect, ambiguous and mixed steps too.")
-    ] = False,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the config.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME.")] = None,
+    target: Target,
+    steps: Steps = None,
+    tasks: Tasks = None,
+    tasks_folder: TasksFolder = None,
+    readouts: Readouts = None,
+    measures: Measures = None,
+    sites: Sites = None,
+    layers: Layers = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    regime: RegimeName = None,
+    disk_budget: DiskBudget = None,
+    keep: Keep = False,
+    no_audit: NoAudit = False,
+    trust_revisions: TrustRevisions = False,
+    name: Name = None,
+    sets: Sets = None,
+    out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that is there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the config and print it.")] = False,
@@ -57,37 +71,12 @@ def analyze(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Measure the checkpoints of a series through TransformerLens hooks."""
+    config = config_of(dict(locals()))
     from pythiageo.cli.display import print_json
     from pythiageo.cli.train import finish
-    from pythiageo.runs.config import load_config, make_config
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.training import run_path
 
-    options: dict[str, Any] = {
-        "steps": steps,
-        "regime": regime,
-        "name": name,
-        "fetch.disk_budget": disk_budget,
-        "probes.tasks": _split(tasks),
-        "probes.tasks_folder": str(tasks_folder) if tasks_folder else None,
-        "measures.readouts": _split(readouts),
-        "measures.geometry": _split(measures),
-        "measures.sites": _split(sites),
-        "measures.layers": layers,
-        "compute.device": device,
-        "compute.dtype": dtype,
-    }
-    if keep:
-        options["fetch.keep"] = True
-    if no_audit:
-        options["audit"] = False
-    if trust_revisions:
-        options["trust_revisions"] = True
-    overrides = [f"{key}={_toml(value)}" for key, value in options.items() if value is not None] + (sets or [])
-    if target.endswith(".toml"):
-        config = load_config(Path(target), overrides, "analyze")
-    else:
-        config = make_config({"name": _run_name(target), "target": target}, overrides, "analyze", "analyze")
     if dry_run:
         print_json(config.model_dump(mode="json"))
         return 0
@@ -96,11 +85,95 @@ def analyze(
     return finish([Job(config, run_path(out, config.name), resume, overwrite)], 1, quiet, as_json)
 
 
-def _split(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+def plan(
+    target: Target,
+    steps: Steps = None,
+    tasks: Tasks = None,
+    tasks_folder: TasksFolder = None,
+    readouts: Readouts = None,
+    measures: Measures = None,
+    sites: Sites = None,
+    layers: Layers = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    disk_budget: DiskBudget = None,
+    keep: Keep = False,
+    no_audit: NoAudit = False,
+    trust_revisions: TrustRevisions = False,
+    name: Name = None,
+    sets: Sets = None,
+    out: Out = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> int:
+    """Say what analyze with these options will take: revisions, bytes, disk, memory, time. Nothing is measured.
+
+    Exit code 1 when it does not fit this machine.
+    """
+    config = config_of(dict(locals()))
+    from pythiageo.cli import display
+    from pythiageo.runs.planning import make_plan
+    from pythiageo.runs.training import run_path
+
+    with display.shown_progress([config.name], quiet) as report:
+        made = make_plan(config, run_path(out, config.name), report)
+    if as_json:
+        display.print_json(made.as_json())
+    else:
+        display.print_table(f"{config.name}: would analyze", ("what", "value"), display.plan_rows(made))
+    for obstacle in made.obstacles:
+        typer.echo(f"pythiageo: {config.name} does not fit this machine: {obstacle}", err=True)
+    return EXIT_LOOK if made.obstacles else EXIT_OK
 
 
-def _toml(value: str | bool | list[str]) -> str:
+_KEYS = {
+    "steps": "steps",
+    "regime": "regime",
+    "name": "name",
+    "disk_budget": "fetch.disk_budget",
+    "tasks": "probes.tasks",
+    "tasks_folder": "probes.tasks_folder",
+    "readouts": "measures.readouts",
+    "measures": "measures.geometry",
+    "sites": "measures.sites",
+    "layers": "measures.layers",
+    "device": "compute.device",
+    "dtype": "compute.dtype",
+}
+"""Options and the config's keys that they set."""
+_LISTS = {"tasks", "readouts", "measures", "sites"}
+
+
+def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
+    """Return the config that a command's options stand for. Raises ``UserError``."""
+    from pythiageo.runs.config import AnalyzeConfig, load_config, make_config
+
+    values: dict[str, Any] = {}
+    for option, key in _KEYS.items():
+        value = options.get(option)
+        if value is not None:
+            values[key] = _split(value) if option in _LISTS else str(value)
+    if options["keep"]:
+        values["fetch.keep"] = True
+    if options["no_audit"]:
+        values["audit"] = False
+    if options["trust_revisions"]:
+        values["trust_revisions"] = True
+    overrides = [f"{key}={_toml(value)}" for key, value in values.items()] + (options["sets"] or [])
+    target: str = options["target"]
+    if target.endswith(".toml"):
+        config = load_config(Path(target), overrides, "analyze")
+    else:
+        config = make_config({"name": _run_name(target), "target": target}, overrides, "analyze", "analyze")
+    assert isinstance(config, AnalyzeConfig)
+    return config
+
+
+def _split(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _toml(value: Any) -> str:
     """Return ``value`` as a TOML value: JSON's strings, lists of them and booleans are TOML too."""
     import json
 

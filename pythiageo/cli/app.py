@@ -40,6 +40,7 @@ def _main(
 
 app.command()(train.train)
 app.command()(analyze.analyze)
+app.command()(analyze.plan)
 app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(results.export)

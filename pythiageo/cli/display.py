@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pythiageo.runs.planning import Plan
     from pythiageo.runs.progress import Progress, Reporter
 
 
@@ -29,14 +30,14 @@ def shown_progress(names: list[str], quiet: bool) -> Iterator[Reporter]:
         columns = (
             rich_progress.TextColumn("[bold]{task.description}"),
             rich_progress.BarColumn(bar_width=28),
-            rich_progress.TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            rich_progress.TextColumn("{task.fields[count]}"),
             rich_progress.TimeElapsedColumn(),
             rich_progress.TextColumn("left"),
             rich_progress.TimeRemainingColumn(elapsed_when_finished=False),
             rich_progress.TextColumn("[dim]{task.fields[note]}"),
         )
         with rich_progress.Progress(*columns, console=console) as bars:
-            ids = {name: bars.add_task(name, total=1, note="waiting", start=False) for name in names}
+            ids = {name: bars.add_task(name, total=1, note="waiting", count="", start=False) for name in names}
 
             def report(event: Progress) -> None:
                 task = ids[event.run]
@@ -44,7 +45,8 @@ def shown_progress(names: list[str], quiet: bool) -> Iterator[Reporter]:
                     # a resumed run starts where it stood: the speed is that of this session
                     bars.update(task, completed=event.done, total=event.total)
                     bars.start_task(task)
-                bars.update(task, completed=event.done, total=event.total, note=_escape(event.note))
+                count = f"{int(event.done)}/{event.total}"
+                bars.update(task, completed=event.done, total=event.total, note=_escape(event.note), count=count)
 
             yield report
 
@@ -65,7 +67,7 @@ class _Lines:
         spent = time.monotonic() - begun
         left = spent / (event.done - first) * (event.total - event.done) if event.done > first else None
         when = "" if left is None or event.note == "done" else f", {left:.0f} s left"
-        print(f"{event.run}: {event.done:.0f}/{event.total} {event.note}{when}", file=sys.stderr, flush=True)
+        print(f"{event.run}: {int(event.done)}/{event.total} {event.note}{when}", file=sys.stderr, flush=True)
 
 
 def _escape(text: str) -> str:
@@ -91,6 +93,39 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     console = Console()
     # piped output keeps whole rows: there is no terminal to fold them for
     Console(width=None if console.is_terminal else 200).print(table)
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, str]]:
+    """Return a plan as rows for people."""
+    left_out = ", ".join(f"{count} {verdict}" for verdict, count in plan.left_out.items())
+    parts = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in plan.seconds.items())
+    rows = [
+        ("series", plan.series),
+        ("model", f"{plan.architecture}, {plan.parameters:,} parameters"),
+        (
+            "checkpoints",
+            f"{plan.to_measure} of {plan.checkpoints}" + (f" (not measured: {left_out})" if left_out else ""),
+        ),
+        ("probes", f"{plan.forward_tokens:,} tokens a checkpoint"),
+        ("download", f"{_gb(plan.download_bytes)}, the largest checkpoint {_gb(plan.largest_bytes)}"),
+        ("peak disk", f"{_gb(plan.disk_peak_bytes)} of {_gb(plan.disk_free_bytes)} free"),
+        ("peak memory", f"about {_gb(plan.memory_peak_bytes)} of {_gb(plan.memory_free_bytes)} free"),
+        ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
+        ("all of them", f"about {_duration(plan.total_seconds)}"),
+    ]
+    if plan.download_bytes:
+        rows.append(("downloads keep pace", f"from {plan.pace_bytes / 1e6:.1f} MB/s on"))
+    return rows
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _cell(value: object) -> str:

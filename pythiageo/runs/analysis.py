@@ -42,7 +42,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
         series.store = folder.downloads
         if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
             folder.drop_downloads()
-    choice = choose_steps(config, series, folder, report)
+    choice = choose_steps(config, series, folder.add_audit, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
     folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pythiageo.runs.config import AnalyzeConfig
-from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series.audit import Auditable, StepAudit, audit_series
 from pythiageo.series.checkpoint import Series
@@ -24,8 +24,10 @@ class Choice:
     """For a step that is the same as a neighbour: the chosen steps before it that hold its weights."""
 
 
-def choose_steps(config: AnalyzeConfig, series: Series, folder: RunFolder, report: Reporter) -> Choice:
-    """Select the steps of a run and, unless it is not wanted, audit the series; the audit is kept in the run folder.
+def choose_steps(
+    config: AnalyzeConfig, series: Series, keep: Callable[[dict[str, Any]], None], report: Reporter
+) -> Choice:
+    """Select the steps of a run and, unless it is not wanted, audit the series; ``keep`` is given the audit.
 
     Raises:
         UserError: the steps are not there, or the series cannot be reached.
@@ -40,7 +42,7 @@ def choose_steps(config: AnalyzeConfig, series: Series, folder: RunFolder, repor
         series.expected,
         lambda done, of: report(Progress(config.name, 0, len(steps), f"auditing {series.name}: {done} of {of}")),
     )
-    folder.add_audit(audit.as_json())
+    keep(audit.as_json())
     audited = {step.step: step for step in audit.steps}
     if "all" in (part.strip() for part in config.steps.split(",")):
         # steps that the series should have belong to all of it

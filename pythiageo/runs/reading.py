@@ -14,7 +14,7 @@ from pythiageo.errors import MachineError
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Options, Predictions, predict
 from pythiageo.runs.config import ComputeConfig, MeasureConfig
-from pythiageo.runs.probing import Prepared
+from pythiageo.runs.probing import SCORE, Prepared
 from pythiageo.runs.sites import choose_sites
 
 SCORED = 4096
@@ -139,16 +139,7 @@ class Reading:
         )
 
     def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
-        """Yield indices of examples of equal length, so that nothing is padded."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index, example in enumerate(encoded):
-            by_length[len(example.ids)].append(index)
-        for length, indices in sorted(by_length.items()):
-            start = 0
-            while start < len(indices):
-                size = max(1, self._tokens // length)  # may have shrunk meanwhile
-                yield indices[start : start + size]
-                start += size
+        yield from batches(encoded, lambda: self._tokens)
 
     def _within_memory(self, indices: list[int], read: Callable[[list[int]], None]) -> None:
         waiting = [indices]
@@ -169,6 +160,33 @@ class Reading:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+
+
+def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[int]]:
+    """Yield indices of examples of equal length, so that nothing is padded, ``tokens()`` tokens at most together."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, example in enumerate(encoded):
+        by_length[len(example.ids)].append(index)
+    for length, indices in sorted(by_length.items()):
+        start = 0
+        while start < len(indices):
+            size = max(1, tokens() // length)  # may have shrunk since the last one
+            yield indices[start : start + size]
+            start += size
+
+
+def passes(prepared: list[Prepared], tokens: int) -> Iterator[tuple[int, int, int]]:
+    """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken."""
+    for probe in prepared:
+        if probe.probe.purpose != SCORE:
+            for indices in batches(probe.encoded, lambda: tokens):
+                yield len(indices), len(probe.encoded[indices[0]].ids), 0
+            continue
+        for encoded in (probe.encoded, [option for options in probe.wrong for option in options]):
+            for batch in batches(encoded, lambda: tokens):
+                for indices in _few_scored(batch, encoded):
+                    scored = len({p for i in indices for p in encoded[i].answer_positions})
+                    yield len(indices), len(encoded[indices[0]].ids), scored
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -42,6 +42,9 @@ class Checkpoint(Protocol):
     def label(self) -> str:
         """Where it is, for people: a revision or a folder name."""
 
+    def describe(self, into: Path) -> Path:
+        """Return a folder with its config and tokenizer; what must be fetched, but no weights, comes ``into`` one."""
+
     def open(self) -> OpenCheckpoint:
         """Load it. Raises ``CheckpointError`` when it cannot be read; NaN weights are told by ``nonfinite``."""
 

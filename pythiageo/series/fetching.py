@@ -86,6 +86,16 @@ class HubCheckpoint:
         if self._tokens is None:
             self._tokens = read_tokens(self._folder)
 
+    def describe(self, into: Path) -> Path:
+        """Fetch config and tokenizer ``into`` a folder.
+
+        Raises:
+            CheckpointError: this revision cannot be had.
+        """
+        names = [file.name for file in self._files() if file.name in _BESIDE]
+        with told(self._repo, self._revision):
+            return download(self._repo, self._revision, self._at, names, [], into)
+
     def drop(self) -> None:
         """Remove what was fetched into the store."""
         self._folder = None

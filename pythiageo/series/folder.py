@@ -37,6 +37,10 @@ class FolderCheckpoint:
         """Training tokens seen, from ``training.json``."""
         return read_tokens(self.path)
 
+    def describe(self, into: Path) -> Path:
+        """Return the folder itself."""
+        return self.path
+
     def open(self) -> OpenCheckpoint:
         """Load it; see ``open_folder``."""
         return open_folder(self.path, self.label)

@@ -26,7 +26,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     Raises:
         CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config.
     """
-    config = _read_config(folder, label)
+    config = read_config(folder, label)
     stored = stored_tensors(folder, label)
     model = _build(folder, label, config, stored)
     facts = [tensor.facts for tensor in stored.values()]
@@ -45,7 +45,12 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
 
 
-def _read_config(folder: Path, label: str) -> dict[str, Any]:
+def read_config(folder: Path, label: str) -> dict[str, Any]:
+    """Return a checkpoint's config.
+
+    Raises:
+        CheckpointError: none, damaged, of no architecture, or one that asks for remote code.
+    """
     config = read_json(folder / "config.json", label)
     if "auto_map" in config:
         raise CheckpointError(f"{label}: its config asks for code from the repository, which is never run")
@@ -58,7 +63,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415 - takes seconds
 
     try:
-        with _quiet():
+        with quiet_transformers():
             settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)].from_pretrained(
                 None,
@@ -81,7 +86,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' bars and notes off the terminal while loading, and its background conversion off the Hub."""
     from transformers.utils import logging  # noqa: PLC0415
 

@@ -1,0 +1,155 @@
+"""Plans: what can be counted is exact, what is tried is told by a trial, and no weights are fetched for it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from pythiageo.cli.app import run as cli
+from pythiageo.errors import CheckpointError
+from pythiageo.lens import BridgeReader
+from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.runs.config import AnalyzeConfig, MeasureConfig, ProbeConfig
+from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.planning import _sites_of, _spread
+from pythiageo.runs.probing import choose_probes, prepare
+from pythiageo.runs.reading import Reading
+from pythiageo.series.blueprint import Blueprint
+from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.series.opening import open_folder
+from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
+
+STEPS = (0, 10, 20, 30)
+FEW = ["--tasks", "ADD,COPY", "--set", "probes.score_examples=5", "--set", "probes.geometry_examples=9"]
+
+
+@pytest.fixture(scope="module", params=["gpt_neox", "gpt2"])
+def series(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("planned")
+    for step in STEPS:
+        trainable = ARCHITECTURES[request.param](Shape(3, 32, 4, 128, 48, 41, True), seed=step)
+        write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
+    return root
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
+    assert cli(["plan", *arguments, *FEW, "--json", "--quiet"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_parameters_are_counted_as_loaded(series: Path) -> None:
+    blueprint = Blueprint.read(series / "step0", "step0")
+    model = open_folder(series / "step0", "step0").model
+    assert blueprint.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert blueprint.joint == 3 * (3 * 32 * 32 + 3 * 32)
+    assert (blueprint.layers, blueprint.d_model, blueprint.context) == (3, 32, 48)
+    block = blueprint.one_block()
+    assert block(torch.zeros(2, 5, dtype=torch.long)).logits.shape[:2] == (2, 5)
+    assert block.config.num_hidden_layers == 1
+
+
+def test_a_config_that_nothing_can_be_built_from_is_told(series: Path, tmp_path: Path) -> None:
+    config = json.loads((series / "step0" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(CheckpointError, match="never run"):
+        Blueprint.read(tmp_path, "t")
+    heads = "num_attention_heads" if "num_attention_heads" in config else "n_head"
+    (tmp_path / "config.json").write_text(json.dumps(config | {heads: "many"}))
+    with pytest.raises(CheckpointError, match="t: transformers cannot build this config"):
+        Blueprint.read(tmp_path, "t")
+
+
+def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, str(series))
+    config = ProbeConfig(tasks=("ADD", "COPY"), score_examples=5, geometry_examples=9)
+    folder = series / "step0"
+    prepared = prepare(choose_probes(config), FileTokenizer(folder), None)
+    reader = BridgeReader(open_folder(folder, "t").model, folder)
+    fed, read = [], reader.read
+
+    def counting(ids: torch.Tensor, *rest: Any) -> Any:
+        fed.append(ids.numel())
+        return read(ids, *rest)
+
+    reader.read = counting  # type: ignore[method-assign]
+    origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
+    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, Instruments.of(MeasureConfig()), origin)
+    assert plan["forward_tokens"] == sum(fed)
+    assert (plan["checkpoints"], plan["to_measure"], plan["download_bytes"]) == (4, 4, 0)
+    assert all(seconds > 0 for seconds in plan["seconds"].values())
+    assert plan["total_seconds"] == pytest.approx(4 * sum(plan["seconds"].values()))
+    assert plan["memory_peak_bytes"] > 4 * plan["parameters"]
+
+
+def bytes_of(series: Path, step: int) -> int:
+    wanted = ("model.safetensors", "config.json", "training.json", "tokenizer.json", "tokenizer_config.json")
+    return sum((series / f"step{step}" / name).stat().st_size for name in wanted)
+
+
+def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: Path, tmp_path: Path) -> None:
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        plan = from_hub(hub, tmp_path, "--set", "fetch.ahead=1")
+        sizes = [bytes_of(series, step) for step in STEPS]
+        assert plan["download_bytes"] == sum(sizes)
+        assert plan["largest_bytes"] == max(sizes)
+        assert plan["disk_peak_bytes"] == max(a + b for a, b in itertools.pairwise(sizes))
+        assert plan["pace_bytes_per_second"] == pytest.approx(sum(sizes) / plan["total_seconds"])
+        budget = max(sizes) + 10
+        assert from_hub(hub, tmp_path, "--disk-budget", f"{budget}B")["disk_peak_bytes"] == budget
+        assert from_hub(hub, tmp_path, "--keep")["disk_peak_bytes"] == sum(sizes)
+        assert "below the largest checkpoint's" in from_hub(hub, tmp_path, "--disk-budget", "1KB", code=2)["error"]
+        assert not [r for r in hub.requests if r.method == "GET" and r.path.endswith(".safetensors")]
+    assert not (tmp_path / "run").exists()
+
+
+def from_hub(hub: LoopbackHub, tmp_path: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    command = [sys.executable, "-m", "pythiageo", "plan", "test/a", "--out", str(tmp_path / "run"), *FEW, "--json"]
+    environment = {**os.environ, **hub.environment(tmp_path / "cache")}
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout) if code == 0 else {"error": done.stderr}
+
+
+def test_what_does_not_fit_is_said(
+    series: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SimpleNamespace(available=10**6)
+    monkeypatch.setattr("pythiageo.runs.planning.psutil.virtual_memory", lambda: small)
+    assert cli(["plan", str(series), *FEW, "--quiet"]) == 1
+    shown = capsys.readouterr()
+    assert "does not fit this machine: it needs" in shown.err
+    assert "of memory, and 0.0 GB are free" in shown.err
+    assert "peak memory" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("measures", "count"),
+    [({}, 4), ({"layers": "0"}, 1), ({"layers": "last"}, 2), ({"sites": ["blocks.*.hook_mlp_out"]}, 3)],
+)
+def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -> None:
+    config = AnalyzeConfig(name="t", target="t", measures=MeasureConfig(**measures))
+    assert _sites_of(config, Blueprint.read(series / "step0", "t")) == count
+
+
+def test_wrong_layers_are_one_sentence(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["plan", str(series), "--layers", "7", *FEW, "--quiet"]) == 2
+    assert "not within the model's layers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 100])
+def test_beginnings_are_spread_over_the_whole(count: int) -> None:
+    order = list(_spread(range(count)))
+    assert sorted(order) == list(range(count))
+    if count >= 7:
+        first = sorted(order[: count // 2 + 1])
+        assert max(b - a for a, b in itertools.pairwise(first)) <= 4
