@@ -16,6 +16,8 @@ import pytest
 
 TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
+TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "ADD,MUL,syntactic-agreement,analogies,running-text")
+"""Short prompts and long ones, with and without options."""
 
 MAKE = """
 import sys, torch
@@ -32,16 +34,17 @@ from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
 from pythiageo.runs.config import ComputeConfig, ProbeConfig, MeasureConfig
-from pythiageo.runs.reading import Reading
+from pythiageo.runs.reading import Reading, batches
 from pythiageo.runs.probing import choose_probes, prepare
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPTNeoXForCausalLM, AutoTokenizer
 from pythiageo.series.opening import open_folder
 from pythiageo.lens import BridgeReader
-folder = Path(sys.argv[1])
-probes = prepare(choose_probes(ProbeConfig(score_examples=24, geometry_examples=100)), FileTokenizer(folder), 2048)
+folder, readouts, tasks = Path(sys.argv[1]), sys.argv[2].split(","), tuple(sys.argv[3].split(","))
+probes = prepare(choose_probes(ProbeConfig(tasks=tasks)), FileTokenizer(folder), 2048)
 before = resource.getrusage(resource.RUSAGE_SELF)
 begun = time.perf_counter()
 """
@@ -50,48 +53,54 @@ OURS = """
 opened = open_folder(folder, "bench")
 reader = BridgeReader(opened.model, folder)
 origin = Origin("r", "s", "naturalistic", "160m", None, 0, None, opened.weight_sha)
-measures = MeasureConfig(readouts=("answer/uncentred",), geometry=("rankme",))
-instruments = Instruments.of(measures)
-reading = Reading.of(reader, measures, ComputeConfig(batch_tokens=2048))
-rows = observe(reading, probes, instruments, origin)
+measures = MeasureConfig(readouts=readouts)
+rows = observe(Reading.of(reader, measures, ComputeConfig(batch_tokens=2048)), probes, Instruments.of(measures), origin)
 """
 
+# what people write: batches of 32 in file order, padded, everything cached, all logits, one SVD a layer and readout
 RECIPE = """
 model = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32)
 bridge = TransformerBridge.boot_transformers(str(folder), hf_model=model, device="cpu",
     tokenizer=AutoTokenizer.from_pretrained(folder))
-rows = 0
-for prepared in probes:
-    kept = {}
-    scores = []
-    for start in range(0, len(prepared.encoded), 32):
-        part = prepared.encoded[start : start + 32]
-        width = max(len(e.ids) for e in part)
-        ids = torch.zeros(len(part), width, dtype=torch.long)
+names = [f"blocks.{layer}.hook_resid_post" for layer in range(12)] + ["ln_final.hook_out"]
+
+def batched(encoded):
+    for start in range(0, len(encoded), 32):
+        part = encoded[start : start + 32]
+        ids = torch.zeros(len(part), max(len(e.ids) for e in part), dtype=torch.long)
         for row, e in enumerate(part):
             ids[row, : len(e.ids)] = torch.tensor(e.ids)
         with torch.no_grad():
-            logits, cache = bridge.run_with_cache(ids)
-        for row, e in enumerate(part):
-            chosen = torch.log_softmax(logits[row, list(e.answer_positions)], -1)
-            scores.append(chosen.gather(1, torch.tensor(e.targets)[:, None]).mean())
-            for layer in range(12):
-                state = cache[f"blocks.{layer}.hook_resid_post"][row, list(e.answer_positions)]
-                kept.setdefault(layer, []).append(state)
+            yield part, *bridge.run_with_cache(ids)
+
+for prepared in probes:
     if prepared.probe.purpose == "geometry":
-        for layer, states in kept.items():
-            s = torch.linalg.svdvals(torch.cat(states))
-            p = s / s.sum()
-            torch.exp(-(p * (p + 1e-7).log()).sum())
+        kept = {name: [] for name in names}
+        for part, logits, cache in batched(prepared.encoded):
+            for name in names:
+                kept[name] += [cache[name][row, : len(e.ids)] for row, e in enumerate(part)]
+        for states in kept.values():
+            for readout in get_readouts(readouts):
+                matrix = select(torch.cat(states), prepared.layout, readout.positions).float()
+                sigma = torch.linalg.svdvals(matrix - matrix.mean(0) if readout.centred else matrix)
+                for p in (sigma / sigma.sum(), sigma**2 / (sigma**2).sum()):
+                    torch.exp(-(p * (p + 1e-12).log()).sum())
+                (sigma**2).sum() ** 2 / (sigma**4).sum()
+    else:
+        for encoded in (prepared.encoded, [option for options in prepared.wrong for option in options]):
+            for part, logits, cache in batched(encoded):
+                for row, e in enumerate(part):
+                    chosen = torch.log_softmax(logits[row, list(e.answer_positions)], -1)
+                    chosen.gather(1, torch.tensor(e.targets)[:, None]).sum(), logits[row].argmax(-1)
 """
 
 BODY = """
 model = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).gpt_neox.eval()
-reading = Reading(None, {}, 2048, 2**30)
 for prepared in probes:
-    for indices in reading._batches(prepared.encoded):
-        with torch.inference_mode():
-            model(torch.tensor([prepared.encoded[i].ids for i in indices]), use_cache=False)
+    for encoded in (prepared.encoded, [option for options in prepared.wrong for option in options]):
+        for indices in batches(encoded, lambda: 2048):
+            with torch.inference_mode():
+                model(torch.tensor([encoded[i].ids for i in indices]), use_cache=False)
 """
 
 END = """
@@ -101,12 +110,26 @@ print(json.dumps({"wall": time.perf_counter() - begun,
 """
 
 
-def run(body: str, folder: Path) -> dict[str, float]:
+def run(body: str, folder: Path, readouts: str, tasks: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-c", COMMON + body + END, str(folder)],
+        [sys.executable, "-c", COMMON + body + END, str(folder), readouts, tasks],
         capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
+
+
+SIDES = {
+    "ours, all readouts": (OURS, "all"),
+    "recipe, all readouts": (RECIPE, "all"),
+    "ours, one readout": (OURS, "answer/uncentred"),
+    "recipe, one readout": (RECIPE, "answer/uncentred"),
+    "body": (BODY, "all"),
+}
+RATIOS = (
+    ("recipe, all readouts", "ours, all readouts"),
+    ("recipe, one readout", "ours, one readout"),
+    ("ours, one readout", "body"),
+)
 
 
 @pytest.mark.bench
@@ -120,17 +143,14 @@ def test_analysis_against_the_usual_recipe(tmp_path: Path) -> None:
         from pythiageo.probes import tokenizer
 
         tokenizer.save(folder)
-    sides = {"ours": OURS, "recipe": RECIPE, "body": BODY}
-    seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
     for _ in range(PAIRS):
-        for name, body in sides.items():
-            seen[name].append(run(body, folder))
+        for name, (body, readouts) in SIDES.items():
+            seen[name].append(run(body, folder, readouts, TASKS))
+            print(name, seen[name][-1], flush=True)
     for unit in ("wall", "cpu", "peak"):
         middle = {name: statistics.median(one[unit] for one in runs) for name, runs in seen.items()}
-        faster = [r[unit] / o[unit] for r, o in zip(seen["recipe"], seen["ours"], strict=True)]
-        over = [o[unit] / b[unit] for o, b in zip(seen["ours"], seen["body"], strict=True)]
-        shown = ", ".join(f"{name} {value:.2f}" for name, value in middle.items())
-        print(
-            f"{unit}: {shown}; recipe/ours {statistics.median(faster):.2f} [{min(faster):.2f}, {max(faster):.2f}]; "
-            f"ours/body {statistics.median(over):.2f} [{min(over):.2f}, {max(over):.2f}]"
-        )
+        print(f"{unit}: " + ", ".join(f"{name} {value:.2f}" for name, value in middle.items()))
+        for above, below in RATIOS:
+            ratios = sorted(a[unit] / b[unit] for a, b in zip(seen[above], seen[below], strict=True))
+            print(f"  {above} / {below}: {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]")
