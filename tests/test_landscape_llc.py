@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from pythiageo.errors import UserError
 from pythiageo.landscape.calibrate import Trial, calibrate
 from pythiageo.landscape.chains import drift, effective_draws, r_hat, standard_error
-from pythiageo.landscape.hessian import Hessian, trace
 from pythiageo.landscape.llc import LLC, Settings, llc, named_settings, quadratic_llc
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
@@ -74,7 +73,7 @@ def test_the_closed_form() -> None:
 
 
 def test_rmsprop_has_the_same_target_and_mixes_faster() -> None:
-    settings = Settings(gamma=20.0, step=2e-3, n_beta=100.0, draws=4000, burn_in=2000, chains=2, batch=None)
+    settings = Settings(gamma=20.0, step=2e-3, n_beta=100.0, draws=3000, burn_in=1500, chains=2, batch=None)
     found = estimate(quadratic(SPREAD), replace(settings, rmsprop=True))
     # the drift's mean square is the stiffness a, so G = 1 / (1 + sqrt(a)), and the step that counts is step * G
     stiffness = 100.0 * SPREAD + 20
@@ -93,7 +92,7 @@ def test_batches_and_both_baselines() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = 0.2 * torch.randn(count, size, generator=generator, dtype=torch.float64)
     centres -= centres.mean(0)
-    offsets = 3 * torch.randn(count, generator=generator, dtype=torch.float64)
+    offsets = 10 * torch.randn(count, generator=generator, dtype=torch.float64)
     point = Point(torch.zeros(size, dtype=torch.float64))
 
     def losses(piece: tuple[Tensor, ...]) -> Tensor:
@@ -142,9 +141,9 @@ def near_the_origin(ratio: float, draws: int) -> Settings:
 
 
 def test_normal_crossing_and_its_trend() -> None:
-    copies = 2000  # independent ones in one model: the coefficients add
+    copies = 1000  # independent ones in one model: the coefficients add
     found = []
-    for ratio, draws in ((1.0, 4000), (10.0, 4000), (100.0, 4000)):
+    for ratio, draws in ((1.0, 3000), (10.0, 3000), (30.0, 4000)):
         point = Point(torch.zeros(2, copies, dtype=torch.float64))
         problem = Problem(point, lambda piece, p=point: p.x.prod(0).square().sum().expand(len(piece[0])), ONE)
         value, stderr = extrapolated(problem, near_the_origin(ratio, draws))
@@ -155,7 +154,7 @@ def test_normal_crossing_and_its_trend() -> None:
     assert found == sorted(found)
     # the limit 1/2 is approached like 1 / log: the estimate's distance from it is not the estimator's fault
     assert crossing_truth(1000.0) == pytest.approx(0.3903, abs=1e-4)
-    assert found[-1] < crossing_truth(1e4) < crossing_truth(1e12) < 0.5 < crossing_truth(1e12) + 0.03
+    assert found[-1] < crossing_truth(1e4) < crossing_truth(1e12) < 0.5 < crossing_truth(1e12) + 0.04
 
 
 def deep_linear_truth(ratio: float) -> float:
@@ -196,7 +195,7 @@ def test_deep_linear_network_at_the_origin_and_at_a_point_of_full_rank() -> None
     jacobian = torch.autograd.functional.jacobian(lambda x: (x[0] @ x[1]).flatten(), factors).reshape(4, 8)
     eigenvalues = torch.linalg.eigvalsh(2 * jacobian.T @ jacobian)
     local = quadratic_llc(eigenvalues, 1e5, 1e3, 1e-6)
-    assert local == pytest.approx(2.0, abs=0.25)  # at this n_beta and step, on the way to 2
+    assert quadratic_llc(eigenvalues, 1e5, 1e3) == pytest.approx(2.0, abs=0.1)
     assert found.value is not None
     assert found.value / 100 == pytest.approx(local, rel=0.02)  # quadratic to within 2% at this spread
     assert found.pull == pytest.approx(0, abs=1e-20)
@@ -215,26 +214,40 @@ def test_the_study_s_setting_is_a_scaled_trace() -> None:
     assert named_settings("theory", 200).n_beta_of(200) == pytest.approx(200 / math.log(200))
 
 
-def test_the_study_s_setting_on_a_transformer() -> None:
-    """E[L(x) - L(x0)] is tr H / (2 gamma), over 1 - 0.025, less |gradient|^2 / gamma, to first order in H / gamma."""
+def by_importance(problem: Problem, n_beta: float, gamma: float, step: float, pairs: int) -> tuple[float, float]:
+    """The oracle: draws of the prior (as wide as a chain of this step makes it), weighted by exp(-n_beta L)."""
+    parameter = next(iter(problem.parameters.values()))
+    width = (gamma * (1 - step * gamma / 4)) ** -0.5
+    generator = torch.Generator().manual_seed(9)
+    start = problem.loss()
+    rises = np.empty((pairs, 2))
+    before = parameter.detach().clone()
+    for row in rises:
+        noise = width * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        for column, sign in enumerate((1, -1)):
+            parameter.data = before + sign * noise
+            row[column] = n_beta * (problem.loss() - start)
+    parameter.data = before
+    weights = np.exp(-rises)
+    value = (weights * rises).sum() / weights.sum()
+    return value, float((weights * (rises - value)).mean(1).std() / weights.mean() / pairs**0.5)
+
+
+def test_the_study_s_setting_on_a_transformer_s_layer() -> None:
     decoder = tiny_decoder(layers=1, d_model=4)
-    problem = task_problem(decoder, "CMP", 8)
-    adam = torch.optim.Adam(decoder.parameters(), lr=3e-2)
-    for _ in range(120):
-        adam.zero_grad()
-        sum(problem.piece_sum(piece) for piece in problem.pieces).backward()
-        adam.step()
-    adam.zero_grad()
-    with Hessian(problem) as operator:
-        traced = trace(operator, 60, torch.Generator().manual_seed(0), sketch=30)
-    assert not isinstance(traced, Undefined)
-    found = estimate(problem, replace(named_settings("billa", 8), batch=None, chains=2))
+    problem = task_problem(decoder, "SORT", 1, ["blocks.0.attn.qkv.weight"])
+    settings = replace(named_settings("billa", 1), batch=None, chains=2)
+    found = estimate(problem, settings)
     assert found.gradient_norm == pytest.approx(float(problem.gradient().norm()), rel=1e-12)
     assert found.pull == pytest.approx(found.gradient_norm**2 / 1e4, rel=1e-12)
-    expected = traced.value / 2e4 / (1 - 0.025) - (found.pull or 0)
-    error = math.hypot(found.stderr or 0, traced.stderr / 2e4)
-    assert error < 0.1 * expected
-    assert abs((found.value or 0) - expected) < 3 * error
+    truth, error = by_importance(problem, 1.0, 1e4, 1e-5, 300)
+    assert abs((found.value or 0) - truth) < 3 * math.hypot(found.stderr or 0, error)
+    # and where the loss has its say: the chain must not have met the prior alone
+    found = estimate(problem, replace(settings, n_beta=300.0, gamma=100.0, step=1e-3, draws=800))
+    truth, error = by_importance(problem, 300.0, 100.0, 1e-3, 1000)
+    prior, _ = by_importance(problem, 1e-9, 100.0, 1e-3, 100)
+    assert abs((found.value or 0) - truth) < 3 * math.hypot(found.stderr or 0, error)
+    assert abs((found.value or 0) - prior * 3e11) > 5 * math.hypot(found.stderr or 0, error)
 
 
 def test_only_the_named_weights_move_and_all_come_back() -> None:
