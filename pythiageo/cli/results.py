@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-FORMATS = ("csv", "parquet", "md", "latex", "json")
+FLOOR_READOUT, FLOOR_MEASURE = "answer/centred", "covariance_effective_rank"
 
 
 def export(
@@ -31,8 +31,8 @@ def export(
     import polars as pl
 
     from pythiageo.observations import read_observations
+    from pythiageo.observations.export import FORMATS, write_table
     from pythiageo.observations.export import wide as per_layer
-    from pythiageo.observations.export import write_table
 
     chosen = [name.strip() for name in formats.split(",")]
     for name in chosen:
@@ -95,7 +95,12 @@ def compare(
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
-    comparison = compare_runs([read_observations(run) for run in runs], manifests=[read_manifest(run) for run in runs])
+    comparison = compare_runs(
+        [read_observations(run) for run in runs],
+        manifests=[read_manifest(run) for run in runs],
+        readout=FLOOR_READOUT,
+        measure=FLOOR_MEASURE,
+    )
     paths = write_comparison(comparison, out)
     if as_json:
         display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings})
@@ -103,26 +108,34 @@ def compare(
     names = comparison.events["run"].unique(maintain_order=True).to_list()
     for event, title, column in (
         ("acquisition", f"acquisition step ({chosen.name}: {chosen.rule})", "step"),
-        (
-            "floor",
-            f"collapse floor, covariance effective rank, answer/centred, last block ({chosen.name})",
-            "value",
-        ),
+        ("floor", f"collapse floor: {FLOOR_MEASURE}, {FLOOR_READOUT}, last block ({chosen.name})", "value"),
     ):
-        rows = _side_by_side(comparison.events, chosen.name, event, names, column)
-        display.print_table(title, ("task", "level", *names), rows)
+        rows, notes = _side_by_side(comparison.events, chosen.name, event, column)
+        display.print_table(title, ("task", "level", *names), [[*key, *map(cells.get, names)] for key, cells in rows])
+        for note in notes:
+            typer.echo(f"* {note}")
     for warning in comparison.warnings:
         typer.echo(f"note: {warning}")
     typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
 
 
-def _side_by_side(events: pl.DataFrame, protocol: str, event: str, names: list[str], column: str) -> list[list[object]]:
-    """Return one row a task and level with each run's step or value, or its status where it has none."""
+def _side_by_side(
+    events: pl.DataFrame, protocol: str, event: str, column: str
+) -> tuple[list[tuple[tuple[str, str], dict[str, str]]], list[str]]:
+    """Return each task and level with each run's step or value (its status where it has none), and the notes.
+
+    A value that a reader should know something of before quoting it has a star; the notes say what.
+    """
     import polars as pl
 
     chosen = events.filter((pl.col("protocol") == protocol) & (pl.col("event") == event))
-    cells: dict[tuple[str, str], dict[str, object]] = {}
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    notes: dict[str, None] = {}
     for row in chosen.iter_rows(named=True):
-        shown = row[column] if row["status"] == "found" else row["status"]
+        shown = row["status"]
+        if shown == "found":
+            shown = f"{row[column]:.4g}" + ("*" if row["reason"] else "")
+            if row["reason"]:
+                notes[f"{row['run']}, {row['task']}: {row['reason']}"] = None
         cells.setdefault((row["task"], row["level"]), {})[row["run"]] = shown
-    return [[*key, *(values.get(name) for name in names)] for key, values in sorted(cells.items())]
+    return sorted(cells.items()), list(notes)

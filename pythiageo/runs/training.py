@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
+from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import choose_probes, choose_tasks, describe_probes, prepare
+from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series.steps import select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.batches import Batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
@@ -72,6 +76,86 @@ def checkpoint_steps(config: TrainConfig) -> list[int]:
     return select(f"{config.training.checkpoints},{last}", list(range(last + 1)), beyond="ignore")
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What a training run works with."""
+
+    config: TrainConfig
+    trainable: Trainable
+    shape: Shape
+    corpus: Corpus | None
+    trainer: Trainer
+    probes: list[Probe]
+    prepared: list[Prepared]
+    instruments: Instruments
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> _Training:
+        """Set it up as ``config`` says, with nothing trained yet."""
+        trainable, shape = build_model(config)
+        corpus = load_corpus(list(config.data.corpus), shape.context) if config.data.source == "text" else None
+        probes = choose_probes(config.probes)
+        return cls(
+            config=config,
+            trainable=trainable,
+            shape=shape,
+            corpus=corpus,
+            trainer=_trainer(config, trainable, shape, corpus),
+            probes=probes,
+            prepared=prepare(probes, CharacterTokenizer(), shape.context),
+            instruments=Instruments.of(config.measures),
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        shape = self.shape
+        return {
+            "series": self.config.name,
+            "regime": self.config.regime,
+            "size": self.config.model.size,
+            "seed": self.config.seed,
+            "probe_sets": describe_probes(self.probes),
+            "corpus": self.corpus.summary() if self.corpus else None,
+            "model": {
+                "architecture": self.trainable.architecture,
+                "parameters": sum(p.numel() for p in self.trainable.module.parameters()),
+                "counting": "every trained tensor once: a tied output embedding is not counted again",
+                "layers": shape.layers,
+                "d_model": shape.d_model,
+                "initialisation": "normal, std 0.02"
+                + (", residual projections scaled" if shape.residual_scaling else ""),
+            },
+        }
+
+    def observe(self, checkpoint: LiveCheckpoint) -> list[Observation]:
+        """Measure the model as it stands."""
+        origin = Origin(
+            run=self.config.name,
+            series=self.config.name,
+            regime=self.config.regime,
+            size=self.config.model.size,
+            seed=self.config.seed,
+            step=checkpoint.step,
+            tokens=checkpoint.tokens,
+            weight_sha=checkpoint.weight_sha,
+        )
+        reader = LiveReader(self.trainable, self.shape.layers)
+        batch_tokens = self.config.compute.batch_tokens
+        rows = observe(reader, self.prepared, self.instruments, origin, batch_tokens, checkpoint.nonfinite)
+        if self.corpus is not None:
+            rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """Return how far training came."""
+        trainer = self.trainer
+        loss = trainer.loss if math.isfinite(trainer.loss) else None
+        summary: dict[str, Any] = {"step": trainer.step, "tokens": trainer.tokens, "last_batch_loss": loss}
+        if self.corpus is not None:
+            summary["epochs"] = trainer.tokens / len(self.corpus.train)
+        return summary
+
+
 def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
     """Train, measure and save every checkpoint of ``config``, from the last one saved if there is one.
 
@@ -79,76 +163,27 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
     observations are written before the state that a resumed run starts from.
     """
     torch.set_num_threads(config.compute.threads)
-    trainable, shape = build_model(config)
-    corpus = load_corpus(list(config.data.corpus), shape.context) if config.data.source == "text" else None
-    trainer = _trainer(config, trainable, shape, corpus)
-    probes = choose_probes(config.probes)
-    prepared = prepare(probes, CharacterTokenizer(), shape.context)
-    instruments = Instruments.of(config.measures)
-    parameters = sum(p.numel() for p in trainable.module.parameters())
-    folder.update(
-        series=config.name,
-        regime=config.regime,
-        size=config.model.size,
-        seed=config.seed,
-        probe_sets=describe_probes(probes),
-        corpus=corpus.summary() if corpus else None,
-        model={
-            "architecture": trainable.architecture,
-            "parameters": parameters,
-            "counting": "every trained tensor once: the tied output embedding is left out",
-            "layers": shape.layers,
-            "d_model": shape.d_model,
-            "initialisation": "normal, std 0.02" + (", residual projections scaled" if shape.residual_scaling else ""),
-        },
-    )
-    steps = checkpoint_steps(config)
+    training = _Training.of(config)
+    trainer = training.trainer
+    folder.update(**training.description())
     if folder.state.exists():
         trainer.load(folder.state)
+    steps = checkpoint_steps(config)
     done = set(folder.observations.steps())
     remaining = [step for step in steps if step > trainer.step or step not in done]
     if remaining and remaining[0] < trainer.step:
         raise UserError(f"{folder.path}: observations of step {remaining[0]} are gone: start anew with --overwrite")
-    series = TrainingSeries(
-        config.name, config.model.size, steps, _producer(config.name, trainer, trainable, steps, report)
-    )
-    reader = LiveReader(trainable, shape.layers)
-    for checkpoint in series.checkpoints(remaining):
-        opened = checkpoint.open()
+    produce = _produce(training, steps, report)
+    for checkpoint in TrainingSeries(config.name, config.model.size, steps, produce).checkpoints(remaining):
         report(Progress(config.name, checkpoint.step, steps[-1], "measuring"))
-        origin = Origin(
-            run=config.name,
-            series=config.name,
-            regime=config.regime,
-            size=config.model.size,
-            seed=config.seed,
-            step=checkpoint.step,
-            tokens=checkpoint.tokens,
-            weight_sha=opened.weight_sha,
-        )
-        rows = observe(reader, prepared, instruments, origin, config.compute.batch_tokens, opened.nonfinite)
-        if corpus is not None:
-            rows.append(_held_out_loss(trainable, corpus, shape.context, origin))
-        folder.observations.write(checkpoint.step, rows)
+        folder.observations.write(checkpoint.step, training.observe(checkpoint))
         with folder.new_checkpoint(checkpoint.step) as path:
-            write_checkpoint(path, trainable, checkpoint.step, trainer.tokens)
-        folder.add_checkpoint(
-            checkpoint.step,
-            checkpoint.label,
-            opened.weight_sha,
-            "nonfinite" if opened.nonfinite else "ok",
-            opened.nonfinite,
-        )
+            write_checkpoint(path, training.trainable, checkpoint.step, trainer.tokens)
+        status = "nonfinite" if checkpoint.nonfinite else "ok"
+        folder.add_checkpoint(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite)
         trainer.save(folder.state)
     folder.observations.consolidate()
-    summary = {
-        "step": trainer.step,
-        "tokens": trainer.tokens,
-        "last_batch_loss": trainer.loss if trainer.step else None,
-    }
-    if corpus is not None:
-        summary["epochs"] = trainer.tokens / len(corpus.train)
-    folder.update(status="complete", training=summary)
+    folder.update(status="complete", training=training.summary())
     report(Progress(config.name, steps[-1], steps[-1], "done"))
 
 
@@ -181,20 +216,24 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
         if not isinstance(task, GeneratorTask):
-            raise UserError(f"data.tasks: {task.name} has fixed items; only generated tasks can be trained on")
+            raise UserError(f"data.tasks: {task.name} is of kind {task.kind}; only generated tasks can be trained on")
         missing = [level for level in config.data.levels if level not in task.levels]
         if missing:
             raise UserError(
                 f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}"
             )
+        for level in config.data.levels:
+            try:
+                encode_probe_set(make_probe_set(task, level, 1, config.seed), CharacterTokenizer())
+            except ValueError as error:
+                raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
     return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
 
 
-def _producer(
-    name: str, trainer: Trainer, trainable: Trainable, steps: list[int], report: Reporter
-) -> Iterator[LiveCheckpoint]:
+def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterator[LiveCheckpoint]:
     """Train, and hand the model out at each of ``steps`` that is still ahead (or where training stands now)."""
+    trainer, trainable, name = training.trainer, training.trainable, training.config.name
     for step in steps:
         if step < trainer.step:
             continue
@@ -202,14 +241,15 @@ def _producer(
             trainer.advance()
             report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
         _, tensors = trainable.export()
+        facts = examine_all(tensors)
         yield LiveCheckpoint(
             step=step,
             tokens=trainer.tokens,
             label=f"step{step}",
             model=trainable.module,
-            weight_sha=fingerprint(tensors),
+            weight_sha=combine(facts),
             architecture=trainable.architecture,
-            nonfinite=find_nonfinite(tensors),
+            nonfinite=describe_nonfinite(facts),
         )
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import importlib
+import pkgutil
 
 from pythiageo.errors import UserError
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
 
 __all__ = ["Checkpoint", "OpenCheckpoint", "Series", "open_series"]
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-
 
 def open_series(target: str) -> Series:
     """Return the series that ``target`` names: a folder where there is one of that path, else a Hub repository.
 
-    Raises:
-        UserError: it can be neither.
-    """
-    from pythiageo.series.folder import FolderSeries  # noqa: PLC0415 - a folder needs no Hub client
-    from pythiageo.series.hub import HubSeries  # noqa: PLC0415
+    Every module of this package with a function ``open_target(target) -> Series | None`` is a checkpoint source; they
+    are asked in the order of their names.
 
-    if Path(target).exists() or target.startswith((".", "/", "~")):
-        return FolderSeries(Path(target).expanduser())
-    if _REPOSITORY.fullmatch(target):
-        return HubSeries(target)
+    Raises:
+        UserError: no source knows it, or the one that does cannot open it.
+    """
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda entry: entry.name):
+        open_target = getattr(importlib.import_module(f"{__name__}.{module.name}"), "open_target", None)
+        series: Series | None = open_target(target) if open_target else None
+        if series is not None:
+            return series
     raise UserError(f"{target}: no such folder here, and not a Hub repository's name (owner/name)")

@@ -1,0 +1,150 @@
+"""Every command of the README is run; the command line answers at once; the wheel's data are found."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pythiageo.cli.app import run as cli
+from pythiageo.series.loopback import LoopbackHub, serve_folder
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("pythiageo ")]
+ELSEWHERE = {"make demo", "pip install torch", "pip install ."}
+"""What .ci/run and .ci/wheel run."""
+SMALL = [
+    "--set", "model.layers=2", "--set", "model.d_model=32", "--set", "model.heads=4", "--set", "model.d_ff=64",
+    "--set", "training.batch_size=4",
+]  # fmt: skip
+FEW = ["--set", "probes.score_examples=6", "--set", "probes.geometry_examples=9", "--quiet"]
+
+
+def test_the_readme_has_no_command_that_nobody_runs() -> None:
+    others = {line for line in LINES if line and not line.startswith(("#", "pythiageo "))}
+    assert others == ELSEWHERE
+    assert len(COMMANDS) >= 13
+
+
+def smaller(command: str) -> list[str]:
+    """The command's own arguments, with a model and probe sets that take seconds."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "train" and "--dry-run" not in arguments:
+        arguments += [*SMALL, *FEW]
+    if arguments[0] == "analyze":
+        arguments += FEW
+    return arguments
+
+
+@pytest.mark.slow
+def test_every_readme_command_works_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
+    series = tmp_path / "series"
+    steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
+    assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
+    # five checkpoints stand for Pythia's 154 under Pythia's names
+    for last, step in ((1000, 143_000), (999, 72_000), (998, 1000)):
+        (series / "checkpoints" / f"step{last}").rename(series / "checkpoints" / f"step{step}")
+    with LoopbackHub(serve_folder(series, "EleutherAI/pythia-160m")) as hub:
+        environment = {**os.environ, **hub.environment(tmp_path / "cache")}
+        monkeypatch.chdir(tmp_path)
+        done: list[str] = []
+        # what is made first: the two trainings; then everything in the README's order
+        ordered = sorted(COMMANDS, key=lambda command: "--jobs" not in command)
+        for command in ordered:
+            if "EleutherAI" in command:
+                finished = subprocess.run(
+                    [sys.executable, "-m", "pythiageo", *smaller(command)],
+                    env=environment, capture_output=True, text=True, timeout=240, check=False,
+                )  # fmt: skip
+                code, errors = finished.returncode, finished.stderr
+            else:
+                code, errors = cli(smaller(command)), capfd.readouterr().err
+            # most of Pythia's grid is missing from the stand-in, and an audit's exit code says so
+            expected = 1 if smaller(command)[0] == "audit" else 0
+            assert code == expected, f"{command}\n{errors}"
+            done.append(command)
+    assert sorted(done) == sorted(COMMANDS)
+    assert (tmp_path / "outputs" / "twins.html").stat().st_size > 1e6
+    assert (tmp_path / "outputs" / "demo-tasks" / "tables" / "per_layer.tex").exists()
+    assert (tmp_path / "outputs" / "EleutherAI--pythia-160m" / "observations.parquet").exists()
+
+
+def test_help_answers_at_once() -> None:
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "pythiageo", "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
+        seconds.append(time.perf_counter() - begun)
+    assert "analyze" in done.stdout
+    print(f"pythiageo --help: median {statistics.median(seconds):.2f} s")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pythiageo.cli.app import run; run(['--help']); run(['train', '--help']);"
+        "print([m for m in ('torch', 'transformers', 'transformer_lens', 'polars', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "analyze", "audit", "compare", "export", "report", "tasks", "runs", "serve"]
+)
+def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
+    assert f"| `pythiageo {command}" in README
+    assert cli([command, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train"], "Missing argument"),
+        (["export", "outputs/none"], "there is no run folder"),
+        (["report", "outputs/none"], "outputs/none"),
+        (["compare", "outputs/none"], "outputs/none"),
+        (["runs", "show", "outputs/none"], "not a run folder"),
+        (["runs", "list", "none"], "none: no such folder of runs"),
+        (["tasks", "show", "MODD"], "did you mean 'MOD'?"),
+        (["tasks", "check", "none.toml"], "none.toml: no such task file"),
+        (["serve", "none"], "none: no such folder of checkpoints"),
+        (["train", "demo/tasks.toml", "demo/tasks.toml"], "two configs are called 'demo-tasks'"),
+        (["train", "demo/tasks.toml", "demo/english.toml", "--out", "x"], "--out takes one run"),
+        (["train", "demo/tasks.toml", "--resume", "--overwrite"], "exclude each other"),
+        (["train", "demo/pythia-hub.toml"], "kind is 'analyze', expected 'train'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pythiageo", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("pythiageo 0.")
