@@ -102,7 +102,7 @@ def first_parameters_covariance_rank(
                     rows[index] += flat(grads)[:count].double()
     if not bool(torch.isfinite(rows).all()):
         raise NoValueError("a gradient holds NaN or infinity", "nonfinite")
-    precision = max(torch.finfo(parameter.dtype).eps for parameter in part)
+    precision = torch.finfo(problem.dtype).eps
     return _rank(GradientGram(rows @ rows.T, rows.shape[1], rows.shape[1], precision), rows @ rows.T, centred=True)
 
 

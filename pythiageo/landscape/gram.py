@@ -65,7 +65,7 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
         if not bool(torch.isfinite(gram.matrix).all()):
             raise NoValueError("a gradient holds NaN or infinity", "nonfinite")
         _audit(problem, gram.matrix)
-    precision = max(torch.finfo(p.dtype).eps for p in problem.parameters.values())
+    precision = torch.finfo(problem.dtype).eps
     return GradientGram(gram.matrix, problem.size, gram.terms, precision, tuple(formed))
 
 
@@ -232,7 +232,7 @@ def _audit(problem: Problem, matrix: Float[Tensor, "example example"]) -> None:
     plain = torch.stack([torch.stack([a @ b for b in rows]) for a in rows])
     found = matrix[numbers][:, numbers]
     size = plain.diagonal().max() + found.diagonal().max()
-    tolerance = 1e4 * max(torch.finfo(p.dtype).eps for p in parameters)
+    tolerance = 1e4 * torch.finfo(problem.dtype).eps
     if float((plain - found).abs().max()) > tolerance * float(size):
         raise UserError(
             "the gradient of an example's loss is another one when the example is alone: expected losses that each "

@@ -30,7 +30,8 @@ class Problem:
     as it was.
 
     Raises:
-        UserError: no example, pieces whose tensors differ in length, or a pattern that no parameter's name matches.
+        UserError: no example, pieces whose tensors differ in length, a pattern that no parameter's name matches, or
+            chosen parameters of several types or devices.
     """
 
     def __init__(
@@ -47,13 +48,15 @@ class Problem:
         if not self.examples:
             raise UserError("a landscape measure needs at least one example, got none")
         self.parameters = _choose(module, parameters)
+        kinds = {(str(p.dtype), str(p.device)) for p in self.parameters.values()}
+        if len(kinds) > 1:
+            raise UserError(f"expected parameters of one type on one device, got {sorted(kinds)}")
         self.size = sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
     def dtype(self) -> torch.dtype:
-        """The widest type among the chosen parameters."""
-        dtypes = [parameter.dtype for parameter in self.parameters.values()]
-        return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+        """The chosen parameters' type."""
+        return next(iter(self.parameters.values())).dtype
 
     @property
     def device(self) -> torch.device:
@@ -106,6 +109,24 @@ class Problem:
             )
         return losses.sum() if losses.ndim else losses * len(piece[0])
 
+    def example_losses(self) -> Float[Tensor, " example"]:
+        """Return every example's loss, in float64; its piece's mean where ``losses`` gives the mean alone.
+
+        Raises:
+            NoValueError: one is not finite.
+        """
+        found = []
+        with self.evaluating(), torch.no_grad():
+            for piece in self.pieces:
+                losses = self._losses(piece)
+                found.append((losses if losses.ndim else losses.expand(len(piece[0]))).double().cpu())
+        everything = torch.cat(found)
+        if len(everything) != self.examples:
+            raise UserError(f"expected {self.examples} losses, one an example, got {len(everything)}")
+        if not bool(torch.isfinite(everything).all()):
+            raise NoValueError("a loss is not finite", "nonfinite")
+        return everything
+
     def loss(self) -> float:
         """Return L over all examples.
 
@@ -127,7 +148,8 @@ class Problem:
         with self.evaluating(), torch.enable_grad():
             for piece in self.pieces:
                 share = self.piece_sum(piece) / self.examples
-                total += flat(torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
+                if share.requires_grad:  # else the loss does not see the chosen parameters
+                    total += flat(torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
         if not bool(torch.isfinite(total).all()):
             raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
         return total
