@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from pythiageo.landscape.gradient_rank import (
     random_batches,
 )
 from pythiageo.landscape.gram import GradientGram, gradient_gram
+from pythiageo.landscape.measures import LANDSCAPE_MEASURES, LandscapeMeasure, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
 
@@ -299,3 +301,17 @@ def test_dropout_is_off_and_the_module_is_left_as_it_was() -> None:
     assert [m.training for m in module.modules()] == modes
     assert all(torch.equal(a, b) for a, b in zip(weights, module.parameters(), strict=True))
     assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize("measure", LANDSCAPE_MEASURES.values(), ids=LANDSCAPE_MEASURES)
+def test_the_table_names_functions_that_are_there(measure: LandscapeMeasure) -> None:
+    module, function = measure.function.split(".")
+    found = getattr(importlib.import_module(f"pythiageo.landscape.{module}"), function)
+    assert callable(found)
+    assert get_landscape_measure(measure.name) is measure
+    assert all((measure.title, measure.needs, measure.cost, measure.formula, measure.source, measure.invariances))
+
+
+def test_an_unknown_measure_has_a_nearest_name() -> None:
+    with pytest.raises(UserError, match="did you mean 'hessian_trace'"):
+        get_landscape_measure("hesian_trace")

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from pythiageo.errors import UserError
-from pythiageo.landscape.captures import BLOCK_VALUES, Capture, Gram, totals
+from pythiageo.landscape.captures import Capture, Gram, totals
 from pythiageo.landscape.problem import Piece, Problem, flat
 from pythiageo.landscape.undefined import NoValueError, or_undefined
 
 KINDS = (nn.Linear, nn.Embedding, nn.LayerNorm)
 MEMORY = 1 << 30
 """Bytes of layer inputs and output gradients kept at a time."""
+FORMED_BYTES = 24
+"""Bytes that an entry of a formed gradient takes: in the parameters' type, once more while joined, and in float64."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
             taken |= _add_group(problem, {name: layers[name] for name in group}, gram)
         formed = {name: p for name, p in problem.parameters.items() if name not in taken}
         for name in formed:
-            _add_formed(problem, name, gram)
+            _add_formed(problem, name, gram, memory)
         if not bool(torch.isfinite(gram.matrix).all()):
             raise NoValueError("a gradient holds NaN or infinity", "nonfinite")
         _audit(problem, gram.matrix)
@@ -191,12 +193,12 @@ class _Losses(nn.Module):
         return self._problem.piece_losses(tuple(tensor[None] for tensor in example)).sum()
 
 
-def _add_formed(problem: Problem, name: str, gram: Gram) -> None:
+def _add_formed(problem: Problem, name: str, gram: Gram, memory: int) -> None:
     """Form the gradients of one parameter, a range of its entries at a time, all examples at once."""
     parameter = problem.parameters[name].detach()
     entries = parameter.reshape(-1)
     call = _Losses(problem)
-    step = max(1, BLOCK_VALUES // problem.examples)
+    step = max(1, memory // (FORMED_BYTES * problem.examples))
     for start in range(0, len(entries), step):
         part = entries[start : start + step]
         before, after = entries[:start], entries[start + step :]

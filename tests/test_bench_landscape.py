@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -125,24 +124,45 @@ def test_draws_per_second() -> None:
             small.gradient()
 
     medians = interleaved(3, draws=draws, gradients=gradients)
-    print(
-        f"{30 / medians['draws']:.1f} draws a second; a draw / a gradient: {medians['draws'] / medians['gradients']:.2f}"
-    )
+    ratio = medians["draws"] / medians["gradients"]
+    print(f"{30 / medians['draws']:.1f} draws a second; a draw / a gradient: {ratio:.2f}")
 
 
-@pytest.mark.parametrize("peer", ["pyhessian", "devinterp"])
-def test_a_peer_that_may_not_be_installed(peer: str) -> None:
-    try:
-        importlib.import_module(peer)
-    except ImportError:
-        pytest.skip(f"{peer} is not installed: it is no dependency, install it beside pythiageo to compare")
-    {"pyhessian": _against_pyhessian, "devinterp": _against_devinterp}[peer]()
+def test_largest_eigenvalue_against_power_iteration() -> None:
+    """Both on our products. Power iteration stops as PyHessian does: a change below 1e-3, at most 100 products."""
+    problem = task_problem(nano(), "ADD", 100)
+    found: dict[str, tuple[float, int]] = {}
+
+    def ours() -> None:
+        with Hessian(problem) as operator:
+            top = top_eigenvalues(operator, 1, torch.Generator().manual_seed(0), "magnitude", tolerance=1e-2)
+        assert isinstance(top, Eigenvalues)
+        found["ours"] = float(top.values[0]), top.products
+
+    def power() -> None:
+        with Hessian(problem) as operator:
+            vector = torch.randn(problem.size, generator=torch.Generator().manual_seed(0))
+            value = last = 0.0
+            for _ in range(100):
+                vector = vector / vector.norm()
+                image = operator.product(vector)
+                last, value = value, float(vector @ image)
+                vector = image
+                if abs(value - last) < 1e-3 * abs(value):
+                    break
+            found["power"] = value, operator.products
+
+    with Hessian(problem) as operator:
+        exact = top_eigenvalues(operator, 1, torch.Generator().manual_seed(1), "magnitude", tolerance=1e-5)
+    assert isinstance(exact, Eigenvalues)
+    medians = interleaved(3, ours=ours, power=power)
+    errors = {name: abs(value / float(exact.values[0]) - 1) for name, (value, _) in found.items()}
+    print(f"power iteration / ours: {medians['power'] / medians['ours']:.2f}; relative errors {errors}; {found}")
 
 
-def _against_pyhessian() -> None:
+def test_largest_eigenvalue_against_pyhessian() -> None:
     """One batch of one length, the largest eigenvalue; PyHessian by power iteration to its tolerance of 1e-3."""
-    from pyhessian import hessian
-
+    peer_library = pytest.importorskip("pyhessian", reason="PyHessian is no dependency: install it to compare")
     model = nano()
     whole = task_problem(model, "ADD", 200)
     ids, targets = max(whole.pieces, key=lambda piece: len(piece[0]))
@@ -162,13 +182,8 @@ def _against_pyhessian() -> None:
         found["ours"] = float(top.values[0])
 
     def theirs() -> None:
-        peer = hessian(model, criterion, data=(ids, targets), cuda=False)
+        peer = peer_library.hessian(model, criterion, data=(ids, targets), cuda=False)
         found["pyhessian"] = float(peer.eigenvalues(maxIter=200, tol=1e-3, top_n=1)[0][0])
 
     medians = interleaved(3, ours=ours, pyhessian=theirs)
     print(f"PyHessian / ours: {medians['pyhessian'] / medians['ours']:.2f}; eigenvalues {found}")
-
-
-def _against_devinterp() -> None:
-    """Only that it is there: its data interface wants one padded data set, which its own comparison must build."""
-    pytest.skip("devinterp is installed, but the comparison of draws on padded data is not part of this file")
