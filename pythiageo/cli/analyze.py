@@ -24,7 +24,7 @@ Tasks = Annotated[
 ]
 TasksFolder = Annotated[Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")]
 Readouts = Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")]
-Measures = Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")]
+Measures = Annotated[str | None, typer.Option(help="Measures, separated by commas: pythiageo measures lists them.")]
 Sites = Annotated[
     str | None, typer.Option(help="Hooks by name or pattern. Default: every resid_post, and the final LayerNorm.")
 ]
@@ -146,6 +146,7 @@ _LISTS = {"tasks", "readouts", "measures", "sites"}
 
 def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
     """Return the config that a command's options stand for. Raises ``UserError``."""
+    from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
     from pythiageo.runs.config import AnalyzeConfig, load_config, make_config
 
     values: dict[str, Any] = {}
@@ -153,6 +154,10 @@ def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
         value = options.get(option)
         if value is not None:
             values[key] = _split(value) if option in _LISTS else str(value)
+    if measures := values.pop("measures.geometry", None):
+        dear = [name for name in measures if name in {*LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS}]
+        values["measures.geometry"] = [name for name in measures if name not in dear]
+        values["measures.landscape.measures"] = dear
     if options["keep"]:
         values["fetch.keep"] = True
     if options["no_audit"]:

@@ -110,6 +110,10 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
 }
 
 
+LANDSCAPE_GROUPS = {"hessian": ("hessian_top", "hessian_trace")}
+"""Names that stand for several measures."""
+
+
 def get_landscape_measure(name: str) -> LandscapeMeasure:
     """Return the measure called ``name``.
 

@@ -17,6 +17,7 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
+from pythiageo.runs.landscape import Landscape, logits_of
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
@@ -109,6 +110,7 @@ class _Session:
         self._identity = identity
         self._probes = probes
         self._instruments = Instruments.of(config.measures)
+        self._landscape = Landscape.of(config.measures.landscape, folder.manifest["steps"], probes)
         self._watch = Watch(config.name, len(folder.manifest["steps"]), folder, report)
         self._tokenizer_sha = ""
         self._prepared: list[Prepared] = []
@@ -148,18 +150,22 @@ class _Session:
         # counted before TransformerLens splits joint matrices into copies
         parameters = sum(p.numel() for p in opened.model.parameters())
         self._prepare(opened.tokenizer_folder, context)
+        origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
+        # on the plain module: the bridge's copies of joint matrices are not its parameters
+        landscape = self._landscape.rows(
+            opened.model, logits_of(opened.model), layers, self._prepared, origin, opened.nonfinite
+        )
         compute = self._config.compute
         dtype = getattr(torch, compute.dtype)
         reader = BridgeReader(opened.model, opened.tokenizer_folder, self._folder.device, dtype)
         reading = Reading.of(reader, self._config.measures, compute)
-        origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
 
         def tell(share: float) -> None:
             look()
             self._watch.measured(share)
 
         rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
-        self._folder.observations.write(checkpoint.step, rows)
+        self._folder.observations.write(checkpoint.step, [*rows, *landscape])
         self._folder.manifest["model"] = {
             "architecture": opened.architecture,
             "parameters": parameters,

@@ -56,6 +56,62 @@ class ProbeConfig(_Table):
     """A folder of task files beside pythiageo's own."""
 
 
+class HessianConfig(_Table):
+    """How the Hessian is measured."""
+
+    k: Count = 5
+    """Largest eigenvalues."""
+    probes: Annotated[int, Field(ge=2)] = 10
+    """Random vectors for the trace."""
+    keep_graph: bool = True
+    """Keep the gradient's graph: twice as fast; without it, far less memory."""
+
+
+class LlcConfig(_Table):
+    """How the local learning coefficient is estimated: named settings, any of their values replaced."""
+
+    setting: str = "billa"
+    """``billa`` (the study's, n_beta = 1), ``billa-beta`` (beta = 1) or ``theory`` (n_beta = n / log n)."""
+    n_beta: Annotated[float, Field(gt=0)] | None = None
+    beta: Annotated[float, Field(gt=0)] | None = None
+    gamma: Annotated[float, Field(ge=0)] | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
+    draws: Annotated[int, Field(ge=2)] | None = None
+    burn_in: Annotated[int, Field(ge=0)] | None = None
+    chains: Count | None = None
+    batch: Count | None = None
+    rmsprop: bool | None = None
+    baseline: str | None = None
+
+
+class LandscapeConfig(_Table):
+    """Which landscape measures are taken, and of what. They cost hours for a large model: few steps, one task."""
+
+    measures: tuple[str, ...] = ()
+    """Names that ``pythiageo measures`` lists under landscape."""
+    steps: str = "log:5"
+    """Which of the run's steps, as for ``steps``."""
+    tasks: tuple[str, ...] = ()
+    """Which of the run's tasks, on their geometry probe set; empty: the first one."""
+    examples: Count = 200
+    """Examples of it, at most."""
+    parameters: tuple[str, ...] = ("*",)
+    """Names or patterns of the parameters; the rest is frozen. Recorded in every row."""
+    per_layer: bool = False
+    """Take every measure once a block, restricted to its parameters."""
+    batch: Count = 10
+    """Examples a batch of the gradient covariance."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    hessian: HessianConfig = HessianConfig()
+    llc: LlcConfig = LlcConfig()
+
+    @model_validator(mode="after")
+    def _one_restriction(self) -> LandscapeConfig:
+        if self.per_layer and self.parameters != ("*",):
+            raise ValueError("per_layer chooses the parameters, so parameters must be left out")
+        return self
+
+
 class MeasureConfig(_Table):
     """Which numbers are taken."""
 
@@ -64,6 +120,7 @@ class MeasureConfig(_Table):
     sites: tuple[str, ...] = ()
     """Hook names of TransformerLens, or patterns such as ``blocks.*.hook_mlp_out``; empty: every resid_post and the
     final LayerNorm's output."""
+    landscape: LandscapeConfig = LandscapeConfig()
     layers: str = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
 

@@ -80,13 +80,14 @@ def observe(
     return rows
 
 
-def _columns(prepared: Prepared) -> dict[str, Any]:
+def columns_of(prepared: Prepared) -> dict[str, Any]:
+    """Return the columns that all rows of a probe set share."""
     probe_set = prepared.probe.probe_set
     return {"task": probe_set.task, "level": probe_set.level, "probe_set": probe_set.sha}
 
 
 def _scores(reading: Reading, prepared: Prepared, origin: Origin, nonfinite: str | None) -> Iterator[Observation]:
-    columns = _columns(prepared)
+    columns = columns_of(prepared)
     probe_set = prepared.probe.probe_set
     n = len(probe_set.examples)
     # the control stands beside the rate at every step, so that the table alone can be judged
@@ -123,7 +124,7 @@ def _geometry(
     if nonfinite:
         found = [(site, None) for site in reading.sites]
     for site, states in found:
-        columns = {**_columns(prepared), "layer": reading.sites[site], "site": site}
+        columns = {**columns_of(prepared), "layer": reading.sites[site], "site": site}
         for readout in instruments.readouts:
             if states is None:
                 for measure in instruments.measures:

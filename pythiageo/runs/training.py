@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
@@ -19,6 +20,7 @@ from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
+from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
@@ -89,6 +91,7 @@ class _Training:
     probes: list[Probe]
     prepared: list[Prepared]
     instruments: Instruments
+    landscape: Landscape
 
     @classmethod
     def of(cls, config: TrainConfig) -> _Training:
@@ -105,6 +108,7 @@ class _Training:
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
             instruments=Instruments.of(config.measures),
+            landscape=Landscape.of(config.measures.landscape, checkpoint_steps(config), probes),
         )
 
     def description(self) -> dict[str, Any]:
@@ -142,9 +146,16 @@ class _Training:
         )
         reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
         rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
+        rows += self.landscape.rows(
+            self.trainable.module, self._logits, self.shape.layers, self.prepared, origin, checkpoint.nonfinite
+        )
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
         return rows
+
+    def _logits(self, ids: Tensor, positions: Tensor) -> Tensor:
+        normed = self.trainable.final_norm(self.trainable.residual_stream(ids)[-1])
+        return self.trainable.unembed(normed[:, positions])
 
     def summary(self) -> dict[str, Any]:
         """Return how far training came."""

@@ -1,0 +1,49 @@
+"""``pythiageo measures``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def measures(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> int:
+    """List what can be measured: names, formulas, sources, needs, costs."""
+    from pythiageo.cli import display
+    from pythiageo.geometry.measure import load_measures
+    from pythiageo.landscape.measures import LANDSCAPE_MEASURES
+
+    listed: dict[str, list[dict[str, Any]]] = {
+        "geometry": [
+            {
+                "name": measure.name,
+                "title": measure.title,
+                "formula": measure.formula,
+                "source": measure.source,
+                "needs": measure.uses,
+            }
+            for measure in load_measures().values()
+        ],
+        "landscape": [
+            {
+                "name": measure.name,
+                "title": measure.title,
+                "formula": measure.formula,
+                "source": measure.source,
+                "needs": measure.needs,
+                "cost": measure.cost,
+                "invariances": list(measure.invariances),
+            }
+            for measure in LANDSCAPE_MEASURES.values()
+        ],
+    }
+    if as_json:
+        display.print_json(listed)
+        return 0
+    for room, entries in listed.items():
+        shown = ("name", "formula", "needs", "cost", "source")
+        header = [column for column in shown if column in entries[0]]
+        display.print_table(room, header, [[entry[column] for column in header] for entry in entries])
+    return 0
