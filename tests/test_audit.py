@@ -587,4 +587,16 @@ def test_deep_compares_what_two_files_hold(damaged: dict[str, Path], tmp_path: P
     assert not [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > 10_000]
     assert cli(["audit", str(tmp_path / "series"), "--deep", "--steps", "7000", "--quiet"]) == 0
     assert cli(["audit", str(tmp_path / "series"), "--deep", "--quiet"]) == 2
-    assert cli(["audit", str(tmp_path / "series"), "--steps", "7000", "--quiet"]) == 2
+
+
+def test_an_audit_of_some_steps_compares_all_and_tells_of_those(
+    series_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, step in (("step10", "step0"), ("step500", "step0"), ("step900", "step10")):
+        shutil.copytree(series_folder / "gpt2" / step, tmp_path / name)
+    assert cli(["audit", str(tmp_path), "--steps", "900", "--quiet", "--json"]) == 0
+    (only,) = json.loads(capsys.readouterr().out)["steps"]
+    assert (only["step"], only["verdict"]) == (900, "ok")
+    assert cli(["audit", str(tmp_path), "--steps", "10", "--quiet", "--json"]) == 1
+    (only,) = json.loads(capsys.readouterr().out)["steps"]
+    assert (only["step"], only["shares_with"]) == (10, [500])

@@ -25,7 +25,7 @@ from pythiageo.series import open_series
 from pythiageo.series.folder import FolderSeries
 from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
 from pythiageo.series.opening import open_folder
-from pythiageo.series.steps import PYTHIA_STEPS, parse_step, select
+from pythiageo.series.steps import PYTHIA_STEPS, StepNames, parse_step, select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
 from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.model import Shape
@@ -253,6 +253,16 @@ def _malicious_bin(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Malicious()}))
 
 
+def _twice(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "embed_out.weight"
+    save_file(tensors, folder / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
+    save_file({name: tensors[name] + 1}, folder / "model-00002-of-00002.safetensors", metadata={"format": "pt"})
+    shards = dict.fromkeys(tensors, "model-00001-of-00002.safetensors") | {name: "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (folder / "model.safetensors").unlink()
+
+
 def _index_outside(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
     index = {"weight_map": {"embed_out.weight": "../outside.safetensors"}}
@@ -265,6 +275,8 @@ def _index_outside(folder: Path) -> None:
         (_cut, r"model\.safetensors is damaged or cut short"),
         (_drop_tensor, r"the weights lack gpt_neox\.layers\.1\.mlp\.dense_h_to_4h\.weight"),
         (_other_shape, r"the weights have another shape than the config says for (embed_out|lm_head)\.weight"),
+        (_change_config(num_hidden_layers=1), r"the config's model has no place for gpt_neox\.layers\.1\."),
+        (_twice, r"embed_out\.weight"),
         (_change_config(auto_map={"AutoModelForCausalLM": "evil.Model"}), "asks for code from the repository"),
         (_change_config(model_type="no_such_model"), "transformers cannot open this no_such_model checkpoint"),
         (_malicious_bin, r"pytorch_model\.bin is not a plain tensor file"),
@@ -284,7 +296,95 @@ def test_a_damaged_checkpoint_is_one_sentence(checkpoint: Path, damage: Callable
     assert not Path("/tmp/pythiageo-was-here").exists()
 
 
+BUFFERS = {
+    "gpt_neox": ("gpt_neox.layers.0.attention.bias", "gpt_neox.layers.0.attention.masked_bias",
+                 "gpt_neox.layers.1.attention.rotary_emb.inv_freq"),
+    "gpt2": ("transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", BUFFERS)
+def test_constants_that_older_releases_saved_are_no_obstacle(
+    series_folder: Path, tmp_path: Path, architecture: str
+) -> None:
+    folder = tmp_path / "step1"
+    shutil.copytree(series_folder / architecture / "step1", folder)
+    tensors = load_file(folder / "model.safetensors")
+    extra = {name: torch.ones(3) for name in BUFFERS[architecture]}
+    save_file(tensors | extra, folder / "model.safetensors", metadata={"format": "pt"})
+    before = open_folder(series_folder / architecture / "step1", "t").model.state_dict()
+    after = open_folder(folder, "t").model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_values_beyond_float32_are_counted(checkpoint: Path) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["embed_out.weight"] = tensors["embed_out.weight"].double()
+    tensors["embed_out.weight"][0, 0] = 1e300
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    reason = open_folder(checkpoint, "t").nonfinite
+    assert reason is not None
+    assert "embed_out.weight" in reason
+
+
 # folders
+
+
+def test_a_trainers_last_weights_beside_its_checkpoints_are_no_step(series_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(series_folder / "gpt2" / "step10", tmp_path / "out")
+    for step in (0, 1):
+        shutil.copytree(series_folder / "gpt2" / f"step{step}", tmp_path / "out" / f"checkpoint-{step}")
+    assert FolderSeries(tmp_path / "out").steps() == [0, 1]
+
+
+def test_a_lone_folder_is_at_the_step_it_says(series_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(series_folder / "gpt2" / "step10", tmp_path / "final")
+    assert FolderSeries(tmp_path / "final").steps() == [10]
+    (tmp_path / "final" / "training.json").write_text('{"step": true, "tokens": true}')
+    series = FolderSeries(tmp_path / "final")
+    assert [(one.step, one.tokens) for one in series.checkpoints([0])] == [(0, None)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "named"),
+    [
+        (None, "step1000", (1000, None)),
+        (None, "stage1-step1000-tokens3B", (1000, 3 * 10**9)),
+        (None, "stage1-step500-tokens1.5T", (500, 1_500 * 10**9)),
+        (None, "stage2-ingredient1-step9-tokens3B", None),
+        (r"stage2-in1-step(?P<step>\d+)-tokens(?P<tokens>.*)", "stage2-in1-step9-tokens3B", (9, 3 * 10**9)),
+        (r"ckpt_(?P<step>\d+)k?", "ckpt_7k", (7, None)),
+        (r"ckpt_(?P<step>\d+)", "step7", None),
+    ],
+)  # fmt: skip
+def test_names_by_pattern(pattern: str | None, name: str, named: tuple[int, int | None] | None) -> None:
+    assert StepNames(pattern).parse(name) == named
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("step(", "not a regular expression"), (r"step(\d+)", r"expected a group \(\?P<step>")],
+)
+def test_wrong_patterns_are_one_sentence(pattern: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        StepNames(pattern)
+    with pytest.raises(UserError, match="which is no number"):
+        StepNames(r"(?P<step>.*)").parse("main")
+
+
+def test_folders_by_pattern(series_folder: Path, tmp_path: Path) -> None:
+    for stage in (1, 2):
+        shutil.copytree(series_folder / "gpt2" / "step1", tmp_path / f"stage{stage}-step7-tokens{stage}B")
+    (tmp_path / "stage2-step7-tokens2B" / "training.json").unlink()
+    with pytest.raises(UserError, match=r"are both step 7: choose one kind with --step-pattern"):
+        open_series(str(tmp_path))
+    series = open_series(str(tmp_path), r"stage2-step(?P<step>\d+)-tokens(?P<tokens>\d+B)")
+    assert [(one.step, one.tokens) for one in series.checkpoints([7])] == [(7, 2 * 10**9)]
+
+
+def test_the_studys_steps_by_name() -> None:
+    assert select("billa-2.8b", PYTHIA_STEPS) == list(range(50_000, 80_001, 1000))
+    assert select("0,billa-2.8b", [0, 1, 60_000, 90_000]) == [0, 60_000]
 
 
 def test_folders_of_every_shape(series_folder: Path, tmp_path: Path) -> None:
@@ -316,7 +416,7 @@ def test_adding_a_checkpoint_source_takes_one_file(
     (tmp_path / "mirror_example.py").write_text(
         "from pathlib import Path\n"
         "from pythiageo.series.folder import FolderSeries\n"
-        "def open_target(target):\n"
+        "def open_target(target, step_pattern):\n"
         "    return FolderSeries(Path(target.removeprefix('mirror:'))) if target.startswith('mirror:') else None\n"
     )
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
@@ -444,6 +544,53 @@ def test_a_hub_that_is_not_there_is_one_sentence(series_folder: Path, tmp_path: 
     with LoopbackHub(serve_folder(series_folder / "gpt2", "test/a")) as hub:
         pass
     assert client(hub, tmp_path / "cache", "test/a")["error"].startswith("MachineError: test/a: the Hub cannot be")
+
+
+def test_two_revisions_of_one_step_are_told(series_folder: Path, tmp_path: Path) -> None:
+    step = series_folder / "gpt2" / "step1"
+    with LoopbackHub({"test/a": {"stage1-step1-tokens1B": step, "stage2-step1-tokens1B": step}}) as hub:
+        error = client(hub, tmp_path / "cache", "test/a")["error"]
+    assert "the revisions" not in error
+    assert "stage1-step1-tokens1B and stage2-step1-tokens1B are both step 1: choose one kind" in error
+
+
+@pytest.mark.parametrize(
+    ("repository", "named", "steps", "tokens"),
+    [
+        ("EleutherAI/pythia-160m-v0", ("step0", "step1000"), [0, 500], 1000 * 2**21),
+        ("EleutherAI/pythia-1.4b-deduped-v0", ("step0", "step1000"), [0, 500], 1000 * 2**21),
+        ("EleutherAI/pythia-70m-v0", ("step0", "step1000"), [0, 1000], 1000 * 2**21),
+        ("EleutherAI/pythia-160m", ("step0", "step1000"), [0, 1000], 1000 * 2**21),
+        ("test/olmo", ("stage1-step0-tokens0B", "stage1-step1000-tokens3B"), [0, 1000], 3 * 10**9),
+        ("test/other", ("step0", "step1000"), [0, 1000], 1000),
+    ],
+)
+def test_steps_and_tokens_of_every_kind_of_name(
+    repository: str, named: tuple[str, str], steps: list[int], tokens: int, series_folder: Path, tmp_path: Path
+) -> None:
+    for name, step in zip(named, ("step0", "step10"), strict=True):
+        shutil.copytree(series_folder / "gpt_neox" / step, tmp_path / name)
+    with LoopbackHub({repository: {name: tmp_path / name for name in named}}) as hub:
+        result = client(hub, tmp_path / "cache", repository, str(steps[1]))
+    assert result["steps"] == steps
+    assert result[str(steps[1])][1] == tokens
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_hub_that_is_busy_for_a_moment_is_asked_again(failures: int, series_folder: Path, tmp_path: Path) -> None:
+    left = {"refs": failures, "model.safetensors": failures}
+
+    def fault(request: Request) -> Fault | None:
+        kind = request.path.rpartition("/")[2]
+        if left.get(kind, 0) and request.method == "GET":
+            left[kind] -= 1
+            return Fault(503)
+        return None
+
+    with LoopbackHub(serve_folder(series_folder / "gpt2", "test/a"), fault) as hub:
+        result = client(hub, tmp_path / "cache", "test/a", "10")
+    assert left == {"refs": 0, "model.safetensors": 0}
+    assert result["10"][3] == "GPT2LMHeadModel"
 
 
 def test_a_repository_without_steps_is_told(series_folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -31,11 +33,11 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
-        except OSError:  # dropped while we looked
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # dropped while we looked
+                entry = os.lstat(os.path.join(parent, name))
+                total += entry.st_size if stat.S_ISREG(entry.st_mode) else 0
     return total
 
 
@@ -44,18 +46,22 @@ def analyze(hub: LoopbackHub, cache: Path, out: Path, *arguments: str) -> tuple[
     command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES, *arguments]
     environment = {**os.environ, **hub.environment(cache)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak, stop = [0], threading.Event()
+    peak, looks, stop = [0], [0], threading.Event()
 
     def watch() -> None:
         while not stop.is_set():
             peak[0] = max(peak[0], bytes_in(out / "downloads"))
+            looks[0] += 1
             time.sleep(0.005)
+        looks.append(0)  # it came to its end, not to an error
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     _, errors = process.communicate(timeout=180)
     stop.set()
     watcher.join()
+    assert len(looks) == 2
+    assert looks[0] > 10
     return process.returncode, errors, peak[0]
 
 

@@ -19,6 +19,10 @@ Target = Annotated[
     str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
 ]
 Steps = Annotated[str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")]
+StepPattern = Annotated[
+    str | None,
+    typer.Option("--step-pattern", help="How revisions are named: a regular expression with a group (?P<step>...)."),
+]
 Tasks = Annotated[
     str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
 ]
@@ -48,6 +52,7 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME
 def analyze(
     target: Target,
     steps: Steps = None,
+    step_pattern: StepPattern = None,
     tasks: Tasks = None,
     tasks_folder: TasksFolder = None,
     readouts: Readouts = None,
@@ -88,6 +93,7 @@ def analyze(
 def plan(
     target: Target,
     steps: Steps = None,
+    step_pattern: StepPattern = None,
     tasks: Tasks = None,
     tasks_folder: TasksFolder = None,
     readouts: Readouts = None,
@@ -128,6 +134,7 @@ def plan(
 
 _KEYS = {
     "steps": "steps",
+    "step_pattern": "step_pattern",
     "regime": "regime",
     "name": "name",
     "disk_budget": "fetch.disk_budget",

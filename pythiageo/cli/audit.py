@@ -26,7 +26,14 @@ def audit(
     deep: Annotated[
         bool, typer.Option("--deep", help="Download .safetensors and .bin of --steps and compare their tensors.")
     ] = False,
-    steps: Annotated[str | None, typer.Option(help="Steps of --deep: 0,1000 or all. An audit is of all steps.")] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Steps to tell of, and to download with --deep: 0,1000 or all. All are compared either way."),
+    ] = None,
+    step_pattern: Annotated[
+        str | None,
+        typer.Option("--step-pattern", help="How revisions are named: a regular expression with (?P<step>...)."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="A row a step: do not fold steps of one verdict.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
@@ -41,16 +48,18 @@ def audit(
     from pythiageo.series.audit import Auditable, audit_series
     from pythiageo.series.steps import parse_grid, select
 
-    if deep != (steps is not None):
-        raise UserError("--deep downloads weights and needs --steps to say of which steps; --steps is for --deep alone")
-    series = open_series(target)
+    if deep and steps is None:
+        raise UserError("--deep downloads weights and needs --steps to say of which steps")
+    series = open_series(target, step_pattern)
     if not isinstance(series, Auditable):
         raise UserError(f"{target}: this kind of series has no weight files that could be compared")
     expected = series.expected if expect is None else parse_grid(expect)
     chosen = [] if steps is None else select(steps, series.steps())
     with shown_progress([series.name], quiet) as report:
         found = audit_series(series, expected, lambda n, of: report(Progress(series.name, n, of, "listing files")))
-        contents = _compare(series, chosen, report)
+        contents = _compare(series, chosen, report) if deep else []
+    if chosen:
+        found = found.only(chosen)
     if as_json:
         print_json(found.as_json() | ({"contents": [one._asdict() for one in contents]} if deep else {}))
     else:

@@ -246,7 +246,9 @@ class AnalyzeConfig(_Table):
     regime: Regime | None = None
     """Default: what the run folder's manifest says, else naturalistic."""
     steps: str = "all"
-    """``all``, ``log:12``, ``every:1000``, ``0,1,2,512`` or ``1000-20000:1000``."""
+    """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
+    step_pattern: str | None = None
+    """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
     audit: bool = True
     """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
     fetch: FetchConfig = FetchConfig()

@@ -42,6 +42,9 @@ _IGNORED = -100
 _LOGITS = 2048
 """Greatest number of positions with logits in one piece: 50,304 columns of them take 0.4 GB, and their gradient too."""
 
+_PASS = 256
+"""What a pass costs beside its tokens, in tokens of all examples: a draw takes a part of them, and every pass."""
+
 Logits = Callable[[Int[Tensor, "example position"], Int[Tensor, " scored"]], Float[Tensor, "example scored vocab"]]
 """A model's logits at some positions, with gradient."""
 
@@ -64,7 +67,8 @@ def problem_of(
     """Return the loss of ``encoded`` examples as a landscape problem.
 
     L is the mean over examples of the mean cross-entropy (nats) of an example's answer tokens, so a long answer weighs
-    as much as a short one. Examples of equal length are taken together, so nothing is padded.
+    as much as a short one. Examples of similar length make a piece, padded at the end, which no earlier position of a
+    causal model can see: a draw of a few examples then takes a few passes and not one for each length.
 
     Raises:
         UserError: no example, or a pattern that matches no parameter.
@@ -75,11 +79,13 @@ def problem_of(
         positions = sorted({p for example in group for p in example.answer_positions})
         column = {position: k for k, position in enumerate(positions)}
         targets = torch.full((len(group), len(positions)), _IGNORED)
+        ids = torch.zeros(len(group), max(len(example.ids) for example in group), dtype=torch.long)
         for row, example in enumerate(group):
             targets[row, [column[p] for p in example.answer_positions]] = torch.tensor(example.targets)
+            ids[row, : len(example.ids)] = torch.tensor(example.ids)
         number = torch.full((len(group),), len(places))
         places.append(torch.tensor(positions))
-        pieces.append((torch.tensor([example.ids for example in group]), targets, number))
+        pieces.append((ids, targets, number))
 
     def losses(piece: Piece) -> Tensor:
         ids, targets, number = piece
@@ -92,13 +98,35 @@ def problem_of(
 
 
 def _groups(encoded: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+    """Cut the examples, by length, where padding and passes together cost least."""
     by_length: dict[int, list[Encoded]] = defaultdict(list)
     for example in encoded:
         by_length[len(example.ids)].append(example)
-    for _, group in sorted(by_length.items()):
-        scored = len({p for example in group for p in example.answer_positions})
-        size = max(1, _LOGITS // scored)
+    lengths = sorted(by_length)
+    best: list[tuple[float, int]] = [(0.0, 0)]  # of the first k lengths: the cost, and where the last piece begins
+    for last in range(1, len(lengths) + 1):
+        options = []
+        for first in range(last):
+            group = [example for length in lengths[first:last] for example in by_length[length]]
+            options.append((best[first][0] + _cost(group), first))
+        best.append(min(options))
+    cuts, last = [], len(lengths)
+    while last:
+        cuts.append((best[last][1], last))
+        last = best[last][1]
+    for first, last in reversed(cuts):
+        group = [example for length in lengths[first:last] for example in by_length[length]]
+        size = max(1, _LOGITS // _scored(group))
         yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def _cost(group: Sequence[Encoded]) -> float:
+    """Return what passes over a piece cost, in tokens; a position with logits costs about half a token more."""
+    return _PASS + len(group) * (max(len(example.ids) for example in group) + 0.5 * _scored(group))
+
+
+def _scored(group: Sequence[Encoded]) -> int:
+    return len({p for example in group for p in example.answer_positions})
 
 
 def block_prefix(module: nn.Module, layers: int) -> str:

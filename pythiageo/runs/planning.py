@@ -110,7 +110,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         MachineError: the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.threads)
-    series = open_series(config.target)
+    series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = out / "downloads"
     choice = choose_steps(config, series, lambda _: None, report)

@@ -11,18 +11,19 @@ from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
 __all__ = ["Checkpoint", "OpenCheckpoint", "Series", "open_series"]
 
 
-def open_series(target: str) -> Series:
+def open_series(target: str, step_pattern: str | None = None) -> Series:
     """Return the series that ``target`` names: a folder where there is one of that path, else a Hub repository.
 
-    Every module of this package with a function ``open_target(target) -> Series | None`` is a checkpoint source; they
-    are asked in the order of their names.
+    Every module of this package with a function ``open_target(target, step_pattern) -> Series | None`` is a checkpoint
+    source; they are asked in the order of their names. ``step_pattern``: how its revisions or folders are named, as
+    for ``steps.StepNames``.
 
     Raises:
         UserError: no source knows it, or the one that does cannot open it.
     """
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda entry: entry.name):
         open_target = getattr(importlib.import_module(f"{__name__}.{module.name}"), "open_target", None)
-        series: Series | None = open_target(target) if open_target else None
+        series: Series | None = open_target(target, step_pattern) if open_target else None
         if series is not None:
             return series
     raise UserError(f"{target}: no such folder here, and not a Hub repository's name (owner/name)")

@@ -6,8 +6,8 @@ A pure function from a table of files to one verdict a step; nothing is fetched 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pythiageo.series.recurrence import INCOMPLETE, MISSING, SOUND, VERDICTS, Finding, Recurrence, name_steps
@@ -50,6 +50,10 @@ class Audit:
         """Number of steps by verdict, mildest first."""
         found = Counter(step.verdict for step in self.steps)
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
+
+    def only(self, steps: Collection[int]) -> Audit:
+        """Return the same audit with the verdicts on these steps alone; they rest on all of the series."""
+        return replace(self, steps=tuple(step for step in self.steps if step.step in steps))
 
     def notes(self) -> list[str]:
         """Return what there is to say of the series as a whole."""

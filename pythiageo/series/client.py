@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import TypeVar
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
@@ -28,6 +30,12 @@ from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, inde
 
 UNREACHED = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError)
 """What the client raises where the Hub does not answer, or not with what was asked for."""
+
+_BUSY = (500, 502, 503, 504)
+_WAITS = (1.0, 3.0)
+"""Seconds before asking once more."""
+
+T = TypeVar("T")
 
 
 class Listing:
@@ -79,13 +87,32 @@ class Listing:
 def list_refs(repo: str) -> GitRefs:
     """Return the branches and tags of a repository. Raises as ``translated``."""
     with translated(repo):
-        return HfApi().list_repo_refs(repo)
+        return again_if_busy(lambda: HfApi().list_repo_refs(repo))
 
 
 def list_files(repo: str, commit: str) -> list[WeightFile]:
     """Return the files of a commit; the large ones have a promised sha256. Raises the client's errors."""
     files = _own_files(repo, commit)
     return [WeightFile(file.path, file.lfs.sha256 if file.lfs else None, file.size, file.blob_id) for file in files]
+
+
+def again_if_busy(ask: Callable[[], T]) -> T:
+    """Return what ``ask`` returns, asking up to twice more where the Hub answers that it is the one at fault (5xx).
+
+    The client does so by itself for listings, not for references, for what a revision is, and for files.
+    """
+    for wait in _WAITS:
+        try:
+            return ask()
+        except UNREACHED as error:
+            if not any(_status(one) in _BUSY for one in (error, error.__cause__)):
+                raise
+        time.sleep(wait)
+    return ask()
+
+
+def _status(error: BaseException | None) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 @contextmanager
@@ -114,7 +141,7 @@ def translated(repo: str) -> Iterator[None]:
     except OfflineModeIsEnabled:
         raise MachineError(f"{repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
     except UNREACHED as error:
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        if _status(error) in (401, 403):
             raise UserError(
                 f"{repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,9 +13,9 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
-from pythiageo.errors import CheckpointError, first_line
+from pythiageo.errors import CheckpointError, MachineError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.client import UNREACHED, list_files, without_bars
+from pythiageo.series.client import UNREACHED, again_if_busy, list_files, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.weightfiles import WeightFile
@@ -23,6 +24,8 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 _BESIDE = ("config.json", "training.json", *_TOKENIZER)
 _TRIES = 2
 """How often a file whose content is not what the Hub promises is fetched."""
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+"""The disk's own errors: the next checkpoint would meet them too."""
 
 
 class HubCheckpoint:
@@ -140,12 +143,19 @@ class HubCheckpoint:
 
 @contextmanager
 def told(repo: str, revision: str) -> Iterator[None]:
-    """Turn the client's errors about one revision into one sentence; the rest of the series goes on."""
+    """Turn the client's errors about one revision into one sentence; the rest of the series goes on.
+
+    Raises:
+        CheckpointError: this revision is not there, or did not arrive.
+        MachineError: the disk is full or may not be written.
+    """
     try:
         yield
     except RevisionNotFoundError:
         raise CheckpointError(f"{repo}: there is no revision {revision}") from None
     except UNREACHED as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise MachineError(f"{repo} {revision}: could not be kept on the disk: {first_line(error)}") from None
         raise CheckpointError(f"{repo} {revision}: could not be fetched: {first_line(error)}") from None
 
 
@@ -155,7 +165,9 @@ def download(
     """Fetch files into the client's cache, or ``into`` a folder, and hold each against what the Hub promises."""
     for _ in range(_TRIES):
         with without_bars():
-            folder = Path(snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=into))
+            folder = Path(
+                again_if_busy(lambda: snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=into))
+            )
         wrong = [file for file in promised if (folder / file.name).is_file() and not holds(folder / file.name, file)]
         if not wrong:
             return folder

@@ -13,7 +13,7 @@ from pathlib import Path
 from pythiageo.errors import UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.opening import is_checkpoint, open_folder
-from pythiageo.series.steps import parse_step
+from pythiageo.series.steps import StepNames, parse_step, unique_steps
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
 
 _HASHERS = 4
@@ -26,6 +26,7 @@ class FolderCheckpoint:
 
     step: int
     path: Path
+    named_tokens: int | None = None
 
     @property
     def label(self) -> str:
@@ -34,8 +35,9 @@ class FolderCheckpoint:
 
     @property
     def tokens(self) -> int | None:
-        """Training tokens seen, from ``training.json``."""
-        return read_tokens(self.path)
+        """Training tokens seen, from ``training.json``, else from the folder's name."""
+        told = read_tokens(self.path)
+        return self.named_tokens if told is None else told
 
     def describe(self, into: Path) -> Path:
         """Return the folder itself."""
@@ -49,29 +51,24 @@ class FolderCheckpoint:
 class FolderSeries:
     """Folders named by step inside ``path``, or inside its ``checkpoints`` (a run folder); or one checkpoint alone.
 
-    A single checkpoint folder counts as the step its name says, as step 0 if it says none.
+    Folders named by step come first: weights beside them, as a trainer leaves them at the end, are not a step of the
+    series. A single checkpoint folder counts as the step that its name says, else its ``training.json``, else as 0.
 
     Raises:
         UserError: no such folder, no checkpoint in it, or two folders of one step.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, step_names: StepNames | None = None) -> None:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
-        self._folders: dict[int, Path] = {}
-        if is_checkpoint(root):
-            self._folders[parse_step(root.resolve().name) or 0] = root
-        else:
-            for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-                step = parse_step(folder.name)
-                if step is None:
-                    continue
-                if step in self._folders:
-                    raise UserError(f"{root}: {self._folders[step].name} and {folder.name} are both step {step}")
-                self._folders[step] = folder
+        self._names = step_names or StepNames()
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        self._folders = {step: root / name for step, name in unique_steps(folders, self._names, str(root)).items()}
+        if not self._folders and is_checkpoint(root):
+            self._folders[_step_of(root)] = root
         if not self._folders:
             raise UserError(
                 f"{path}: no checkpoint: expected folders named by step (step1000, checkpoint-1000), or a config.json "
@@ -104,7 +101,8 @@ class FolderSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[FolderCheckpoint]:
         """Yield the checkpoints of ``steps``."""
         for step in steps:
-            yield FolderCheckpoint(step, self._folders[step])
+            named = self._names.parse(self._folders[step].name)
+            yield FolderCheckpoint(step, self._folders[step], named.tokens if named else None)
 
     @contextmanager
     def all_weights(self, step: int) -> Iterator[Path]:
@@ -148,17 +146,28 @@ def _list_folder(step: int | None, folder: Path) -> Revision:
     return Revision(step, folder.name, None, tuple(files), indexes)
 
 
-def open_target(target: str) -> FolderSeries | None:
+def open_target(target: str, step_pattern: str | None = None) -> FolderSeries | None:
     """Return the folder series at the path ``target``; ``None`` if it is no path. Raises as ``FolderSeries``."""
     if Path(target).exists() or target.startswith((".", "/", "~")):
-        return FolderSeries(Path(target).expanduser())
+        return FolderSeries(Path(target).expanduser(), StepNames(step_pattern))
     return None
 
 
 def read_tokens(folder: Path) -> int | None:
     """Return the training tokens that a checkpoint folder's ``training.json`` says, ``None`` where it says none."""
+    return _told(folder, "tokens")
+
+
+def _step_of(folder: Path) -> int:
+    """Return the step of a checkpoint that stands alone."""
+    named = parse_step(folder.resolve().name)
+    return named if named is not None else _told(folder, "step") or 0
+
+
+def _told(folder: Path, key: str) -> int | None:
+    """Return a count of ``training.json``, ``None`` where it has none."""
     try:
-        tokens = json.loads((folder / "training.json").read_text(encoding="utf-8"))["tokens"]
+        count = json.loads((folder / "training.json").read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return tokens if isinstance(tokens, int) and tokens >= 0 else None
+    return count if type(count) is int and count >= 0 else None

@@ -14,10 +14,14 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pythiageo.errors import UserError
 from pythiageo.series.client import Listing, list_files, list_refs
 from pythiageo.series.fetching import HubCheckpoint, download, told
-from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_step
+from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, StepNames, unique_steps
 from pythiageo.series.weightfiles import Revision
 
 _PYTHIA = re.compile(r"EleutherAI/pythia-(?!intervention)(?!.*-v0$)[\w.-]+")
+_V0 = re.compile(r"EleutherAI/pythia-[\w.-]+-v0")
+_HALVED = re.compile(r"EleutherAI/pythia-(160m|410m|1\.4b)(-deduped)?-v0")
+"""First releases trained with batches of twice the tokens, whose revisions are named as if they were not: ``step1000``
+is optimiser step 500."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LISTERS = 8
 """Revisions listed at the same time."""
@@ -30,8 +34,11 @@ class HubSeries:
     is first imported, so set them before the process starts.
     """
 
-    def __init__(self, repo: str) -> None:
+    def __init__(self, repo: str, step_pattern: str | None = None) -> None:
         self._repo = repo
+        halved = step_pattern is None and _HALVED.fullmatch(repo) is not None
+        self._names = StepNames(step_pattern, 2 if halved else 1)
+        self._tokens_per_step = PYTHIA_TOKENS_PER_STEP * (2 if halved else 1)
         self.store: Path | None = None
         """Where checkpoints are fetched to, each dropped when done; ``None``: the client's cache, where they stay."""
         self._commits: dict[str, str | None] | None = None
@@ -55,7 +62,7 @@ class HubSeries:
         """Return the steps that have a revision, ascending.
 
         Raises:
-            UserError: no such repository, no access to it, or no revision named by step.
+            UserError: no such repository, no access to it, no revision named by step, or two of one step.
             MachineError: the Hub cannot be reached.
         """
         return sorted(self._by_step())
@@ -63,9 +70,10 @@ class HubSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
         """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
         revisions = self._by_step()
-        known = self._is_pythia()
+        known = self._is_pythia() or _V0.fullmatch(self._repo) is not None
         for step in steps:
-            tokens = step * PYTHIA_TOKENS_PER_STEP if known else None
+            named = self._names.parse(revisions[step])
+            tokens = step * self._tokens_per_step if known else named.tokens if named else None
             commit = self._known_commits()[revisions[step]]
             yield HubCheckpoint(self._repo, step, revisions[step], commit, tokens, self.store)
 
@@ -116,7 +124,7 @@ class HubSeries:
 
     def _by_step(self) -> dict[int, str]:
         names = sorted(self._known_commits())
-        found = {step: name for name in names if (step := parse_step(name)) is not None}
+        found = unique_steps(names, self._names, self._repo)
         if not found:
             raise UserError(f"{self._repo}: none of its {len(names)} revisions is named by step, such as step1000")
         return found
@@ -129,9 +137,9 @@ class HubSeries:
         return self._commits
 
 
-def open_target(target: str) -> HubSeries | None:
+def open_target(target: str, step_pattern: str | None = None) -> HubSeries | None:
     """Return the series of the repository ``target``; ``None`` if that is no repository's name."""
-    return HubSeries(target) if _REPOSITORY.fullmatch(target) else None
+    return HubSeries(target, step_pattern) if _REPOSITORY.fullmatch(target) else None
 
 
 def _renamed(revision: Revision, step: int | None, name: str) -> Revision:

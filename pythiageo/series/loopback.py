@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pythiageo.errors import UserError
@@ -24,6 +25,8 @@ from pythiageo.series.folder import FolderSeries
 
 _LFS = (".safetensors", ".bin")
 """Weight files: the Hub names these by the sha256 of their content."""
+_PIECE = 2**20
+"""Bytes sent at a time."""
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -40,10 +43,11 @@ class Fault(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request as it came in."""
+    """A request as it came in; ``token`` is the access token it came with."""
 
     method: str
     path: str
+    token: str | None = None
 
 
 @dataclass
@@ -164,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if 0 < length <= 2**20 else b""
         url = urlsplit(self.path)
-        request = Request(self.command, unquote(url.path))
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+        request = Request(self.command, unquote(url.path), token)
         self.hub.requests.append(request)
         self._fault = self.hub.fault(request) or Fault()
         if self._fault.status is not None:
@@ -193,17 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
             if revision is None:
                 self._missing("RevisionNotFound")
                 return
-            self._json(
-                {
-                    "id": repository,
-                    "modelId": repository,
-                    "sha": revision.commit,
-                    "private": False,
-                    "gated": False,
-                    "tags": [],
-                    "siblings": [{"rfilename": name} for name in revision.files],
-                }
-            )
+            siblings = [{"rfilename": name} for name in revision.files]
+            names = {"id": repository, "modelId": repository, "sha": revision.commit}
+            self._json({**names, "private": False, "gated": False, "tags": [], "siblings": siblings})
         elif route[0] in ("tree", "paths-info") and len(route) >= 2:
             revision = self.hub.find(repository, route[1])
             if revision is None:
@@ -232,23 +229,28 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in revision.files:
             self._missing("EntryNotFound", {"X-Repo-Commit": revision.commit})
             return
-        content = revision.files[name].read_bytes()
-        sha = revision.sha(name)
+        path, sha = revision.files[name], revision.sha(name)
+        size = path.stat().st_size
         headers = {
             "X-Repo-Commit": revision.commit,
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
         }
         if name.endswith(_LFS):
-            headers |= {"ETag": f'"{sha}"', "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(content))}
+            headers |= {"ETag": f'"{sha}"', "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(size)}
         else:
             headers["ETag"] = f'"{_git_oid(sha)}"'
-        status = 200
+        status, start, end = 200, 0, size - 1
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
-            start, end = int(match[1]), int(match[2] or len(content) - 1)
-            headers["Content-Range"] = f"bytes {start}-{min(end, len(content) - 1)}/{len(content)}"
-            content, status = content[start : end + 1], 206
-        self._send(status, content, headers)
+            start, end = int(match[1]), min(int(match[2] or size - 1), size - 1)
+            if start > end:
+                self._send(416, b"", {"Content-Range": f"bytes */{size}"})
+                return
+            headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+            status = 206
+        with path.open("rb") as file:
+            file.seek(start)
+            self._stream(status, file, end + 1 - start, headers)
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -257,17 +259,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})})
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self._stream(status, BytesIO(content), len(content), headers)
+
+    def _stream(self, status: int, source: BinaryIO, length: int, headers: dict[str, str]) -> None:
+        """Send ``length`` bytes of ``source`` piece by piece: weights may be larger than memory."""
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(content)), **self._fault.headers}.items():
+        for key, value in {**headers, "Content-Length": str(length), **self._fault.headers}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command != "HEAD":
-            cut = self._fault.cut_after
-            if self._fault.flip_bit and content:
-                content = content[:-1] + bytes([content[-1] ^ 1])
-            self.wfile.write(content if cut is None else content[:cut])
-            if cut is not None and cut < len(content):
-                self.close_connection = True
+        if self.command == "HEAD":
+            return
+        cut = self._fault.cut_after
+        left = length if cut is None else min(cut, length)
+        self.close_connection |= left < length
+        while left and (piece := source.read(min(left, _PIECE))):
+            left -= len(piece)
+            if self._fault.flip_bit and not left:
+                piece = piece[:-1] + bytes([piece[-1] ^ 1])
+            self.wfile.write(piece)
 
 
 def _wanted_paths(body: bytes) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from pythiageo.errors import CheckpointError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
+
+_BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids|(attention|attn)\.bias)")
+"""Constants that older releases of transformers saved with the weights; a model makes them from its config."""
 
 
 def open_folder(folder: Path, label: str) -> OpenCheckpoint:
@@ -77,12 +81,26 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
     except Exception as error:  # transformers raises many kinds on a config that does not fit
         message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {first_line(error)}"
         raise CheckpointError(message) from None
-    # transformers would fill what is missing at random and go on
-    for kind, words in (("missing_keys", "lack"), ("mismatched_keys", "have another shape than the config says for")):
-        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[kind])
-        if names:
-            raise CheckpointError(f"{label}: the weights {words} {names[0]} ({len(names)} in all)")
+    _check_fit(report, label)
     return model.eval().requires_grad_(False)
+
+
+def _check_fit(report: dict[str, Any], label: str) -> None:
+    """Refuse weights that are not exactly the config's model.
+
+    transformers would fill what is missing at random and drop what it has no place for, such as the upper blocks where
+    the config says fewer, and go on.
+    """
+    for kind, words in (
+        ("missing_keys", "the weights lack"),
+        ("mismatched_keys", "the weights have another shape than the config says for"),
+        ("unexpected_keys", "the config's model has no place for"),
+    ):
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[kind])
+        if kind == "unexpected_keys":
+            names = [name for name in names if not _BUFFERS.fullmatch(name)]
+        if names:
+            raise CheckpointError(f"{label}: {words} {names[0]} ({len(names)} in all)")
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pythiageo.errors import UserError
 
@@ -14,19 +15,98 @@ PYTHIA_TOKENS_PER_STEP = 1024 * 2048
 """Batch of 1,024 sequences of 2,048 tokens."""
 
 _STEP_NAME = re.compile(
-    r"(?:step[-_]?|checkpoint-|(?:stage\d+-)step)(?P<step>\d{1,12})(?:-tokens\d+(?:\.\d+)?[BM]?)?", re.IGNORECASE
+    r"(?:step[-_]?|checkpoint-|(?:stage\d+-)step)(?P<step>\d{1,12})(?:-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?))?",
+    re.IGNORECASE,
 )
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_SELECTIONS = {"billa-2.8b": "50000-80000"}
+"""Selections by name. ``billa-2.8b``: the range of the deduped 2.8b series in the study's first version; it took 17 of
+these steps and does not say which, so all that there are are chosen."""
 _MOST = 1_000_000
 _EXPECTED = "expected all, log:N, every:K, a list like 0,1,512, or a range like 1000-20000:1000"
 
 
-def parse_step(name: str) -> int | None:
-    """Return the step that a revision or folder name says, or ``None``.
+class Named(NamedTuple):
+    """What a name says: the step, and the tokens seen if it says them (as rounded as it says them)."""
 
-    Known: ``step1000``, ``checkpoint-1000`` (transformers' Trainer), ``stage1-step1000-tokens3B`` (OLMo).
+    step: int
+    tokens: int | None
+
+
+class StepNames:
+    """Reads steps from the names of revisions and folders.
+
+    By default ``step1000``, ``checkpoint-1000`` (transformers' Trainer) and ``stage1-step1000-tokens3B`` (OLMo) are
+    known. ``pattern`` is a regular expression that names must match whole instead, with a group ``step`` and, if it
+    likes, a group ``tokens`` (a number with K, M, B or T). ``names_per_step``: how much a name advances in one
+    optimiser step, for series whose names count otherwise.
+
+    Raises:
+        UserError: a pattern that is no regular expression, or has no group ``step``.
     """
-    match = _STEP_NAME.fullmatch(name)
-    return int(match["step"]) if match else None
+
+    def __init__(self, pattern: str | None = None, names_per_step: int = 1) -> None:
+        self._names_per_step = names_per_step
+        if pattern is None:
+            self._pattern = _STEP_NAME
+            return
+        try:
+            self._pattern = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"--step-pattern {pattern!r}: not a regular expression: {error}") from None
+        if "step" not in self._pattern.groupindex:
+            raise UserError(f"--step-pattern {pattern!r}: expected a group (?P<step>...) for the step")
+
+    def parse(self, name: str) -> Named | None:
+        """Return what ``name`` says, ``None`` if it is not named by step.
+
+        Raises:
+            UserError: a step that is no number, or falls between two optimiser steps.
+        """
+        match = self._pattern.fullmatch(name)
+        if match is None:
+            return None
+        groups = match.groupdict()
+        if not str(groups["step"]).isdecimal():
+            raise UserError(f"--step-pattern: the step of {name!r} is {groups['step']!r}, which is no number")
+        step, rest = divmod(int(groups["step"]), self._names_per_step)
+        if rest:
+            raise UserError(
+                f"{name!r} falls between two steps: in this series names count {self._names_per_step} a step; "
+                f"--step-pattern takes names as they are"
+            )
+        return Named(step, _count(groups.get("tokens")))
+
+
+def _count(text: str | None) -> int | None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", (text or "").upper())
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def parse_step(name: str) -> int | None:
+    """Return the step that a revision or folder name says, or ``None``; see ``StepNames``."""
+    named = StepNames().parse(name)
+    return None if named is None else named.step
+
+
+def unique_steps(names: Iterable[str], step_names: StepNames, where: str) -> dict[int, str]:
+    """Return the names that say a step, by step.
+
+    Raises:
+        UserError: two names of one step, such as those of two stages of training.
+    """
+    found: dict[int, str] = {}
+    for name in names:
+        named = step_names.parse(name)
+        if named is None:
+            continue
+        if named.step in found:
+            raise UserError(
+                f"{where}: {found[named.step]} and {name} are both step {named.step}: choose one kind with "
+                f"--step-pattern, such as 'stage1-step(?P<step>[0-9]+).*'"
+            )
+        found[named.step] = name
+    return found
 
 
 def select(text: str, available: Sequence[int], beyond: str = "error") -> list[int]:
@@ -34,7 +114,8 @@ def select(text: str, available: Sequence[int], beyond: str = "error") -> list[i
 
     ``all``; ``log:N``: N steps spread evenly over log(1 + step), first and last among them (fewer if there are
     fewer); ``every:K``: the multiples of K; ``0,1,2,512``; ``1000-20000:1000`` (both ends included; without ``:K``
-    every available step in between); and unions of these by commas.
+    every available step in between); ``billa-2.8b``: 50000 to 80000, of which the study's first version took 17 without
+    saying which; and unions of these by commas.
 
     Args:
         text: the selection.
@@ -47,7 +128,7 @@ def select(text: str, available: Sequence[int], beyond: str = "error") -> list[i
     steps = sorted(set(available))
     chosen: set[int] = set()
     for part in (word.strip() for word in text.split(",")):
-        chosen.update(_part(part, steps, text, beyond))
+        chosen.update(_part(_SELECTIONS.get(part, part), steps, text, beyond))
     if not chosen:
         raise UserError(f"steps {text!r} choose none of the {len(steps)} steps there are ({_shown(steps)})")
     return sorted(chosen)

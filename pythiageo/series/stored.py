@@ -99,18 +99,23 @@ def stored_tensors(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS
     """Return the tensors of a checkpoint's weight files by name, none of them read yet; ``names`` as above.
 
     Raises:
-        CheckpointError: a file is missing, damaged, cut short, or holds something else than tensors.
+        CheckpointError: a file is missing, damaged, cut short, holds something else than tensors, or a tensor that
+            another file holds too.
     """
     tensors: dict[str, StoredTensor] = {}
     for path in weight_files(folder, label, names):
         try:
             part = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{label}: {path.name} {error}") from None
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
             raise CheckpointError(f"{label}: {path.name} is damaged or cut short: {first_line(error)}") from None
         except Exception as error:  # weights_only=True refuses with pickle's own errors
             raise CheckpointError(f"{label}: {path.name} is not a plain tensor file: {first_line(error)}") from None
         if part is None:
             raise CheckpointError(f"{label}: {path.name} holds something else than tensors")
+        if twice := sorted(tensors.keys() & part.keys()):
+            raise CheckpointError(f"{label}: {twice[0]} is in more than one file, {path.name} among them")
         tensors |= part
     return tensors
 
@@ -128,6 +133,8 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
 
 def _reader(path: Path, start: int, entry: dict[str, Any]) -> Callable[[], Tensor]:
     begin, end = entry["data_offsets"]
+    if entry["dtype"] not in _DTYPES:
+        raise CheckpointError(f"holds {entry['dtype']} tensors; expected one of {', '.join(_DTYPES)}")
     dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
 
     def read() -> Tensor:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 class TensorFacts(NamedTuple):
-    """What is kept of one tensor: its name, a digest of dtype, shape and bytes, and how many values are not finite."""
+    """What is kept of one tensor: its name, a digest of dtype, shape and bytes, and how many values are not finite.
+
+    Not finite in float32, in which weights are read: a float64 beyond its range counts too.
+    """
 
     name: str
     digest: str
@@ -27,6 +30,8 @@ def examine(name: str, tensor: Tensor) -> TensorFacts:
         if flat.stride(0) != 1:  # a single element may keep a stride that its bytes cannot be viewed with
             flat = flat.clone(memory_format=torch.contiguous_format)
         digest.update(flat.view(torch.uint8).numpy().data)
+    if tensor.dtype == torch.float64:
+        tensor = tensor.float()
     finite = torch.isfinite(tensor) if tensor.is_floating_point() else torch.ones((), dtype=torch.bool)
     return TensorFacts(name, digest.hexdigest(), int(finite.numel() - finite.sum()))
 
