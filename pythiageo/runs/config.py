@@ -42,6 +42,8 @@ class MeasureConfig(_Table):
 
     geometry: tuple[str, ...] = ("rankme", "covariance_effective_rank", "participation_ratio")
     readouts: tuple[str, ...] = ("all",)
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum."""
 
 
 class ComputeConfig(_Table):

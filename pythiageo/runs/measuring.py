@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError, get_measures
-from pythiageo.geometry.readout import Readout, get_readouts, select
-from pythiageo.geometry.spectrum import spectrum
+from pythiageo.geometry.bootstrap import Bootstrap
+from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.reading import Reading, SiteStates
+from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import score
 from pythiageo.runs.config import MeasureConfig
@@ -21,15 +20,22 @@ from pythiageo.runs.probing import SCORE, Prepared, Reader, read_logits, read_st
 
 @dataclass(frozen=True)
 class Instruments:
-    """The measures and readouts of a run."""
+    """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
 
     measures: list[Measure]
     readouts: list[Readout]
+    resamples: int = 0
 
     @classmethod
     def of(cls, config: MeasureConfig) -> Instruments:
         """Look the names of a config up."""
-        return cls(get_measures(list(config.geometry)), get_readouts(list(config.readouts)))
+        return cls(get_measures(list(config.geometry)), get_readouts(list(config.readouts)), config.bootstrap)
+
+    def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
+        """Return the resamples of a probe set, if any are wanted."""
+        if not self.resamples:
+            return None
+        return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples)
 
 
 @dataclass(frozen=True)
@@ -110,32 +116,44 @@ def _geometry(
 ) -> Iterator[Observation]:
     sites = reader.sites()
     states = {} if nonfinite else read_states(reader, prepared, list(sites), batch_tokens)
+    bootstrap = instruments.bootstrap(prepared)
+    every_value = any(measure.needs == "every value" for measure in instruments.measures)
+    below: SiteStates | None = None
     for site, layer in sites.items():
+        first = site == next(iter(sites))
+        measures = [measure for measure in instruments.measures if not (first and measure.needs == "layers")]
         columns = {**_columns(prepared), "layer": layer, "site": site}
-        for readout in instruments.readouts:
-            if nonfinite:
-                for measure in instruments.measures:
+        if nonfinite:
+            for readout in instruments.readouts:
+                for measure in measures:
                     yield origin.failed(measure.name, "nonfinite", nonfinite, readout=readout.name, **columns)
-                continue
-            matrix = select(states[site], prepared.layout, readout.positions)
-            yield from _numbers(matrix, readout, instruments.measures, origin, columns)
+            continue
+        here = SiteStates(states[site], prepared.layout, every_value, below)
+        for readout in instruments.readouts:
+            yield from _numbers(here.read(readout), readout, measures, bootstrap, origin, columns)
+        below = here.alone()
 
 
 def _numbers(
-    matrix: Float[Tensor, "row d_model"],
+    reading: Reading,
     readout: Readout,
     measures: list[Measure],
+    bootstrap: Bootstrap | None,
     origin: Origin,
     columns: dict[str, Any],
 ) -> Iterator[Observation]:
-    columns = {**columns, "readout": readout.name, "n": len(matrix)}
-    if not bool(torch.isfinite(matrix).all()):
-        for measure in measures:
-            yield origin.failed(measure.name, "nonfinite", "states hold NaN or infinity", **columns)
-        return
-    values = spectrum(matrix, readout.centred)
+    columns = {**columns, "readout": readout.name, "n": len(reading.rows.matrix)}
+    taken: dict[Measure, Estimate] = {}
     for measure in measures:
+        if not (reading.rows.finite if measure.needs != "layers" else reading.finite):
+            yield origin.failed(measure.name, "nonfinite", "states hold NaN or infinity", **columns)
+            continue
         try:
-            yield origin.row(measure=measure.name, value=measure.function(values), **columns)
+            taken[measure] = measure.take(reading)
         except UndefinedMeasureError as error:
             yield origin.failed(measure.name, "undefined", str(error), **columns)
+    if bootstrap is not None:
+        stderrs = bootstrap.stderrs(reading, readout.positions, list(taken))
+        taken = {measure: Estimate(taken[measure].value, stderrs[measure.name]) for measure in taken}
+    for measure, estimate in taken.items():
+        yield origin.row(measure=measure.name, value=estimate.value, stderr=estimate.stderr, **columns)
