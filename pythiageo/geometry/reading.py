@@ -13,13 +13,13 @@ from pythiageo.geometry.spectrum import Spectra, Spectrum, centre, is_finite
 
 
 class Rows:
-    """The rows of one site at some positions, in float64, and their spectra.
+    """The rows of one site at some positions, and their spectra.
 
     ``every_value`` and ``steep``: see ``Spectra``.
     """
 
     def __init__(self, matrix: Float[Tensor, "row d_model"], every_value: bool = False, steep: bool = False) -> None:
-        self.matrix = matrix.double()
+        self.matrix = matrix
         self._every_value = every_value
         self._steep = steep
 
@@ -64,7 +64,7 @@ class Reading:
     @property
     def states(self) -> Float[Tensor, "row d_model"]:
         """The rows, in float64, their mean taken off if the readout is centred."""
-        return self.rows.centred if self.is_centred else self.rows.matrix
+        return self.rows.centred if self.is_centred else self.rows.matrix.double()
 
     @property
     def finite(self) -> bool:
@@ -81,7 +81,7 @@ class SiteStates:
     def __init__(
         self, states: Float[Tensor, "token d_model"], layout: Layout, every_value: bool, below: SiteStates | None = None
     ) -> None:
-        self._states = states.double()
+        self._states = states
         self._layout = layout
         self._every_value = every_value
         self._below = below

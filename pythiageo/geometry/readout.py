@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -92,9 +91,7 @@ def select(states: Float[Tensor, "token d_model"], layout: Layout, positions: st
     if positions == "last":
         return states[layout.lengths.cumsum(0) - 1]
     if positions == "mean":
-        starts = (layout.lengths.cumsum(0) - layout.lengths).numpy()
-        sums = torch.from_numpy(np.add.reduceat(states.double().numpy(), starts, axis=0))
-        return sums / layout.lengths[:, None]
+        return torch.segment_reduce(states.double(), "mean", lengths=layout.lengths, axis=0)
     raise ValueError(f"no positions {positions!r}")
 
 

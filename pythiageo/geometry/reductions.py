@@ -12,24 +12,30 @@ reduction B of the rest, whose first basis vector on the right is r, stays bidia
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.linalg import blas, lapack  # type: ignore[import-untyped]
 
 from pythiageo.geometry.lapack import BLOCK, Array, bidiagonal, bidiagonal_values, torch_threads
 
+CHUNK = 256
+"""Rows multiplied at a time: a sum of partial sums rounds less than one long sum."""
+
 
 class Tridiagonal:
     """The Gram matrix of ``weighted`` (Y; row, d_model) on its smaller side, reduced.
 
-    Eigenvalues are absolute to about ``eps * max(row, d_model) * lambda_max`` of the *uncentred* matrix.
+    Eigenvalues are absolute to about ``eps * terms * lambda_max`` of the *uncentred* matrix.
     """
 
     def __init__(self, weighted: Array, ones: Array) -> None:
-        self._tall = weighted.shape[0] > weighted.shape[1]
+        rows, columns = weighted.shape
+        self._tall = rows > columns
+        # the longest chain of roundings: in a product, or in the reduction
+        self.terms = max(columns, min(rows, CHUNK + -(-rows // CHUNK)))
         with torch_threads():
-            # the transpose of a C-ordered matrix is Fortran-ordered: nothing is copied
-            gram = blas.dsyrk(1.0, weighted.T, trans=0 if self._tall else 1, lower=1)
-            start = weighted.T @ ones if self._tall else ones
+            gram, start = _product(weighted, ones) if self._tall else (_square(weighted.T, 1), ones)
             self._lowered = float(start @ start)
             if len(gram) == 1:
                 self._diagonal, self._beside = gram[0], np.empty(0)
@@ -40,7 +46,7 @@ class Tridiagonal:
             _, self._diagonal, self._beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=lwork, overwrite_a=1)
 
     def eigenvalues(self, centred: bool) -> Array:
-        """Return min(row, d_model) eigenvalues, descending, none below zero.
+        """Return at most min(row, d_model) eigenvalues, descending, none below zero; those left out are exactly zero.
 
         Raises:
             ArithmeticError: no convergence, which LAPACK's ``dsterf`` does not show on finite input.
@@ -55,8 +61,7 @@ class Tridiagonal:
             diagonal, info = lapack.dsterf(diagonal, beside)
             if info:
                 raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
-        descending = np.maximum(diagonal[::-1], 0.0)
-        return np.pad(descending, (0, len(self._diagonal) - len(descending)))
+        return np.maximum(diagonal[::-1], 0.0)
 
 
 class Bidiagonal:
@@ -86,9 +91,41 @@ class Bidiagonal:
         """Return min(row, d_model) singular values, descending; raises as ``bidiagonal_values``."""
         if centred:
             return bidiagonal_values(self._diagonal, self._beside)
-        # r^T on top of B is lower bidiagonal; its transpose, with a row of zeros, upper
-        diagonal = np.concatenate([[self._length], self._beside, [0.0]])
-        return bidiagonal_values(diagonal, self._diagonal)[: self._values]
+        return bidiagonal_values(*_put_on_top(self._length, self._diagonal, self._beside))
+
+
+def _put_on_top(length: float, diagonal: Array, beside: Array) -> tuple[Array, Array]:
+    """Return the upper bidiagonal form of B with the row (length, 0, ...) on top, by rotations of neighbouring rows."""
+    above, below = [length, *beside.tolist()], diagonal.tolist()
+    new_diagonal, new_beside = [], []
+    corner = above[0]
+    for index, entry in enumerate(below):
+        root = math.hypot(corner, entry)
+        cosine, sine = (corner / root, entry / root) if root > 0 else (1.0, 0.0)
+        new_diagonal.append(root)
+        if index + 1 < len(below):
+            new_beside.append(sine * above[index + 1])
+            corner = cosine * above[index + 1]
+    return np.array(new_diagonal), np.array(new_beside)
+
+
+def _square(matrix: Array, transposed: int, onto: Array | None = None) -> Array:
+    """Return the lower triangle of ``matrix matrix^T`` (or, transposed, ``matrix^T matrix``), added ``onto`` one."""
+    if onto is None:
+        return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1))
+    return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1, beta=1.0, c=onto, overwrite_c=1))
+
+
+def _product(weighted: Array, ones: Array) -> tuple[Array, Array]:
+    """Return the lower triangle of Y^T Y, and Y^T q, each a sum over chunks of rows."""
+    gram, start = None, np.zeros(weighted.shape[1])
+    for begin in range(0, len(weighted), CHUNK):
+        # the transpose of a C-ordered matrix is Fortran-ordered: nothing is copied
+        chunk = weighted[begin : begin + CHUNK].T
+        gram = _square(chunk, 0, gram)
+        start += chunk @ ones[begin : begin + CHUNK]
+    assert gram is not None
+    return gram, start
 
 
 def _triangle(matrix: Array) -> Array:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pythiageo.geometry.lapack import Array
@@ -20,6 +21,7 @@ VALUE_TOLERANCE = 1e-6
 """Greatest relative error of a resolved sigma^2 where every value counts."""
 RESOLVED = 1e-6
 """A sigma below this share of the largest is not resolved: float32 states round at about 1e-7 in every layer."""
+Numbers = NDArray[np.float64] | NDArray[np.float32]
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -59,9 +61,10 @@ class Spectra:
             raise ValueError(f"expected a (row, d_model) matrix with at least one row, got shape {tuple(states.shape)}")
         if not is_finite(states):
             raise ValueError("states hold NaN or infinity")
-        self._matrix = states.double().contiguous()
+        self._states = states.contiguous()
         self._every_value = every_value
         self._steep = steep
+        self._taken: dict[bool, Tensor] = {}
 
     def of(self, centred: bool) -> Spectrum:
         """Return the spectrum of the states, their mean row taken off if ``centred``."""
@@ -85,17 +88,17 @@ class Spectra:
             squares, delta = self._squares(True), 4 * self._delta
             if self._good(squares, delta):
                 return self._spectrum(squares.sqrt(), "gram")
-            largest = float(squares[0])
-            if largest <= delta or self._good(squares, self._terms * EPS * largest):
+            largest = float(squares[:1].sum())
+            if largest <= delta or self._good(squares, delta * largest / self._largest**2):
                 return self._centred_first()  # it is the mean that swamps the product
         sigma = self._sigma(True)
-        if self._good_sigma(sigma, self._terms * EPS * self._largest):
+        if self._good_sigma(sigma, max(self._states.shape) * EPS * self._largest):
             return self._spectrum(sigma, "svd")
         return self._centred_first()
 
     def _centred_first(self) -> Spectrum:
         """Take the mean off before anything is multiplied."""
-        matrix = centre(self._matrix)
+        matrix = centre(self._states)
         if not bool(matrix.any()):
             return self._spectrum(torch.zeros(0, dtype=torch.float64), "gram")
         again = Spectra(matrix, self._every_value)
@@ -105,14 +108,16 @@ class Spectra:
         return self._spectrum(again._sigma(True), "svd")
 
     def _squares(self, centred: bool) -> Tensor:
-        return torch.from_numpy(self._tridiagonal.eigenvalues(centred))
+        if centred not in self._taken:
+            self._taken[centred] = torch.from_numpy(self._tridiagonal.eigenvalues(centred))
+        return self._taken[centred]
 
     def _sigma(self, centred: bool) -> Tensor:
         return torch.from_numpy(self._bidiagonal.values(centred))
 
     @cached_property
     def _weighted(self) -> tuple[Array, Array]:
-        return distinct(self._matrix.numpy())
+        return distinct(self._states.numpy())
 
     @cached_property
     def _tridiagonal(self) -> Tridiagonal:
@@ -128,16 +133,12 @@ class Spectra:
         return float(self._sigma(False)[0]) if self._steep else math.sqrt(float(self._squares(False)[0]))
 
     @property
-    def _terms(self) -> int:
-        return max(self._matrix.shape)
-
-    @property
     def _delta(self) -> float:
-        """Error of the Gram matrix's eigenvalues: a product of so many summands, each rounded."""
-        return self._terms * EPS * self._largest**2
+        """Error of the Gram matrix's eigenvalues: chains of so many operations, each rounded."""
+        return self._tridiagonal.terms * EPS * self._largest**2
 
     def _spectrum(self, sigma: Tensor, method: str) -> Spectrum:
-        rows, columns = self._matrix.shape
+        rows, columns = self._states.shape
         values = torch.zeros(min(rows, columns), dtype=torch.float64)
         values[: len(sigma)] = sigma
         return Spectrum(values, rows, columns, method)
@@ -168,28 +169,30 @@ def spectrum(states: Float[Tensor, "row d_model"], centred: bool) -> Spectrum:
 
 def is_finite(states: Tensor) -> bool:
     """Return whether no value is NaN or infinite."""
-    flat = states.detach().reshape(-1)
+    flat = states.detach().contiguous().view(-1)
     # NaN and infinity survive the sum of squares; only where it overflows need every value be looked at
     return math.isfinite(float(flat @ flat)) or bool(torch.isfinite(flat).all())
 
 
-def distinct(states: Array) -> tuple[Array, Array]:
-    """Return the distinct rows, each times the root of how often it is there, and those roots over sqrt(row).
+def distinct(states: Numbers) -> tuple[Array, Array]:
+    """Return, in float64, the distinct rows, each times the root of its number, and those roots over sqrt(row).
 
-    Both together have the singular values, centred and not, of all rows. Equal means equal bits.
+    Both together have the singular values, centred and not, of all rows. Rows are equal where every number is.
     """
     rows, columns = states.shape
     # a projection finds candidates; only rows that are equal in every column are taken together
-    projection = states @ np.cos(np.arange(1.0, columns + 1))
+    projection = states @ np.cos(np.arange(1.0, columns + 1)).astype(states.dtype)
     order = np.argsort(projection, kind="stable")
-    same = np.zeros(rows, dtype=bool)
     candidates = np.flatnonzero(np.diff(projection[order]) == 0)
+    same = np.zeros(rows, dtype=bool)
     same[candidates + 1] = (states[order[candidates]] == states[order[candidates + 1]]).all(axis=1)
     if not same.any():
-        return states, np.full(rows, rows**-0.5)
+        return states.astype(np.float64, copy=False), np.full(rows, rows**-0.5)
     first = np.flatnonzero(~same)
     roots = np.sqrt(np.diff(np.append(first, rows)))
-    return states[order[first]] * roots[:, None], roots / np.sqrt(rows)
+    kept = states[order[first]].astype(np.float64, copy=False)
+    kept *= roots[:, None]
+    return kept, roots / np.sqrt(rows)
 
 
 def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
@@ -202,18 +205,19 @@ def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]
 
 
 def entropy_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
-    """Bound the error of the entropy H of p = sigma / S that eigenvalues off by ``delta`` can make.
+    """Bound the error of the entropy H of p = sigma / S that eigenvalues, none below zero, off by ``delta`` can make.
 
-    A sigma is off by at most e = min(sqrt(delta), delta / (2 sigma) * (1 + delta / lambda)), and
     dH = -sum_i (log p_i + H) dsigma_i / S.
     """
     sigma = eigenvalues.sqrt()
-    # where lambda is not well above delta, sigma may be anything between 0 and about sqrt(2 delta)
-    return _entropy_error(sigma, torch.where(eigenvalues > 4 * delta, delta / sigma, math.sqrt(2 * delta)))
+    more, less = (eigenvalues + delta).sqrt() - sigma, sigma - (eigenvalues - delta).clamp_min(0).sqrt()
+    return _entropy_error(sigma, torch.maximum(more, less))
 
 
 def _entropy_error(sigma: Float[Tensor, " value"], error: Float[Tensor, " value"]) -> float:
     total = sigma.sum()
+    if not len(sigma):
+        return 0.0
     if not float(total) > 0:
         # all zero: exact if nothing was multiplied, unknown if something was
         return 0.0 if not float(error.max()) > 0 else math.inf
@@ -224,5 +228,7 @@ def _entropy_error(sigma: Float[Tensor, " value"], error: Float[Tensor, " value"
 
 def value_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
     """Bound the relative error of those eigenvalues that are resolved, if all are off by ``delta``."""
-    resolved = eigenvalues > RESOLVED**2 * eigenvalues[0] - delta
+    if not len(eigenvalues):
+        return 0.0
+    resolved = eigenvalues >= RESOLVED**2 * eigenvalues[0] - delta
     return float((delta / eigenvalues[resolved].clamp_min(torch.finfo(torch.float64).tiny)).max())
