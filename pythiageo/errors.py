@@ -47,3 +47,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     options = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(options), n=1, cutoff=0.5)
     return f" (did you mean {options[close[0]]!r}?)" if close else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's error, or its kind where it has no text."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

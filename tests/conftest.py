@@ -26,7 +26,8 @@ settings.load_profile("pythiageo")
 
 # axis names on signatures are checked in tests, and cost nothing elsewhere
 install_import_hook(
-    ["pythiageo.geometry", "pythiageo.probes", "pythiageo.synthetic", "pythiageo.lens"], "beartype.beartype"
+    ["pythiageo.geometry", "pythiageo.landscape", "pythiageo.probes", "pythiageo.synthetic", "pythiageo.lens"],
+    "beartype.beartype",
 )
 
 

@@ -17,11 +17,12 @@ from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer, encode_example
 from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.probeset import PROBE_STREAM, TRAIN_STREAM, Example, draw, make_probe_set, stream
-from pythiageo.probes.scoring import score
+from pythiageo.probes.scoring import Predictions, predict, score
 from pythiageo.probes.task import GeneratorTask, get_task, load_tasks, read_task
+from pythiageo.runs.probing import ALGORITHMIC
 
 TASKS = load_tasks()
-COMBINATIONS = [(name, level) for name, task in TASKS.items() for level in task.levels]
+COMBINATIONS = [(name, level) for name in ALGORITHMIC for level in TASKS[name].levels]
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 
 
@@ -156,7 +157,7 @@ def test_answer_positions_under_the_real_pythia_tokenizer(tmp_path: Path) -> Non
 def test_a_prompt_that_runs_into_its_answer_is_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = Tokenizer(models.WordLevel({"2": 0, "=12": 1}, unk_token="2"))
+    words = Tokenizer(models.WordLevel({"2": 0, "=12": 1, "12": 2}, unk_token="2"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UserError, match="holds the end of the prompt and the start of the answer in '2 =12'"):
@@ -170,14 +171,18 @@ def test_scores_against_counting_by_hand() -> None:
     logits = torch.zeros(4, 3)
     logits[0, 1] = logits[1, 2] = logits[2, 0] = 2.0
     logits[3, 1] = 2.0
-    accuracy, log_prob = score(logits, torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]))
+
+    def scores(rows: torch.Tensor, targets: list[int], owner: list[int]) -> list:
+        return score("exact", Predictions(*predict(rows, torch.tensor(targets)), torch.tensor(owner)))
+
+    accuracy, log_prob = scores(logits, [1, 2, 0, 2], [0, 0, 1, 1])
     assert (accuracy.value, accuracy.n) == (0.5, 2)
     norm = math.log(math.exp(2) + 2)
     assert log_prob.value == pytest.approx((2 - norm + ((2 - norm) + (0 - norm)) / 2) / 2)
     assert accuracy.stderr == pytest.approx(0.5)
-    assert score(logits[:1], torch.tensor([1]), torch.tensor([0]))[0].stderr is None
+    assert scores(logits[:1], [1], [0])[0].stderr is None
     with pytest.raises(ValueError, match="logits hold NaN"):
-        score(torch.full((1, 3), math.nan), torch.tensor([1]), torch.tensor([0]))
+        predict(torch.full((1, 3), math.nan), torch.tensor([1]))
 
 
 TASK = """
@@ -219,7 +224,7 @@ def test_items_may_lie_beside_the_task_file(tmp_path: Path) -> None:
     [
         ("version = 1", "", "missing key 'version'"),
         ('source = "here"', 'sources = "here"', r"key 'sources?'"),
-        ('kind = "items"', 'kind = "item"', "kind must be one of generator, items, got 'item'"),
+        ('kind = "items"', 'kind = "item"', "kind must be one of generator, items, dataset, got 'item'"),
         ("chance = 0.5", "chance = 1.5", r"levels\.L1\.chance: .*less than 1"),
         ('name = "DOUBLE"', 'name = "<b>"', "name: String should match pattern"),
         ('name = "DOUBLE"', 'name = "ADD"', "a task 'ADD' is already defined in"),
@@ -249,7 +254,7 @@ def test_generator_mistakes_are_named(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_met_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no task 'ADDD' \(did you mean 'ADD'\?\); there are ADD, CMP"):
+    with pytest.raises(UserError, match=r"no task 'ADDD' \(did you mean 'ADD'\?\); there are ADD, "):
         get_task(TASKS, "ADDD")
     with pytest.raises(
         UserError, match=r"task ADD has no level 'L4' \(did you mean 'L\d'\?\); it has L1, L2, L3, mixed"

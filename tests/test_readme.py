@@ -54,11 +54,11 @@ def test_every_readme_command_works_in_its_order(
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
     series = tmp_path / "series"
-    arguments = ["--set", 'training.checkpoints="0,512,1000"', "--set", "training.stop=1000", "--out", str(series)]
-    assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *arguments]) == 0
-    # three checkpoints stand for Pythia's 154 under Pythia's names
-    for step in (72_000, 143_000):
-        os.symlink(series / "checkpoints" / "step1000", series / "checkpoints" / f"step{step}")
+    steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
+    assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
+    # five checkpoints stand for Pythia's 154 under Pythia's names
+    for last, step in ((1000, 143_000), (999, 72_000), (998, 1000)):
+        (series / "checkpoints" / f"step{last}").rename(series / "checkpoints" / f"step{step}")
     with LoopbackHub(serve_folder(series, "EleutherAI/pythia-160m")) as hub:
         environment = {**os.environ, **hub.environment(tmp_path / "cache")}
         monkeypatch.chdir(tmp_path)
@@ -74,7 +74,9 @@ def test_every_readme_command_works_in_its_order(
                 code, errors = finished.returncode, finished.stderr
             else:
                 code, errors = cli(smaller(command)), capfd.readouterr().err
-            assert code == 0, f"{command}\n{errors}"
+            # most of Pythia's grid is missing from the stand-in, and an audit's exit code says so
+            expected = 1 if smaller(command)[0] == "audit" else 0
+            assert code == expected, f"{command}\n{errors}"
             done.append(command)
     assert sorted(done) == sorted(COMMANDS)
     assert (tmp_path / "outputs" / "twins.html").stat().st_size > 1e6
@@ -103,7 +105,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize("command", ["train", "analyze", "compare", "export", "report", "tasks", "runs", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "analyze", "audit", "compare", "export", "report", "tasks", "runs", "serve"]
+)
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README
     assert cli([command, "--help"]) == 0

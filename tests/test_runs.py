@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 
 import pythiageo
+from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import read_manifest, read_observations
@@ -80,12 +81,16 @@ def test_live_and_saved_checkpoints_are_measured_alike(trained: Path, tmp_path: 
     assert read_manifest(tmp_path / "a")["regime"] == "task-aligned"
 
 
-def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pythiageo", "serve", str(trained_neox), "--repo", "test/neox", "--",
-         sys.executable, "-m", "pythiageo", "analyze", "test/neox", "--out", str(tmp_path / "a"), *PROBES],
+def analyze_served(series: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pythiageo", "serve", str(series), "--repo", "test/neox", "--",
+         sys.executable, "-m", "pythiageo", "analyze", "test/neox", "--out", str(out), *PROBES, *arguments],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
+
+
+def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tmp_path: Path) -> None:
+    done = analyze_served(trained_neox, tmp_path / "a", "--no-audit")
     assert done.returncode == 0, done.stderr
     live, analyzed = read_observations(trained_neox), read_observations(tmp_path / "a")
     assert live["step"].unique().sort().to_list() == [0, 1, 2, 4, 8, 16]
@@ -97,6 +102,42 @@ def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tm
     assert len(set(shas[1:])) == 5
     # parameters are counted on the plain module, not on TransformerLens' copies
     assert read_manifest(tmp_path / "a")["model"]["parameters"] == read_manifest(trained_neox)["model"]["parameters"]
+    assert not (tmp_path / "a" / "audit.json").exists()
+
+
+def test_step_1_is_step_0_and_is_not_measured_twice(trained_neox: Path, tmp_path: Path) -> None:
+    done = analyze_served(trained_neox, tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    live, analyzed = read_observations(trained_neox), read_observations(tmp_path / "a")
+    compare_worlds(live.filter(pl.col("step") != 1), analyzed.filter(pl.col("step") != 1))
+    [row] = analyzed.filter(pl.col("step") == 1).rows(named=True)
+    assert (row["measure"], row["status"], row["value"]) == ("checkpoint", "same-as-neighbour", None)
+    assert row["reason"] == "holds the weights of step 0, where they are measured: one observation"
+    assert row["weight_sha"] == analyzed.filter(pl.col("step") == 0)["weight_sha"][0]
+    assert row["tokens"] is None  # this repository says them in a file of the revision, which is not fetched
+    # what is read from the table is what is read where both were measured
+    for protocol in ("billa-v4", "pythiageo"):
+        same = [events(table, protocol) for table in (live.with_columns(run=pl.lit("a")), analyzed)]
+        keep = ["task", "level", "event", "status", "step", "value"]
+        assert_frame_equal(same[0].select(keep), same[1].select(keep), rel_tol=1e-4)
+    audit = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert audit["summary"] == {"ok": 4, "same-as-neighbour": 2}
+
+
+def test_a_neighbour_is_measured_where_the_first_cannot_be(trained_neox: Path, tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    shutil.copytree(trained_neox / "checkpoints", series)
+    (series / "step0" / "config.json").unlink()
+    arguments = ["analyze", str(series), "--steps", "0,1,2", *PROBES]
+    assert cli([*arguments, "--out", str(tmp_path / "a")]) == 1
+    told = [checkpoint["status"] for checkpoint in read_manifest(tmp_path / "a")["checkpoints"]]
+    assert told == ["unreadable", "ok", "ok"]
+    compare_worlds(
+        read_observations(trained_neox).filter(pl.col("step").is_in([1, 2])),
+        read_observations(tmp_path / "a").filter(pl.col("step") > 0),
+    )
+    # step 1 alone is measured as itself
+    assert cli(["analyze", str(series), "--steps", "1", *PROBES, "--out", str(tmp_path / "b")]) == 0
 
 
 def test_values_do_not_depend_on_batching(trained: Path, tmp_path: Path) -> None:
@@ -141,8 +182,12 @@ def test_the_natural_twin_reports_its_corpus_and_held_out_loss(tmp_path: Path) -
 # nothing is lost
 
 
+LONG = ["--set", "training.stop=500", "--set", 'training.checkpoints="0,5,500"']
+"""Long enough to be met while it trains."""
+
+
 def start(out: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pythiageo", "train", *DEMO, *STEPS, "--out", str(out), *arguments]
+    command = [sys.executable, "-m", "pythiageo", "train", *DEMO, *arguments, "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -157,8 +202,8 @@ def wait_for_part(out: Path, step: int, process: subprocess.Popen) -> None:
 
 def test_killed_at_any_time_and_resumed_is_as_if_never_interrupted(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    for step, arguments in ((5, []), (15, ["--resume"])):
-        process = start(out, *arguments)
+    for step, arguments in ((5, []), (10, ["--resume"])):
+        process = start(out, *STEPS, *arguments)
         wait_for_part(out, step, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -187,7 +232,7 @@ def test_an_analysis_goes_on_where_it_was_killed(trained: Path, tmp_path: Path) 
 
 def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(out)
+    process = start(out, *LONG)
     wait_for_part(out, 5, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -195,19 +240,35 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     assert "interrupted; what was measured is kept" in errors
     assert "Traceback" not in errors
     assert read_manifest(out)["status"] == "interrupted"
-    assert train(out, *DEMO, *STEPS, "--resume") == 0
+    assert train(out, *DEMO, *LONG, "--resume") == 0
 
 
 def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    process = start(out)
+    process = start(out, *LONG)
     wait_for_part(out, 0, process)
     try:
-        assert train(out, *DEMO, *STEPS, "--resume") == 2
+        assert train(out, *DEMO, *LONG, "--resume") == 2
         assert "another process is working on this run" in capsys.readouterr().err
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    config = (Path(__file__).parents[1] / "configs" / "demo" / "tasks.toml").read_text()
+    (tmp_path / "other.toml").write_text(config.replace('name = "demo-tasks"', 'name = "other"'))
+    command = [sys.executable, "-m", "pythiageo", "train", "demo/tasks.toml", "other.toml", "--jobs", "2", *TINY, *LONG]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    runs = [tmp_path / "outputs" / name for name in ("demo-tasks", "other")]
+    for run in runs:
+        wait_for_part(run, 0, process)
+    process.kill()
+    deadline = time.monotonic() + 60
+    while {read_manifest(run)["status"] for run in runs} != {"interrupted"} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [read_manifest(run)["status"] for run in runs] == ["interrupted"] * 2
+    process.communicate()
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_was_measured(
@@ -282,11 +343,12 @@ def test_damaged_checkpoints_get_a_status_and_the_rest_go_on(trained: Path, tmp_
     content = (series / "step10" / "model.safetensors").read_bytes()
     (series / "step10" / "model.safetensors").write_bytes(content[:-1000])
     (series / "step15" / "config.json").unlink()
+    (series / "step20" / "tokenizer.json").unlink()
     out = tmp_path / "a"
     assert cli(["analyze", str(series), "--out", str(out), "--regime", "task-aligned", *PROBES]) == 1
     table = read_observations(out)
     by_step = {step[0]: rows for step, rows in table.group_by("step")}
-    sound, nonfinite = by_step[20], by_step[5]
+    sound, nonfinite = by_step[25], by_step[5]
     assert set(sound["status"]) == {"ok"}
     # every observation that would have been, without a value; the controls need no weights
     keys = ["task", "level", "site", "readout", "measure"]
@@ -295,11 +357,11 @@ def test_damaged_checkpoints_get_a_status_and_the_rest_go_on(trained: Path, tmp_
     assert set(lost["status"]) == {"nonfinite"}
     assert lost["value"].is_null().all()
     assert "transformer.h.1.mlp.c_fc.weight" in lost["reason"][0]
-    for step in (10, 15):
+    for step in (10, 15, 20):
         assert by_step[step]["status"].to_list() == ["unreadable"]
         assert by_step[step]["value"].is_null().all()
     statuses = {c["step"]: c["status"] for c in read_manifest(out)["checkpoints"]}
-    assert statuses == {0: "ok", 5: "nonfinite", 10: "unreadable", 15: "unreadable", 20: "ok", 25: "ok"}
+    assert statuses == {0: "ok", 5: "nonfinite", 10: "unreadable", 15: "unreadable", 20: "unreadable", 25: "ok"}
 
 
 def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Path) -> None:
@@ -316,7 +378,8 @@ def test_a_diverging_run_is_told_live_as_it_is_from_its_checkpoints(tmp_path: Pa
     live = read_observations(out)
     assert "nonfinite" in set(live["status"])
     assert live.filter(pl.col("status") != "ok")["value"].is_null().all()
-    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), *PROBES]) == 1
+    # NaN everywhere is one file at several steps, which an audit would leave out
+    assert cli(["analyze", str(out), "--out", str(tmp_path / "a"), "--no-audit", *PROBES]) == 1
     compare_worlds(
         live.filter(pl.col("status") != "ok"),
         read_observations(tmp_path / "a").filter(pl.col("status") != "ok"),

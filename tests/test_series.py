@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from sharded import shard
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series import open_series
@@ -26,7 +27,7 @@ from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
 from pythiageo.series.opening import open_folder
 from pythiageo.series.steps import PYTHIA_STEPS, parse_step, select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -115,6 +116,15 @@ def test_wrong_selections_are_named(text: str, message: str) -> None:
 
 # fingerprints
 
+
+def fingerprint(tensors: dict[str, torch.Tensor]) -> str:
+    return combine(examine_all(tensors))
+
+
+def find_nonfinite(tensors: dict[str, torch.Tensor]) -> str | None:
+    return describe_nonfinite(examine_all(tensors))
+
+
 TENSORS = st.dictionaries(
     st.text(min_size=1, max_size=5),
     st.builds(
@@ -199,22 +209,11 @@ def test_half_precision_checkpoints_are_read_in_float32(checkpoint: Path) -> Non
 
 def test_shards_are_read_together(checkpoint: Path) -> None:
     whole = open_folder(checkpoint, "step1").weight_sha
-    _shard(checkpoint)
+    shard(checkpoint)
     assert open_folder(checkpoint, "step1").weight_sha == whole
     (checkpoint / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"step1: the shard model-00002-of-00002\.safetensors .* is missing"):
         open_folder(checkpoint, "step1")
-
-
-def _shard(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    names = sorted(tensors)
-    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    weight_map = {name: files[i % 2] for i, name in enumerate(names)}
-    for file in files:
-        save_file({n: tensors[n] for n in names if weight_map[n] == file}, folder / file, metadata={"format": "pt"})
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 class Malicious:
@@ -411,14 +410,14 @@ def test_a_fault_of_one_revision_leaves_the_others(series_folder: Path, tmp_path
     commits = {}
 
     def fault(request: Request) -> Fault | None:
-        if request.path.endswith("revision/step1"):
+        if request.path.endswith(f"tree/{commits['step1']}"):
             return Fault(404, {"X-Error-Code": "RevisionNotFound"})
         if request.path.endswith(f"{commits['step10']}/model.safetensors") and request.method == "GET":
             return Fault(cut_after=1000)
         return None
 
     with LoopbackHub(serve_folder(series_folder / "gpt2", "test/a"), fault) as hub:
-        commits["step10"] = hub.find("test/a", "step10").commit
+        commits |= {name: hub.find("test/a", name).commit for name in ("step1", "step10")}
         result = client(hub, tmp_path / "cache", "test/a", "0", "1", "10")
     assert result["0"][3] == "GPT2LMHeadModel"
     assert result["1"] == "CheckpointError: test/a: there is no revision step1"

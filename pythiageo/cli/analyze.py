@@ -19,13 +19,25 @@ def analyze(
     steps: Annotated[
         str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Task names, separated by commas. Default: the eight.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
+    ] = None,
     tasks_folder: Annotated[
         Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")
     ] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
     measures: Annotated[str | None, typer.Option(help="Geometry measures, separated by commas.")] = None,
     regime: Annotated[str | None, typer.Option(help="task-aligned or naturalistic.")] = None,
+    disk_budget: Annotated[
+        str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave fetched checkpoints in the Hub client's cache.")] = False,
+    no_audit: Annotated[
+        bool, typer.Option("--no-audit", help="Do not compare the weight files of the series first.")
+    ] = False,
+    trust_revisions: Annotated[
+        bool, typer.Option("--trust-revisions", help="Measure suspect, ambiguous and mixed steps too.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any value of the config.")
@@ -48,11 +60,18 @@ def analyze(
         "steps": steps,
         "regime": regime,
         "name": name,
+        "fetch.disk_budget": disk_budget,
         "probes.tasks": _split(tasks),
         "probes.tasks_folder": str(tasks_folder) if tasks_folder else None,
         "measures.readouts": _split(readouts),
         "measures.geometry": _split(measures),
     }
+    if keep:
+        options["fetch.keep"] = True
+    if no_audit:
+        options["audit"] = False
+    if trust_revisions:
+        options["trust_revisions"] = True
     overrides = [f"{key}={_toml(value)}" for key, value in options.items() if value is not None] + (sets or [])
     if target.endswith(".toml"):
         config = load_config(Path(target), overrides, "analyze")
@@ -70,8 +89,8 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _toml(value: str | list[str]) -> str:
-    """Return ``value`` as a TOML value: JSON's strings and lists of strings are TOML too."""
+def _toml(value: str | bool | list[str]) -> str:
+    """Return ``value`` as a TOML value: JSON's strings, lists of them and booleans are TOML too."""
     import json
 
     return json.dumps(value, ensure_ascii=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, results, runs, serve, tasks, train
+from pythiageo.cli import analyze, audit, results, runs, serve, tasks, train
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -17,7 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 fine; 1 finished, but a checkpoint could not be measured; 2 a mistake in what was asked; "
+    epilog="Exit codes: 0 fine; 1 finished, but a checkpoint could not be measured or is in doubt; "
+    "2 a mistake in what was asked; "
     "3 the machine gave up (disk, network), resumable; 130 interrupted, resumable.",
 )
 
@@ -39,6 +40,7 @@ def _main(
 
 app.command()(train.train)
 app.command()(analyze.analyze)
+app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(results.export)
 app.command()(results.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from pythiageo.errors import UserError
 
 if TYPE_CHECKING:
     from pythiageo.probes.encoding import Tokenizer
+    from pythiageo.probes.kinds import Task
     from pythiageo.probes.probeset import Example
 
 app = typer.Typer(
@@ -20,13 +22,16 @@ app = typer.Typer(
 )
 
 FolderOption = Annotated[Path | None, typer.Option("--tasks-folder", help="A folder of task files of your own.")]
+WIDTH = 110
+"""Columns of a line of tokens."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """List all tasks with their levels and the chance of a constant reply."""
+    """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
     from pythiageo.probes.task import load_tasks
+    from pythiageo.runs.probing import GROUPS
 
     tasks = load_tasks(tasks_folder).values()
     rows: list[dict[str, Any]] = [
@@ -34,8 +39,10 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
             "task": task.name,
             "version": task.version,
             "kind": task.kind,
+            "rule": task.rule,
             "description": task.description,
-            "chance": {level: task.chance(level) for level in task.levels},
+            "groups": [group for group, members in GROUPS.items() if task.name in members],
+            "levels": {level: _level(task, level) for level in task.levels},
         }
         for task in tasks
     ]
@@ -44,15 +51,30 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
         return
     display.print_table(
         "tasks",
-        ("task", "version", "kind", "description", "level: chance"),
-        [
-            (
-                *list(row.values())[:4],
-                ", ".join(f"{level}: {chance:.3g}" for level, chance in row["chance"].items()),
-            )
-            for row in rows
-        ],
+        ("task", "version", "kind", "rule", "description", "level: items, chance, majority rate"),
+        [(*list(row.values())[:5], "; ".join(_in_words(*pair) for pair in row["levels"].items())) for row in rows],
     )
+    for group, members in GROUPS.items():
+        typer.echo(f"group {group}: {', '.join(members)}")
+
+
+def _level(task: Task, level: str) -> dict[str, Any]:
+    """Return what is known of a level without drawing or fetching anything."""
+    from pythiageo.probes.kinds import TEXT, ItemTask
+    from pythiageo.probes.probeset import get_majority_rate, to_example
+
+    known: dict[str, Any] = {"items": None, "chance": task.chance(level), "majority_rate": None}
+    if isinstance(task, ItemTask):
+        examples = [to_example(item, task) for item in task.levels[level].items]
+        known["items"] = len(examples)
+        known["majority_rate"] = None if task.rule == TEXT else get_majority_rate(examples)
+    return known
+
+
+def _in_words(level: str, known: dict[str, Any]) -> str:
+    words = [f"{known['items']} items"] if known["items"] else []
+    words += [f"{known[key]:.3g}" for key in ("chance", "majority_rate") if known[key] is not None]
+    return f"{level}: {', '.join(words)}"
 
 
 @app.command()
@@ -62,13 +84,14 @@ def show(
     examples: Annotated[int, typer.Option(min=1, help="Examples a level.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the probe set.")] = 0,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder with a tokenizer.json; default: the 41 characters.")
+        Path | None, typer.Option(help="A tokenizer.json, or its folder; default: the 41 characters.")
     ] = None,
     tasks_folder: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show examples as the model sees them, with the answer positions marked."""
     from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
+    from pythiageo.probes.kinds import RULES
     from pythiageo.probes.probeset import make_probe_set
     from pythiageo.probes.task import get_task, load_tasks
 
@@ -77,55 +100,88 @@ def show(
     shown: list[dict[str, Any]] = []
     for one in [level] if level else list(task.levels):
         probe_set = make_probe_set(task, one, examples, seed)
+        whole = _level(task, one) if one in task.levels else {"items": None, "majority_rate": None}
         shown.append(
             {
                 "level": one,
+                "items": whole["items"],
                 "chance": probe_set.chance,
+                "majority_rate": whole["majority_rate"],
                 "probe_set": probe_set.sha,
-                "examples": [_example(example, chosen) for example in probe_set.examples],
+                "examples": [_example(example, chosen, task.rule) for example in probe_set.examples],
             }
         )
     if as_json:
-        display.print_json({"task": task.name, "levels": shown})
+        display.print_json({"task": task.name, "rule": task.rule, "levels": shown})
         return
     typer.echo(f"{task.name} version {task.version}: {task.description} ({task.source})")
+    typer.echo(f"right: {RULES[task.rule]}")
     typer.echo("fed: one cell a token; answer: the token each marked position must predict\n")
     for block in shown:
-        typer.echo(f"{block['level']}  chance {block['chance']:.3g}  probe set {block['probe_set']}")
+        facts = [f"{block[key]} {key}" for key in ("items",) if block[key]]
+        facts += [f"{key} {block[key]:.3g}" for key in ("chance", "majority_rate") if block[key] is not None]
+        typer.echo(f"{block['level']}  {'  '.join(facts)}  probe set {block['probe_set']}".replace("_", " "))
         for example in block["examples"]:
             _print_example(example)
 
 
-def _example(example: Example, chosen: Tokenizer) -> dict[str, Any]:
-    from pythiageo.probes.encoding import encode_example
+def _example(example: Example, chosen: Tokenizer, rule: str) -> dict[str, Any]:
+    """Return an example as the model sees it; as text alone where the tokenizer cannot read it."""
+    from pythiageo.probes.encoding import encode_example, encode_wrong
 
-    encoded = encode_example(example, chosen)
+    text = {"text": example.prompt + example.answer, "wrong": list(example.wrong)}
+    try:
+        encoded = encode_example(example, chosen, rule)
+        wrong = encode_wrong(example, encoded, chosen)
+    except ValueError as error:
+        return {**text, "unreadable": str(error)}
     return {
-        "text": example.prompt + example.answer,
+        **text,
         "fed": [chosen.show(i) for i in encoded.ids],
         "answer_positions": list(encoded.answer_positions),
         "equals_position": encoded.equals_position,
         "targets": [chosen.show(i) for i in encoded.targets],
+        "wrong_targets": [[chosen.show(i) for i in other.targets] for other in wrong],
     }
 
 
 def _print_example(example: dict[str, Any]) -> None:
+    if "unreadable" in example:
+        typer.echo(f"  {example['text']!r}" + "".join(f"\n  wrong: {text!r}" for text in example["wrong"]))
+        typer.echo(f"  no tokens: {example['unreadable'][:60]}…; name a tokenizer that can, with --tokenizer\n")
+        return
     predicts = dict(zip(example["answer_positions"], example["targets"], strict=True))
-    cells = [
-        (token.replace(" ", "␣"), predicts.get(position, "").replace(" ", "␣"))
-        for position, token in enumerate(example["fed"])
-    ]
-    widths = [max(len(fed), len(target)) for fed, target in cells]
-    for label, column in (("fed   ", 0), ("answer", 1)):
-        row = "│".join(cell[column].ljust(width) for cell, width in zip(cells, widths, strict=True))
-        typer.echo(f"  {label} {row.rstrip() if column else row}")
+    cells = [(_visible(token), _visible(predicts.get(i, ""))) for i, token in enumerate(example["fed"])]
+    for line in _lines(cells):
+        widths = [max(len(fed), len(target)) for fed, target in line]
+        for label, column in (("fed   ", 0), ("answer", 1)):
+            row = "│".join(cell[column].ljust(width) for cell, width in zip(line, widths, strict=True))
+            typer.echo(f"  {label} {row.rstrip() if column else row}")
+    for targets in example["wrong_targets"]:
+        typer.echo(f"  wrong  {'│'.join(map(_visible, targets))}")
     typer.echo("")
+
+
+def _visible(token: str) -> str:
+    return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+
+
+def _lines(cells: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Cut a row of cells so that a line of it stays on the screen."""
+    line: list[tuple[str, str]] = []
+    for cell in cells:
+        if line and sum(1 + max(map(len, other)) for other in [*line, cell]) > WIDTH:
+            yield line
+            line = []
+        line.append(cell)
+    yield line
 
 
 @app.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> None:
-    """Check task files; say what is wrong with the first that is."""
+    """Check task files; say what is wrong with the first that is. Data sets are not fetched."""
     from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
+    from pythiageo.probes.kinds import DatasetTask
     from pythiageo.probes.probeset import make_probe_set
     from pythiageo.probes.task import read_task
 
@@ -134,10 +190,14 @@ def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> N
             raise UserError(f"{path}: no such task file")
         task = read_task(path)
         for level in task.levels:
+            if isinstance(task, DatasetTask):
+                typer.echo(f"{path}: {task.name} {level} is sound; its rows are fetched when it is used")
+                continue
             probe_set = make_probe_set(task, level, 1, seed=0)
             try:
                 encode_probe_set(probe_set, CharacterTokenizer())
                 reads = "synthetic models can read it"
             except ValueError:
                 reads = "only models with a larger vocabulary can read it"
-            typer.echo(f"{path}: {task.name} {level} is sound; {reads}: {probe_set.examples[0].prompt}…")
+            example = probe_set.examples[0]
+            typer.echo(f"{path}: {task.name} {level} is sound; {reads}: {(example.prompt or example.answer)[:60]}…")

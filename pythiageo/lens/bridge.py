@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -30,16 +31,18 @@ class BridgeReader:
         from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
         from transformers import AutoTokenizer  # noqa: PLC0415
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
                 str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
             )
-        except (ValueError, KeyError, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, NotImplementedError) as error:
             raise CheckpointError(
                 f"{folder.name}: TransformerLens cannot open a {type(model).__name__}: {error}"
             ) from None
         self._layers = len(self._bridge.blocks)
+        # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
+        self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
 
     def sites(self) -> dict[str, int]:
         """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output."""
@@ -68,7 +71,12 @@ class BridgeReader:
             # resid_post is an alias in TransformerBridge: the hook that fires is the block's output
             return site.replace("hook_resid_post", "hook_out"), hook
 
+        wanted = torch.tensor([0]) if logit_positions is None else logit_positions
+        options = {"logits_to_keep": wanted} if self._keeps_logits else {}
         with torch.inference_mode():
-            logits = self._bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=[keep(site) for site in sites])
-        kept = None if logit_positions is None else logits[:, logit_positions].float()
-        return states, kept
+            logits = self._bridge.run_with_hooks(
+                ids, return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
+            )
+        if logit_positions is None:
+            return states, None
+        return states, (logits if self._keeps_logits else logits[:, wanted]).float()

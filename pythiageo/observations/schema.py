@@ -8,10 +8,26 @@ import polars as pl
 
 SCHEMA_VERSION = "1"
 
-STATUSES = ("ok", "undefined", "nonfinite", "unreadable")
+STATUSES = (
+    "ok",
+    "undefined",
+    "nonfinite",
+    "unreadable",
+    "corrupt",
+    "too-large",
+    "same-as-neighbour",
+    "suspect",
+    "ambiguous",
+    "mixed",
+    "missing",
+    "incomplete",
+)
 """``ok``: ``value`` holds a finite number. ``undefined``: the measure has no value on this input.
 ``nonfinite``: weights, states or logits hold NaN or infinity. ``unreadable``: the checkpoint could not
-be opened."""
+be opened. ``corrupt``: a file is not the one whose sha256 the Hub promises. ``too-large``: it does
+not fit into the disk budget. The others are the verdicts of an audit
+on a checkpoint that was left out; of these only ``same-as-neighbour`` is as it should be: the weights are those of an
+earlier step, where they were measured."""
 
 
 class Observation(NamedTuple):
@@ -41,7 +57,8 @@ class Observation(NamedTuple):
     readout: str | None
     """``positions/centring``, e.g. ``answer/centred``; ``None`` for scores."""
     measure: str
-    """``rankme``, ``covariance_effective_rank``, ``participation_ratio``, ``accuracy``, ``log_prob``, ..."""
+    """``rankme``, ``covariance_effective_rank``, ``participation_ratio``, ``accuracy``, ``log_prob``, ``perplexity``;
+    see ``docs/words.md``."""
     value: float | None
     stderr: float | None
     n: int | None

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from pythiageo.errors import UserError
 from pythiageo.probes import tokenizer as characters
+from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
 from pythiageo.probes.probeset import Example, ProbeSet
 
 
@@ -24,7 +25,8 @@ class Encoded:
     """One example as the model sees it.
 
     ``ids`` (position): what is fed. ``answer_positions``: ascending positions whose logits predict ``targets``.
-    ``equals_position``: of the prompt's last token that is not white space (``=`` in the algorithmic tasks).
+    ``equals_position``: of the prompt's last token that is not white space (``=`` in the algorithmic tasks); running
+    text has its first token for a prompt.
     """
 
     ids: tuple[int, ...]
@@ -58,32 +60,42 @@ class CharacterTokenizer:
 
 
 class FileTokenizer:
-    """Any checkpoint's ``tokenizer.json``.
+    """Any checkpoint's ``tokenizer.json``, given as that file or as its folder.
 
     Raises:
-        UserError: there is none in ``folder``, or it cannot be read.
+        UserError: there is none, or it cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         import tokenizers  # noqa: PLC0415 - `tasks list` does without it
 
-        file = folder / "tokenizer.json"
+        file = path if path.is_file() else path / "tokenizer.json"
         if not file.is_file():
-            raise UserError(f"{folder}: expected a tokenizer.json beside the weights")
+            raise UserError(f"{path}: expected a tokenizer.json beside the weights")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception on a malformed file
             raise UserError(f"{file}: not a tokenizer: {error}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._unknown = getattr(self._tokenizer.model, "unk_token", None)
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int] | None]]:
-        """Return the ids of ``text`` with the special tokens this tokenizer adds."""
+        """Return the ids of ``text`` with the special tokens this tokenizer adds.
+
+        Raises:
+            ValueError: a part of the text is not in the vocabulary: its place would be taken by one and the same
+                token, and a number made of that would say nothing.
+        """
         encoding = self._tokenizer.encode(text, add_special_tokens=True)
         spans = [
             None if special else (int(start), int(end))
             for special, (start, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
         ]
+        if self._unknown is not None:
+            for token, span in zip(encoding.tokens, spans, strict=True):
+                if token == self._unknown and span is not None and text[slice(*span)] != token:
+                    raise ValueError(f"{text[slice(*span)]!r} is not in the tokenizer's vocabulary, in {text!r}")
         return list(encoding.ids), spans
 
     def show(self, token: int) -> str:
@@ -91,15 +103,51 @@ class FileTokenizer:
         return str(self._tokenizer.decode([token], skip_special_tokens=False))
 
 
-def encode_example(example: Example, tokenizer: Tokenizer) -> Encoded:
-    """Tokenize one example and find its answer positions.
+def encode_example(example: Example, tokenizer: Tokenizer, rule: str = EXACT) -> Encoded:
+    """Tokenize one example, its right answer fed, and find its answer positions.
 
     Raises:
-        UserError: a token holds a visible end of the prompt and the start of the answer, or the prompt is blank.
+        UserError: a token holds a visible end of the prompt and the start of the answer, the prompt or the answer is
+            blank, or a running text has less than two tokens.
     """
-    visible = len(example.prompt.rstrip())
-    boundary = len(example.prompt)
-    text = example.prompt + example.answer
+    if rule == TEXT:
+        return _encode_text(example.answer, tokenizer)
+    whole = _encode(example.prompt, example.answer, tokenizer)
+    if rule != NEXT_TOKEN:
+        return whole
+    first = whole.answer_positions[0]
+    return Encoded(whole.ids[: first + 1], (first,), whole.targets[:1], whole.equals_position)
+
+
+def encode_wrong(example: Example, right: Encoded, tokenizer: Tokenizer) -> list[Encoded]:
+    """Tokenize each wrong continuation of an example with its prompt.
+
+    Raises:
+        UserError: as ``encode_example``; or the prompt's own tokens are others than before the right answer, so that
+            the log-probabilities would be of different things.
+    """
+    wrong = [_encode(example.prompt, text, tokenizer) for text in example.wrong]
+    shared = right.ids[: right.answer_positions[0] + 1]
+    for text, encoded in zip(example.wrong, wrong, strict=True):
+        if encoded.ids[: encoded.answer_positions[0] + 1] != shared:
+            raise UserError(
+                f"the prompt {example.prompt!r} is tokenized in one way before {example.answer!r} and in another "
+                f"before {text!r}: end the prompt with a space"
+            )
+    return wrong
+
+
+def _encode_text(text: str, tokenizer: Tokenizer) -> Encoded:
+    ids, _ = tokenizer.tokenize(text)
+    if len(ids) < 2:
+        raise UserError(f"expected running text of at least two tokens, got {text!r}")
+    return Encoded(tuple(ids[:-1]), tuple(range(len(ids) - 1)), tuple(ids[1:]), 0)
+
+
+def _encode(prompt: str, answer: str, tokenizer: Tokenizer) -> Encoded:
+    visible = len(prompt.rstrip())
+    boundary = len(prompt)
+    text = prompt + answer
     ids, spans = tokenizer.tokenize(text)
     answer_tokens: list[int] = []
     prompt_tokens: list[int] = []
@@ -129,8 +177,8 @@ def encode_example(example: Example, tokenizer: Tokenizer) -> Encoded:
 
 
 def encode_probe_set(probe_set: ProbeSet, tokenizer: Tokenizer) -> list[Encoded]:
-    """Tokenize every example of a probe set."""
-    return [encode_example(example, tokenizer) for example in probe_set.examples]
+    """Tokenize every example of a probe set, the right answers fed."""
+    return [encode_example(example, tokenizer, probe_set.rule) for example in probe_set.examples]
 
 
 def longest(encoded: Sequence[Encoded]) -> int:

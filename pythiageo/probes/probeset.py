@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,37 +13,57 @@ import numpy as np
 
 from pythiageo.errors import UserError
 from pythiageo.probes.generators import GENERATORS
-from pythiageo.probes.task import MIXED, GeneratorTask, Task, get_levels
+from pythiageo.probes.kinds import EXACT, MINIMAL_PAIR, TEXT, DatasetTask, GeneratorTask, Item, Task
+from pythiageo.probes.rows import read_rows
+from pythiageo.probes.task import MIXED, get_levels
 
 TRAIN_STREAM, PROBE_STREAM = 0, 1
 """First word of every stream's key: a training draw and a probe draw never share a stream."""
 
 
 class Example(NamedTuple):
-    """The text before the answer, the separating space included, and the answer."""
+    """The text before the answer, the separating space included, and the answer; running text is all answer.
+
+    ``wrong``: the other continuations that the answer is compared with. ``place``: the answer's index among the options
+    that the prompt lists, -1 where it lists none.
+    """
 
     prompt: str
     answer: str
+    wrong: tuple[str, ...] = ()
+    place: int = -1
 
 
 @dataclass(frozen=True)
 class ProbeSet:
     """The fixed examples of one task at one level.
 
-    ``sha`` is the content hash: sha256 over task name, version, level and every example's text, first 12 hex digits.
-    It does not depend on the tokenizer, so runs of different models can be compared by it.
+    ``sha`` is the content hash: sha256 over task name, version, level and every example's text, and over the rule
+    where it is not ``exact``; first 12 hex digits. It does not depend on the tokenizer, so runs of different models can
+    be compared by it. ``chance`` is ``None`` for running text.
     """
 
     task: str
     level: str
+    rule: str
     examples: tuple[Example, ...]
-    chance: float
+    chance: float | None
     sha: str
 
     @property
-    def majority_rate(self) -> float:
-        """Share of the most common answer among the examples."""
-        return Counter(example.answer for example in self.examples).most_common(1)[0][1] / len(self.examples)
+    def majority_rate(self) -> float | None:
+        """Share of the most common answer among the examples, or of its most common place where that is larger.
+
+        ``None`` for running text, which has no answers.
+        """
+        return None if self.rule == TEXT else get_majority_rate(self.examples)
+
+
+def get_majority_rate(examples: Sequence[Example]) -> float:
+    """Return how often the best constant reply is right: one answer's text, or one place in a list of options."""
+    texts = Counter(example.answer for example in examples)
+    places = Counter(example.place for example in examples if example.place >= 0)
+    return max([*texts.values(), *places.values()]) / len(examples)
 
 
 def stream(seed: int, *key: int | str) -> np.random.Generator:
@@ -58,20 +79,39 @@ def stream(seed: int, *key: int | str) -> np.random.Generator:
 
 
 def draw(task: GeneratorTask, level: str, rng: np.random.Generator) -> Example:
-    """Draw one example of a generated task."""
-    generator = GENERATORS[task.generator]
-    shown, result = generator.function(rng, task.settings(level))
-    return Example(task.prompt.format(input=shown), task.answer.format(output=result))
+    """Draw one example of a generated task; with shots, solved examples of other inputs come before it.
+
+    Raises:
+        UserError: the level has too few different inputs for that many shots.
+    """
+    generator, settings = GENERATORS[task.generator], task.settings(level)
+    shown, result = generator.function(rng, settings)
+    asked = task.prompt.format(input=shown)
+    solved: dict[str, str] = {}
+    for _ in range(1000 * task.shots):
+        if len(solved) == task.shots:
+            break
+        other, solution = generator.function(rng, settings)
+        if other != shown:
+            solved[other] = task.prompt.format(input=other) + task.answer.format(output=solution) + task.separator
+    if len(solved) < task.shots:
+        raise UserError(
+            f"task {task.name} asks for {task.shots} shots beside the scored example, but level {level} has too few "
+            f"different inputs: lower shots"
+        )
+    return Example("".join(solved.values()) + asked, task.answer.format(output=result))
 
 
 def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet:
     """Return the probe set of ``task`` at ``level`` (or ``mixed``), fixed by its arguments.
 
-    A mixed set takes its levels in turn. Generated examples are drawn with replacement; a level of fixed items gives
-    its first ones, and must have enough.
+    A mixed set takes its levels in turn. Generated examples are drawn with replacement; a level of fixed items or of a
+    data set gives its first ones, and must have enough.
 
     Raises:
-        UserError: unknown level, no example asked for, or more examples than a task of fixed items has.
+        UserError: unknown level, no example asked for, more examples than there are items, or a data set that cannot
+            be read.
+        MachineError: a data set that cannot be fetched.
     """
     if examples < 1:
         raise UserError(f"a probe set needs at least one example, got {examples}")
@@ -80,19 +120,51 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet
     columns = [_take(task, name, count, seed) for name, count in zip(levels, counts, strict=True)]
     chosen = tuple(column[i] for i in range(max(counts)) for column in columns if i < len(column))
     # a constant reply to a mixed set is right at most as often as the best replies to its levels together
-    chance = sum(task.chance(name) * count for name, count in zip(levels, counts, strict=True)) / examples
-    content = json.dumps([task.name, task.version, level, chosen], ensure_ascii=True, separators=(",", ":"))
-    return ProbeSet(task.name, level, chosen, chance, hashlib.sha256(content.encode()).hexdigest()[:12])
+    chances = [(task.chance(name), count) for name, count in zip(levels, counts, strict=True)]
+    known = [chance * count for chance, count in chances if chance is not None]
+    content = [task.name, task.version, level, [_content(example) for example in chosen]]
+    text = json.dumps(
+        content if task.rule == EXACT else [*content, task.rule], ensure_ascii=True, separators=(",", ":")
+    )
+    return ProbeSet(
+        task=task.name,
+        level=level,
+        rule=task.rule,
+        examples=chosen,
+        chance=sum(known) / examples if known else None,
+        sha=hashlib.sha256(text.encode()).hexdigest()[:12],
+    )
 
 
-def _take(task: Task, level: str, count: int, seed: int) -> list[Example]:
+def _content(example: Example) -> list[str | list[str]]:
+    wrong = [list(example.wrong)] if example.wrong else []
+    return [example.prompt, example.answer, *wrong]
+
+
+def _take(task: Task, level: str, count: int, seed: int) -> Sequence[Example]:
     if isinstance(task, GeneratorTask):
         rng = stream(seed, PROBE_STREAM, task.name, level)
         return [draw(task, level, rng) for _ in range(count)]
-    items = task.levels[level].items
-    if len(items) < count:
+    if isinstance(task, DatasetTask):
+        rows, available = read_rows(task, level, count)
+        found = [Example(*row) for row in rows]
+    else:
+        found = [to_example(item, task) for item in task.levels[level].items]
+        available = len(found)
+    if available < count:
         raise UserError(
-            f"task {task.name} has {len(items)} items at level {level}, but {count} were asked for: "
-            f"lower the number of examples to {len(items) * (len(task.levels) if level == MIXED else 1)} or fewer"
+            f"task {task.name} has {available} items at level {level}, but {count} were asked for: "
+            f"lower the number of examples to {available * (len(task.levels) if level == MIXED else 1)} or fewer"
         )
-    return [Example(item.prompt, item.answer) for item in items[:count]]
+    return found[:count]
+
+
+def to_example(item: Item, task: Task) -> Example:
+    """Return an item as an example of its task."""
+    if task.rule == TEXT:
+        return Example("", item.text or "")
+    prompt, answer = item.prompt or "", item.answer or ""
+    if task.rule == MINIMAL_PAIR:
+        return Example(prompt, answer, (item.wrong or "",))
+    wrong = tuple(option for option in item.options if option != answer)
+    return Example(prompt, answer, wrong, item.options.index(answer) if task.listed else -1)

@@ -1,13 +1,32 @@
-"""Scores of a probe set from the logits at its answer positions."""
+"""Scores of a probe set, by the rule of its task, from what the logits say of each answer token."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from pythiageo.probes.kinds import CHOICE, EXACT, MINIMAL_PAIR, NEXT_TOKEN, TEXT
+
+ACCURACY, NORMALISED, LOG_PROB, PERPLEXITY = "accuracy", "accuracy_normalised", "log_prob", "perplexity"
+MEASURES: dict[str, tuple[str, ...]] = {
+    EXACT: (ACCURACY, LOG_PROB),
+    NEXT_TOKEN: (ACCURACY, LOG_PROB),
+    MINIMAL_PAIR: (ACCURACY, LOG_PROB),
+    CHOICE: (ACCURACY, NORMALISED, LOG_PROB),
+    TEXT: (LOG_PROB, PERPLEXITY),
+}
+"""The scores that each rule gives."""
+ROWS = 256
+"""Rows of logits that are worked on in float64 at a time: 50,304 columns of them take 0.1 GB."""
+
+
+class NonfiniteLogitsError(ValueError):
+    """Logits hold NaN or infinity, so that nothing can be scored."""
 
 
 @dataclass(frozen=True)
@@ -20,36 +39,138 @@ class Score:
     n: int
 
 
-def score(
-    logits: Float[Tensor, "answer_token vocab"],
-    targets: Int[Tensor, " answer_token"],
-    example: Int[Tensor, " answer_token"],
-) -> list[Score]:
-    """Return exact match (``accuracy``) and mean log-probability (``log_prob``) of a probe set's answers.
+@dataclass(frozen=True)
+class Predictions:
+    """What the logits say of the answer tokens of some continuations, one continuation after another.
 
-    ``accuracy``: share of examples of which *every* answer token is the arg max of its logits. With the right answer
-    fed, this equals the exact match of greedy decoding: the first wrong token ends both.
-    ``log_prob``: mean over examples of the mean over an example's answer tokens of ``log softmax(logits)[target]``,
-    in nats, in float64; every example counts the same however long its answer.
-    Standard errors are those of a mean of independent examples; ``None`` for a single example.
+    ``log_prob`` (token): ``log softmax(logits)[target]`` in nats. ``hit`` (token): whether the target is the arg max.
+    ``owner`` (token): which continuation the token belongs to, 0 .. n-1, each at least once.
+    """
 
-    Args:
-        logits: at the answer positions, all examples after one another.
-        targets: the answer tokens.
-        example: which example each row belongs to, 0 .. n-1, each at least once.
+    log_prob: Float[Tensor, " token"]
+    hit: Bool[Tensor, " token"]
+    owner: Int[Tensor, " token"]
+
+    @property
+    def count(self) -> int:
+        """Number of continuations."""
+        return int(self.owner.max()) + 1
+
+    def per_owner(self, values: Tensor) -> Float[Tensor, " continuation"]:
+        """Return the sum of a value over each continuation's tokens, in float64."""
+        return torch.zeros(self.count, dtype=torch.float64).index_add_(0, self.owner, values.double())
+
+    @property
+    def tokens(self) -> Float[Tensor, " continuation"]:
+        """Number of answer tokens of each continuation."""
+        return self.per_owner(torch.ones(len(self.owner)))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The wrong continuations of a probe set's examples, and the lengths that normalise.
+
+    ``example`` (option): which example each wrong option belongs to. ``characters`` (option) and
+    ``right_characters`` (example): the length of each continuation's text, white space around it left out.
+    """
+
+    predictions: Predictions
+    example: Int[Tensor, " option"]
+    characters: Float[Tensor, " option"]
+    right_characters: Float[Tensor, " example"]
+
+
+def predict(
+    logits: Float[Tensor, "token vocab"], targets: Int[Tensor, " token"]
+) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
+    """Return each target's log-probability (float64, nats) and whether it is the arg max of its logits.
 
     Raises:
-        ValueError: logits that are not finite.
+        NonfiniteLogitsError: logits that are not finite.
     """
     if not bool(torch.isfinite(logits).all()):
-        raise ValueError("logits hold NaN or infinity")
-    n = int(example.max()) + 1
-    tokens = torch.zeros(n, dtype=torch.float64).index_add_(0, example, torch.ones(len(example), dtype=torch.float64))
-    chosen = torch.log_softmax(logits.double(), dim=-1).gather(1, targets[:, None])[:, 0]
-    log_prob = torch.zeros(n, dtype=torch.float64).index_add_(0, example, chosen) / tokens
-    wrong = (logits.argmax(dim=-1) != targets).double()
-    exact = (torch.zeros(n, dtype=torch.float64).index_add_(0, example, wrong) == 0).double()
-    return [_mean("accuracy", exact), _mean("log_prob", log_prob)]
+        raise NonfiniteLogitsError("logits hold NaN or infinity")
+    chosen = torch.empty(len(targets), dtype=torch.float64)
+    for start in range(0, len(targets), ROWS):
+        rows = slice(start, start + ROWS)
+        chosen[rows] = torch.log_softmax(logits[rows].double(), dim=-1).gather(1, targets[rows, None])[:, 0]
+    return chosen, logits.argmax(dim=-1) == targets
+
+
+def score(rule: str, right: Predictions, options: Options | None = None) -> list[Score]:
+    """Return the scores of a probe set, in the order of ``MEASURES[rule]``.
+
+    ``accuracy``, a share of examples.
+      ``exact``: *every* answer token is the arg max of its logits. With the right answer fed, this equals the exact
+      match of greedy decoding: the first wrong token ends both. ``next-token``: the same of the first answer token.
+      ``choice``, ``minimal-pair``: the right continuation's log-probability, summed over its tokens, is the highest;
+      where k continuations share it, the example counts 1/k, as if one of them were drawn.
+    ``accuracy_normalised``, for ``choice``: the same of log-probability divided by length in characters.
+    ``log_prob``, nats per token: mean over examples of the mean over the right answer's tokens; every example counts
+      the same however long its answer. For ``text``, the mean over all tokens of all examples.
+    ``perplexity``, for ``text``: exp(-``log_prob``), from 1 up; infinite where that is beyond float64.
+
+    Standard errors are those of a mean of independent examples (for ``text`` of a ratio of means, by the first-order
+    rule; for ``perplexity`` that times the perplexity); ``None`` for a single example.
+
+    Args:
+        rule: one of ``kinds.RULES``.
+        right: of the right answers, one an example.
+        options: the wrong continuations, for ``choice`` and ``minimal-pair``.
+    """
+    return _SCORES[rule](right, options)
+
+
+def _exact(right: Predictions, options: Options | None) -> list[Score]:
+    exact = (right.per_owner(~right.hit) == 0).double()
+    return [_mean(ACCURACY, exact), _log_prob(right)]
+
+
+def _choice(right: Predictions, options: Options | None) -> list[Score]:
+    return [_compared(ACCURACY, right, options, False), _compared(NORMALISED, right, options, True), _log_prob(right)]
+
+
+def _pair(right: Predictions, options: Options | None) -> list[Score]:
+    return [_compared(ACCURACY, right, options, False), _log_prob(right)]
+
+
+def _text(right: Predictions, options: Options | None) -> list[Score]:
+    sums, tokens = right.per_owner(right.log_prob), right.tokens
+    n = len(sums)
+    value = float(sums.sum() / tokens.sum())
+    stderr = None
+    if n > 1:
+        residuals = sums - value * tokens
+        stderr = math.sqrt(float(residuals.square().sum()) / (n - 1) / n) / float(tokens.mean())
+    perplexity = math.exp(-value) if -value < math.log(torch.finfo(torch.float64).max) else math.inf
+    spread = None if stderr is None else perplexity * stderr
+    return [Score(LOG_PROB, value, stderr, n), Score(PERPLEXITY, perplexity, spread, n)]
+
+
+_SCORES: dict[str, Callable[[Predictions, Options | None], list[Score]]] = {
+    EXACT: _exact,
+    NEXT_TOKEN: _exact,
+    CHOICE: _choice,
+    MINIMAL_PAIR: _pair,
+    TEXT: _text,
+}
+
+
+def _compared(measure: str, right: Predictions, options: Options | None, normalised: bool) -> Score:
+    """Return the share of examples whose right continuation comes out highest."""
+    assert options is not None
+    ours, theirs = right.per_owner(right.log_prob), options.predictions.per_owner(options.predictions.log_prob)
+    if normalised:
+        ours, theirs = ours / options.right_characters, theirs / options.characters
+    difference = theirs - ours[options.example]
+    zeros = torch.zeros(len(ours), dtype=torch.float64)
+    better = zeros.index_add(0, options.example, (difference > 0).double())
+    equal = zeros.index_add(0, options.example, (difference == 0).double())
+    return _mean(measure, (better == 0).double() / (1 + equal))
+
+
+def _log_prob(right: Predictions) -> Score:
+    return _mean(LOG_PROB, right.per_owner(right.log_prob) / right.tokens)
 
 
 def _mean(measure: str, values: Float[Tensor, " example"]) -> Score:

@@ -3,109 +3,21 @@
 from __future__ import annotations
 
 import json
-import string
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
-from pythiageo.probes.generators import GENERATORS, Settings
+from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
+
+__all__ = ["MIXED", "DatasetTask", "GeneratorTask", "ItemTask", "Task", "get_levels", "get_task", "load_tasks"]
 
 MIXED = "mixed"
 """The level that takes all of a task's levels in equal parts."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Chance = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Item(BaseModel):
-    """One fixed example: the text before the answer, the separating space included, and the answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    prompt: Annotated[str, Field(min_length=1)]
-    answer: Annotated[str, Field(min_length=1)]
-
-
-class ItemLevel(BaseModel):
-    """A level of fixed items, written in the task file (``items``) or beside it (``file``, JSONL)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    chance: Chance
-    items: tuple[Item, ...] = ()
-    file: str | None = None
-
-
-class _TaskFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name
-    version: Annotated[int, Field(ge=1)]
-    description: str
-    source: str
-
-
-class GeneratorTask(_TaskFile):
-    """A task whose examples are drawn by one of ``generators.GENERATORS``."""
-
-    kind: Literal["generator"]
-    generator: str
-    prompt: str
-    """Text before the answer, the separating space included; ``{input}`` stands for the generator's input."""
-    answer: str
-    """The answer; ``{output}`` stands for the generator's output."""
-    levels: dict[Name, dict[str, Any]]
-
-    @field_validator("generator")
-    @classmethod
-    def _known_generator(cls, value: str) -> str:
-        if value not in GENERATORS:
-            raise ValueError(f"no generator {value!r}{nearest(value, GENERATORS)}; there are {', '.join(GENERATORS)}")
-        return value
-
-    @model_validator(mode="after")
-    def _complete(self) -> GeneratorTask:
-        for key, text in (("prompt", self.prompt), ("answer", self.answer)):
-            wanted = "input" if key == "prompt" else "output"
-            fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
-            if fields != [wanted]:
-                raise ValueError(f"{key} must hold {{{wanted}}} exactly once and no other field, got {text!r}")
-        for level in self.levels:
-            self.settings(level)
-        return self
-
-    def settings(self, level: str) -> Settings:
-        """Return the generator's settings at ``level``."""
-        values = {key: value for key, value in self.levels[level].items() if key != "chance"}
-        return GENERATORS[self.generator].settings.model_validate(values)
-
-    def chance(self, level: str) -> float:
-        """Return how often the most common answer is right."""
-        return _ChanceOnly.model_validate(self.levels[level]).chance
-
-
-class _ChanceOnly(BaseModel):
-    chance: Chance
-
-
-class ItemTask(_TaskFile):
-    """A task of fixed examples."""
-
-    kind: Literal["items"]
-    levels: dict[Name, ItemLevel]
-
-    def chance(self, level: str) -> float:
-        """Return the declared chance of guessing the whole answer."""
-        return self.levels[level].chance
-
-
-Task = GeneratorTask | ItemTask
-_KINDS: dict[str, type[GeneratorTask] | type[ItemTask]] = {"generator": GeneratorTask, "items": ItemTask}
 
 
 def read_task(path: Path) -> Task:
@@ -119,17 +31,20 @@ def read_task(path: Path) -> Task:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a TOML file: {error}") from None
     kind = data.get("kind")
-    model = _KINDS.get(kind) if isinstance(kind, str) else None
+    model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise UserError(f"{path}: kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+        raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     try:
-        task = model.model_validate(data)
+        # the files of a data set are looked for beside the task file
+        task = model.model_validate(data, context={"folder": path.parent})
         if not task.levels:
             raise UserError(f"{path}: levels: expected at least one [levels.NAME] table")
         if MIXED in task.levels:
             raise UserError(f"{path}: levels: {MIXED!r} is reserved for all levels together")
         for level in task.levels:
-            task.chance(level)
+            if (task.chance(level) is None) != (task.rule == TEXT):
+                expected = "no chance for running text" if task.rule == TEXT else "missing key 'chance'"
+                raise UserError(f"{path}: levels.{level}: {expected}")
         return _with_items(task, path) if isinstance(task, ItemTask) else task
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, model)}") from None
@@ -172,28 +87,43 @@ def _with_items(task: ItemTask, path: Path) -> ItemTask:
         if level.file is None:
             levels[name] = level
             continue
-        file = (path.parent / level.file).resolve()
-        if path.parent.resolve() not in file.parents or not file.is_file():
-            raise UserError(
-                f"{path}: levels.{name}.file: expected a JSONL file in the folder of the task, got {level.file!r}"
-            )
-        levels[name] = level.model_copy(update={"items": _read_items(file)})
+        try:
+            file = beside(path.parent, level.file)
+        except ValueError as error:
+            raise UserError(f"{path}: levels.{name}.file: expected a JSONL {error}") from None
+        levels[name] = level.model_copy(update={"items": _read_items(file, task.rule)})
     return task.model_copy(update={"levels": levels})
 
 
-def _read_items(file: Path) -> tuple[Item, ...]:
+def beside(folder: Path, name: str) -> Path:
+    """Return the file ``name`` in ``folder``.
+
+    Raises:
+        ValueError: there is none, or it lies elsewhere.
+    """
+    file = (folder / name).resolve()
+    if folder.resolve() not in file.parents or not file.is_file():
+        raise ValueError(f"file in the folder of the task, got {name!r}")
+    return file
+
+
+def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
     items = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            items.append(Item.model_validate(json.loads(line)))
+            item = Item.model_validate(json.loads(line))
+            item.check(rule)
+            items.append(item)
         except ValidationError as error:
             raise UserError(f"{file}:{number}: {describe(error, Item)}") from None
         except json.JSONDecodeError as error:
             raise UserError(f"{file}:{number}: not a JSON object: {error}") from None
+        except ValueError as error:
+            raise UserError(f"{file}:{number}: {error}") from None
     if not items:
-        raise UserError(f"{file}: expected one JSON object with prompt and answer a line, found none")
+        raise UserError(f"{file}: expected one JSON object a line, found none")
     return tuple(items)
 
 
@@ -209,7 +139,7 @@ def load_tasks(extra: Path | None = None) -> dict[str, Task]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of task files")
-        for path in sorted(folder.glob("*.toml")):
+        for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem):
             task = read_task(path)
             if task.name in tasks:
                 raise UserError(f"{path}: name: a task {task.name!r} is already defined in {origin[task.name]}")

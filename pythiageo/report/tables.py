@@ -34,6 +34,7 @@ def _facts(run: LoadedRun) -> dict[str, str]:
     manifest = run.manifest
     model, made = _mapping(manifest.get("model")), _mapping(manifest.get("provenance"))
     steps = run.every["step"]
+    measured = run.every.filter(pl.col("status") == "ok")["step"].n_unique()
     counts = run.every["status"].value_counts().sort("status").rows()
     commit = _text(made.get("git_commit"))
     dirty = " with changes" if made.get("git_dirty") is True else ""
@@ -48,7 +49,7 @@ def _facts(run: LoadedRun) -> dict[str, str]:
         "Parameters": _number(model.get("parameters")),
         "Blocks × width": f"{_number(model.get('layers'))} × {_number(model.get('d_model'))}",
         "Steps": f"{_number(steps.min())} to {_number(steps.max())}",
-        "Checkpoints": f"{steps.n_unique()} measured",
+        "Checkpoints": f"{measured} measured of {steps.n_unique()}",
         "Distinct weights": str(run.every["weight_sha"].drop_nulls().n_unique()),
         "Observations": ", ".join(f"{count:,} {status}" for status, count in counts),
         "Readout shown": run.readout or "–",

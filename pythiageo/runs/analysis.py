@@ -3,51 +3,79 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series import open_series
+from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
-from pythiageo.series.steps import select
+from pythiageo.series.fetching import HubCheckpoint
+from pythiageo.series.hub import HubSeries
+from pythiageo.series.recurrence import NEIGHBOUR
+from pythiageo.series.stream import Stream
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
-    """Measure every chosen checkpoint of the series; return whether all of them could be.
+    """Measure every chosen checkpoint of the series; return whether none of them needs a look.
 
-    A checkpoint that cannot be opened gives one row that says why, and the rest go on.
+    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
     """
     torch.set_num_threads(config.compute.threads)
     series = open_series(config.target)
-    steps = select(config.steps, series.steps())
+    if isinstance(series, HubSeries) and not config.fetch.keep:
+        series.store = folder.downloads
+        if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
+            folder.drop_downloads()
+    choice = choose_steps(config, series, folder, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    folder.update(**identity, probe_sets=describe_probes(probes), steps=steps)
-    done = set(folder.observations.steps())
-    remaining = [step for step in steps if step not in done]
-    session = _Session(config, folder, identity, probes)
-    for number, checkpoint in enumerate(series.checkpoints(remaining), start=len(steps) - len(remaining)):
-        report(Progress(config.name, number, len(steps), f"opening {checkpoint.label}"))
-        try:
-            opened = checkpoint.open()
-            report(Progress(config.name, number, len(steps), f"measuring {checkpoint.label}"))
-            session.measure(checkpoint, opened)
-        except CheckpointError as error:
-            session.give_up(checkpoint, error)
+    folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
+    session = _Session(config, folder, identity, probes, report)
+    todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
+    for step, checkpoint in todo.left_out.items():
+        session.leave_out(choice.left_out[step], checkpoint)
+    session.measure_all(todo.measured)
+    # what holds the weights of an earlier step is fetched only if that one could not be measured
+    session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
     folder.observations.consolidate()
+    folder.drop_downloads()
     folder.update(status="complete")
-    report(Progress(config.name, len(steps), len(steps), "done"))
-    return all(entry["status"] == "ok" for entry in folder.manifest["checkpoints"])
+    report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
+    return folder.sound
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """The checkpoints still to do: those to measure, those that may repeat an earlier one, those left out."""
+
+    measured: list[Checkpoint]
+    repeated: list[Checkpoint]
+    left_out: dict[int, Checkpoint | None]
+
+    @classmethod
+    def of(cls, series: Series, choice: Choice, done: set[int]) -> _Todo:
+        steps = [step for step in choice.steps if step not in done]
+        there = [step for step in steps if step in set(series.steps())]
+        checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
+        kept = [checkpoint for step, checkpoint in checkpoints.items() if step not in choice.left_out]
+        return cls(
+            measured=[checkpoint for checkpoint in kept if not choice.earlier.get(checkpoint.step)],
+            repeated=[checkpoint for checkpoint in kept if choice.earlier.get(checkpoint.step)],
+            left_out={step: checkpoints.get(step) for step in steps if step in choice.left_out},
+        )
 
 
 def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
@@ -65,14 +93,52 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """What stays the same from one checkpoint to the next."""
 
-    def __init__(self, config: AnalyzeConfig, folder: RunFolder, identity: dict[str, Any], probes: list[Probe]) -> None:
+    def __init__(
+        self,
+        config: AnalyzeConfig,
+        folder: RunFolder,
+        identity: dict[str, Any],
+        probes: list[Probe],
+        report: Reporter,
+    ) -> None:
         self._config = config
         self._folder = folder
         self._identity = identity
         self._probes = probes
         self._instruments = Instruments.of(config.measures)
+        self._report = report
+        self._total = len(folder.manifest["steps"])
         self._tokenizer_sha = ""
         self._prepared: list[Prepared] = []
+
+    def measure_all(self, checkpoints: list[Checkpoint]) -> None:
+        """Measure checkpoints one after the other, those on the Hub fetched ahead and dropped when done."""
+        fetched = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, HubCheckpoint)]
+        if fetched:
+            stream = Stream(fetched, self._config.fetch.bytes, self._config.fetch.ahead)
+            self._report_step("fetching", fetched[0])
+            for number, brought in enumerate(stream, start=1):
+                self._try(brought, stream.failure(brought))
+                if number < len(fetched):
+                    self._report_step("fetching", fetched[number])
+        for checkpoint in checkpoints:
+            if not isinstance(checkpoint, HubCheckpoint):
+                self._try(checkpoint, None)
+
+    def _try(self, checkpoint: Checkpoint, failure: Exception | None) -> None:
+        try:
+            if failure is not None:
+                raise failure
+            self._report_step("opening", checkpoint)
+            opened = checkpoint.open()
+            self._report_step("measuring", checkpoint)
+            self.measure(checkpoint, opened)
+        except CheckpointError as error:
+            self.give_up(checkpoint, error)
+
+    def _report_step(self, doing: str, checkpoint: Checkpoint) -> None:
+        done = len(self._folder.manifest["checkpoints"])
+        self._report(Progress(self._config.name, done, self._total, f"{doing} {checkpoint.label}"))
 
     def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint) -> None:
         """Read one checkpoint through TransformerLens and write its observations."""
@@ -84,7 +150,7 @@ class _Session:
         parameters = sum(p.numel() for p in opened.model.parameters())
         self._prepare(opened.tokenizer_folder, context)
         reader = BridgeReader(opened.model, opened.tokenizer_folder)
-        origin = self._origin(checkpoint, opened.weight_sha)
+        origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
         rows = observe(
             reader,
             self._prepared,
@@ -105,23 +171,41 @@ class _Session:
 
     def give_up(self, checkpoint: Checkpoint, error: CheckpointError) -> None:
         """Write one row that says why there are no others."""
-        origin = self._origin(checkpoint, None)
-        self._folder.observations.write(checkpoint.step, [origin.failed("checkpoint", error.status, str(error))])
-        self._folder.add_checkpoint(checkpoint.step, checkpoint.label, None, error.status, str(error))
+        origin = self._origin(checkpoint.step, checkpoint.tokens, None)
+        self._fail(origin, checkpoint.label, error.status, str(error))
 
-    def _origin(self, checkpoint: Checkpoint, weight_sha: str | None) -> Origin:
-        return Origin(
-            run=self._config.name,
-            step=checkpoint.step,
-            tokens=checkpoint.tokens,
-            weight_sha=weight_sha,
-            **self._identity,
-        )
+    def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
+        """Write one row that says why the audit leaves this step out."""
+        origin = self._origin(found.step, checkpoint.tokens if checkpoint else None, None)
+        label = checkpoint.label if checkpoint else found.revision
+        self._fail(origin, label, found.verdict, f"left out by the audit: {found.reason}")
+
+    def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
+        """Write one row that says at which earlier step these same weights are measured; return False if at none."""
+        known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
+        holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
+        if holder is None:
+            return False
+        origin = self._origin(checkpoint.step, checkpoint.tokens, known[holder])
+        reason = f"holds the weights of step {holder}, where they are measured: one observation"
+        self._fail(origin, checkpoint.label, NEIGHBOUR, reason)
+        return True
+
+    def _fail(self, origin: Origin, label: str, status: str, reason: str) -> None:
+        self._folder.observations.write(origin.step, [origin.failed("checkpoint", status, reason)])
+        self._folder.add_checkpoint(origin.step, label, origin.weight_sha, status, reason)
+
+    def _origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
+        return Origin(run=self._config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self._identity)
 
     def _prepare(self, tokenizer_folder: Path, context: int | None) -> None:
         """Tokenize the probe sets, again only if this checkpoint's tokenizer is another one."""
         file = tokenizer_folder / "tokenizer.json"
         sha = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
         if sha != self._tokenizer_sha:
-            self._prepared = prepare(self._probes, FileTokenizer(tokenizer_folder), context)
+            try:
+                tokenizer = FileTokenizer(tokenizer_folder)
+            except UserError as error:  # this checkpoint's fault; the next may have one
+                raise CheckpointError(str(error)) from None
+            self._prepared = prepare(self._probes, tokenizer, context)
             self._tokenizer_sha = sha

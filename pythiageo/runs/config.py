@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
@@ -25,8 +26,9 @@ class ProbeConfig(_Table):
     """Which probe sets are measured. Scores are taken per level; geometry on levels mixed in equal parts."""
 
     tasks: tuple[str, ...] = ()
-    """Task names; empty: the eight algorithmic tasks."""
-    levels: tuple[str, ...] = ("L1", "L2", "L3")
+    """Names of tasks or groups (``diagnostic``); empty: the eight algorithmic tasks."""
+    levels: tuple[str, ...] = ()
+    """Levels to be scored; empty: every level of each task."""
     score_examples: Count = 200
     """Examples a task and level."""
     geometry_examples: Count = 200
@@ -120,6 +122,43 @@ class TrainConfig(_Table):
         return self
 
 
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class FetchConfig(_Table):
+    """How checkpoints come from the Hub."""
+
+    disk_budget: str | None = None
+    """Most that fetched checkpoints may take on the disk at one time, such as ``12GB``; default: no bound."""
+    ahead: Annotated[int, Field(ge=0, le=16)] = 2
+    """Checkpoints fetched ahead of the one that is measured, at most."""
+    keep: bool = False
+    """Fetch into the Hub client's own cache, and leave them there; ``disk_budget`` must then be left out."""
+
+    @field_validator("disk_budget")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None and _bytes(value) is None:
+            raise ValueError(f"expected a size such as 500MB or 12GB, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> FetchConfig:
+        if self.keep and self.disk_budget is not None:
+            raise ValueError("keep leaves every checkpoint on the disk, so it cannot have a disk_budget")
+        return self
+
+    @property
+    def bytes(self) -> int | None:
+        """The disk budget in bytes."""
+        return None if self.disk_budget is None else _bytes(self.disk_budget)
+
+
+def _bytes(text: str) -> int | None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
+    return int(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
 class AnalyzeConfig(_Table):
     """A run of ``pythiageo analyze``."""
 
@@ -131,6 +170,11 @@ class AnalyzeConfig(_Table):
     """Default: what the run folder's manifest says, else naturalistic."""
     steps: str = "all"
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512`` or ``1000-20000:1000``."""
+    audit: bool = True
+    """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
+    fetch: FetchConfig = FetchConfig()
+    trust_revisions: bool = False
+    """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
     compute: ComputeConfig = ComputeConfig()

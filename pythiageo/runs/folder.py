@@ -19,7 +19,10 @@ from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
-_OWN = (MANIFEST, "observations", "observations.parquet", "checkpoints", "state.safetensors")
+AUDIT = "audit.json"
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads")
+_PASSING = ("unreadable", "corrupt", "too-large")
+_SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -32,6 +35,8 @@ class RunFolder:
         self.observations = ObservationStore(path)
         self.checkpoints = path / "checkpoints"
         self.state = path / "state.safetensors"
+        self.downloads = path / "downloads"
+        """Checkpoints on their way through; whatever a killed run left here is used or removed."""
 
     def update(self, **fields: Any) -> None:
         """Change fields of the manifest and write it."""
@@ -43,6 +48,23 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def worth_retrying(self) -> set[int]:
+        """Return the steps that could not be fetched or read: a resumed run tries them again."""
+        return {entry["step"] for entry in self.manifest["checkpoints"] if entry["status"] in _PASSING}
+
+    def drop_downloads(self) -> None:
+        """Remove what fetching left behind."""
+        shutil.rmtree(self.downloads, ignore_errors=True)
+
+    def add_audit(self, audit: dict[str, Any]) -> None:
+        """Keep the audit of the series that the run measures."""
+        _write_json(self.path / AUDIT, audit)
+
+    @property
+    def sound(self) -> bool:
+        """Whether no checkpoint needs a look: each was measured, or holds the weights of one that was."""
+        return all(entry["status"] in _SOUND for entry in self.manifest["checkpoints"])
 
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:

@@ -42,8 +42,7 @@ def execute(job: Job, report: Reporter) -> int:
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
             analyze(job.config, folder, report)
-        sound = all(entry["status"] == "ok" for entry in folder.manifest["checkpoints"])
-        return EXIT_OK if sound else EXIT_LOOK
+        return EXIT_OK if folder.sound else EXIT_LOOK
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,15 @@ def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, l
 
 
 def _child(job: Job, messages: Any) -> None:
+    parent = os.getppid()
+
+    def report(progress: Progress) -> None:
+        if os.getppid() != parent:  # killed: nobody would show, stop or collect this run any more
+            raise KeyboardInterrupt
+        messages.put(progress)
+
     try:
-        messages.put(execute(job, messages.put))
+        messages.put(execute(job, report))
     except PythiageoError as error:
         messages.put(Failure(job.config.name, str(error), error.exit_code))
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,9 @@ from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError,
 from pythiageo.geometry.reading import Reading, SiteStates
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.observations import Observation
-from pythiageo.probes.scoring import score
+from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
 from pythiageo.runs.config import MeasureConfig
-from pythiageo.runs.probing import SCORE, Prepared, Reader, read_logits, read_states
+from pythiageo.runs.probing import SCORE, Prepared, Reader, read_options, read_predictions, read_states
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,25 @@ def _scores(
     probe_set = prepared.probe.probe_set
     n = len(probe_set.examples)
     # the control stands beside the rate at every step, so that the table alone can be judged
-    yield origin.row(measure="chance_accuracy", value=probe_set.chance, n=n, **columns)
-    yield origin.row(measure="majority_rate", value=probe_set.majority_rate, n=n, **columns)
-    logits = None if nonfinite else read_logits(reader, prepared, batch_tokens)
-    if logits is None or not bool(torch.isfinite(logits).all()):
-        reason = nonfinite or "logits hold NaN or infinity"
-        yield from (origin.failed(name, "nonfinite", reason, **columns) for name in ("accuracy", "log_prob"))
+    controls = {"chance_accuracy": probe_set.chance, "majority_rate": probe_set.majority_rate}
+    for measure, value in controls.items():
+        if value is not None:
+            yield origin.row(measure=measure, value=value, n=n, **columns)
+    reason = nonfinite
+    if not nonfinite:
+        try:
+            right = read_predictions(reader, prepared.encoded, batch_tokens)
+            options = read_options(reader, prepared, batch_tokens)
+        except NonfiniteLogitsError as error:
+            reason = str(error)
+    if reason:
+        measures = MEASURES[probe_set.rule]
+        yield from (origin.failed(name, "nonfinite", reason, **columns) for name in measures)
         return
-    for result in score(logits, prepared.targets, prepared.example):
+    for result in score(probe_set.rule, right, options):
+        if not math.isfinite(result.value):
+            yield origin.failed(result.measure, "nonfinite", "the value is beyond float64", **columns)
+            continue
         yield origin.row(measure=result.measure, value=result.value, stderr=result.stderr, n=result.n, **columns)
 
 

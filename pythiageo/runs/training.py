@@ -13,7 +13,8 @@ import torch
 
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
+from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
@@ -23,7 +24,7 @@ from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks,
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series.steps import select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import find_nonfinite, fingerprint
+from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.batches import Batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
@@ -215,12 +216,17 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
         if not isinstance(task, GeneratorTask):
-            raise UserError(f"data.tasks: {task.name} has fixed items; only generated tasks can be trained on")
+            raise UserError(f"data.tasks: {task.name} is of kind {task.kind}; only generated tasks can be trained on")
         missing = [level for level in config.data.levels if level not in task.levels]
         if missing:
             raise UserError(
                 f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}"
             )
+        for level in config.data.levels:
+            try:
+                encode_probe_set(make_probe_set(task, level, 1, config.seed), CharacterTokenizer())
+            except ValueError as error:
+                raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
     return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
 
@@ -235,14 +241,15 @@ def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterato
             trainer.advance()
             report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
         _, tensors = trainable.export()
+        facts = examine_all(tensors)
         yield LiveCheckpoint(
             step=step,
             tokens=trainer.tokens,
             label=f"step{step}",
             model=trainable.module,
-            weight_sha=fingerprint(tensors),
+            weight_sha=combine(facts),
             architecture=trainable.architecture,
-            nonfinite=find_nonfinite(tensors),
+            nonfinite=describe_nonfinite(facts),
         )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from pythiageo.errors import UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.opening import is_checkpoint, open_folder
 from pythiageo.series.steps import parse_step
+from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
+
+_HASHERS = 4
+"""Files hashed at the same time."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class FolderSeries:
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        self._root = root
         self._folders: dict[int, Path] = {}
         if is_checkpoint(root):
             self._folders[parse_step(root.resolve().name) or 0] = root
@@ -76,6 +84,11 @@ class FolderSeries:
         """The folder's name: the folder does not say the size's."""
         return self.name
 
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """No steps: a folder says nothing of those it does not have."""
+        return ()
+
     def steps(self) -> list[int]:
         """Return the steps that are there, ascending."""
         return sorted(self._folders)
@@ -88,6 +101,47 @@ class FolderSeries:
         """Yield the checkpoints of ``steps``."""
         for step in steps:
             yield FolderCheckpoint(step, self._folders[step])
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Give the folder of a step."""
+        yield self._folders[step]
+
+    def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of every step, and of a folder ``main`` beside them, each hashed.
+
+        ``report`` is told how many of how many folders are done.
+        """
+        wanted: list[tuple[int | None, Path]] = list(self._folders.items())
+        if is_checkpoint(self._root / "main"):
+            wanted.append((None, self._root / "main"))
+        revisions = []
+        with ThreadPoolExecutor(_HASHERS) as pool:
+            futures = [pool.submit(_list_folder, step, folder) for step, folder in wanted]
+            try:
+                for done, future in enumerate(futures, start=1):
+                    revisions.append(future.result())
+                    report(done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return revisions
+
+
+def _list_folder(step: int | None, folder: Path) -> Revision:
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    indexes = {
+        kind: shards_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else ()
+        for path in paths
+        if (kind := index_format(path.name)) is not None
+    }
+    files = []
+    for path in paths:
+        if is_weight_file(path.name, indexes):
+            with path.open("rb") as file:
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
+            files.append(WeightFile(path.name, sha, path.stat().st_size))
+    return Revision(step, folder.name, None, tuple(files), indexes)
 
 
 def open_target(target: str) -> FolderSeries | None:

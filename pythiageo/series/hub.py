@@ -3,85 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.constants import HF_HUB_CACHE
 
-from pythiageo.errors import CheckpointError, MachineError, UserError
-from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.folder import read_tokens
-from pythiageo.series.opening import open_folder
+from pythiageo.errors import UserError
+from pythiageo.series.client import Listing, list_files, list_refs
+from pythiageo.series.fetching import HubCheckpoint, download, told
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, parse_step
+from pythiageo.series.weightfiles import Revision
 
-_TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
-_OTHER = ["config.json", "training.json", *_TOKENIZER]
+_PYTHIA = re.compile(r"EleutherAI/pythia-(?!intervention)(?!.*-v0$)[\w.-]+")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_PYTHIA = re.compile(r"EleutherAI/pythia-(?!.*-v0$)[\w.-]+")
-_NETWORK = (HTTPError, OSError)
-
-
-class HubCheckpoint:
-    """One revision of a repository. It is fetched when opened, into the client's own cache."""
-
-    def __init__(self, repo: str, step: int, revision: str, tokens: int | None) -> None:
-        self.step = step
-        self._repo = repo
-        self._revision = revision
-        self._tokens = tokens
-        self._commit: str | None = None
-
-    @property
-    def label(self) -> str:
-        """The revision, with its commit once that is known."""
-        return f"{self._revision}@{self._commit[:7]}" if self._commit else self._revision
-
-    @property
-    def tokens(self) -> int | None:
-        """Training tokens seen; for a repository with ``training.json`` known once opened."""
-        return self._tokens
-
-    def open(self) -> OpenCheckpoint:
-        """Fetch and load it; see ``open_folder``.
-
-        Raises:
-            CheckpointError: this revision cannot be had; others may.
-        """
-        folder = self._fetch()
-        if self._tokens is None:
-            self._tokens = read_tokens(folder)
-        return open_folder(folder, f"{self._repo} {self.label}")
-
-    def _fetch(self) -> Path:
-        try:
-            info = HfApi().model_info(self._repo, revision=self._revision)
-            if not info.sha:
-                raise CheckpointError(f"{self._repo} {self._revision}: the Hub names no commit for it")
-            self._commit = info.sha
-            names = {file.rfilename for file in info.siblings or []}
-            weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-            patterns = [*_OTHER, weights, f"{weights}.index.json"]
-            with _no_bars():
-                # by commit: a branch that moves while we read must not mix two checkpoints
-                return Path(snapshot_download(self._repo, revision=info.sha, allow_patterns=patterns))
-        except RevisionNotFoundError:
-            raise CheckpointError(f"{self._repo}: there is no revision {self._revision}") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, *_NETWORK) as error:
-            reason = _first_line(error)
-            raise CheckpointError(f"{self._repo} {self._revision}: could not be fetched: {reason}") from None
+_LISTERS = 8
+"""Revisions listed at the same time."""
 
 
 class HubSeries:
@@ -93,7 +32,9 @@ class HubSeries:
 
     def __init__(self, repo: str) -> None:
         self._repo = repo
-        self._revisions: dict[int, str] | None = None
+        self.store: Path | None = None
+        """Where checkpoints are fetched to, each dropped when done; ``None``: the client's cache, where they stay."""
+        self._commits: dict[str, str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +45,11 @@ class HubSeries:
     def size(self) -> str:
         """The repository's name without its owner."""
         return self._repo.rpartition("/")[2]
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """The steps it is known to have: Pythia's own for a Pythia repository, else none."""
+        return PYTHIA_STEPS if self._is_pythia() else ()
 
     def steps(self) -> list[int]:
         """Return the steps that have a revision, ascending.
@@ -117,43 +63,70 @@ class HubSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
         """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
         revisions = self._by_step()
-        known = _PYTHIA.fullmatch(self._repo) is not None and set(revisions) <= set(PYTHIA_STEPS)
+        known = self._is_pythia()
         for step in steps:
             tokens = step * PYTHIA_TOKENS_PER_STEP if known else None
-            yield HubCheckpoint(self._repo, step, revisions[step], tokens)
+            commit = self._known_commits()[revisions[step]]
+            yield HubCheckpoint(self._repo, step, revisions[step], commit, tokens, self.store)
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Fetch the weight files of a step in every format into a folder that is removed at the end."""
+        revision = self._by_step()[step]
+        commit = self._known_commits()[revision] or revision
+        Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        # on the disk where the client keeps its files: the one for temporary files may be small
+        with TemporaryDirectory(prefix=".pythiageo-", dir=HF_HUB_CACHE) as folder:
+            with told(self._repo, revision):
+                promised = [file for file in list_files(self._repo, commit) if file.sha256]
+                patterns = ["*.safetensors", "*.bin", "*.index.json"]
+                fetched = download(self._repo, revision, commit, patterns, promised, Path(folder))
+            yield fetched
+
+    def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of every step and of ``main``, from the Hub's listings alone.
+
+        Revisions of one commit are listed once. ``report`` is told how many of how many listings are done.
+
+        Raises:
+            UserError: no access.
+            MachineError: the Hub cannot be reached; the client has retried by itself.
+        """
+        wanted: list[tuple[int | None, str]] = list(self._by_step().items())
+        commits = self._known_commits()
+        if "main" in commits:
+            wanted.append((None, "main"))
+        at = {commits[name] or name: (step, name) for step, name in wanted}
+        listing, listed = Listing(self._repo), {}
+        with ThreadPoolExecutor(_LISTERS) as pool:
+            futures = {
+                pool.submit(listing.revision, step, name, commits[name]): key for key, (step, name) in at.items()
+            }
+            try:
+                for done, (future, key) in enumerate(futures.items(), start=1):
+                    listed[key] = future.result()
+                    report(done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
+
+    def _is_pythia(self) -> bool:
+        return _PYTHIA.fullmatch(self._repo) is not None and set(self._by_step()) <= set(PYTHIA_STEPS)
 
     def _by_step(self) -> dict[int, str]:
-        if self._revisions is None:
-            refs = self._refs()
-            names = sorted(ref.name for ref in [*refs.tags, *refs.branches])
-            found = {step: name for name in names if (step := parse_step(name)) is not None}
-            if not found:
-                raise UserError(f"{self._repo}: none of its {len(names)} revisions is named by step, such as step1000")
-            self._revisions = found
-        return self._revisions
+        names = sorted(self._known_commits())
+        found = {step: name for name in names if (step := parse_step(name)) is not None}
+        if not found:
+            raise UserError(f"{self._repo}: none of its {len(names)} revisions is named by step, such as step1000")
+        return found
 
-    def _refs(self) -> Any:
-        try:
-            return HfApi().list_repo_refs(self._repo)
-        except HFValidationError as error:
-            raise UserError(f"{self._repo!r} is not a Hub repository's name: {_first_line(error)}") from None
-        except GatedRepoError:
-            raise UserError(
-                f"{self._repo}: access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
-            ) from None
-        except RepositoryNotFoundError:
-            raise UserError(
-                f"{self._repo}: no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of "
-                f"someone who may see it"
-            ) from None
-        except OfflineModeIsEnabled:
-            raise MachineError(f"{self._repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
-        except (HfHubHTTPError, *_NETWORK) as error:
-            if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-                raise UserError(
-                    f"{self._repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
-                ) from None
-            raise MachineError(f"{self._repo}: the Hub cannot be reached: {_first_line(error)}") from None
+    def _known_commits(self) -> dict[str, str | None]:
+        """Return the commit of every branch and tag, asked for once."""
+        if self._commits is None:
+            refs = list_refs(self._repo)
+            self._commits = {ref.name: ref.target_commit for ref in [*refs.tags, *refs.branches]}
+        return self._commits
 
 
 def open_target(target: str) -> HubSeries | None:
@@ -161,18 +134,5 @@ def open_target(target: str) -> HubSeries | None:
     return HubSeries(target) if _REPOSITORY.fullmatch(target) else None
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep the client's bars off the terminal: the run has its own display."""
-    disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not disabled:
-            enable_progress_bars()
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
+    return Revision(step, name, revision.commit, revision.files, revision.indexes, revision.absent)

@@ -28,11 +28,15 @@ _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 class Fault(NamedTuple):
-    """What goes wrong instead of a proper answer: a status, extra headers, and after how many bytes the body ends."""
+    """What goes wrong instead of a proper answer.
+
+    A status, extra headers, after how many bytes the body ends, or whether one bit of it is wrong.
+    """
 
     status: int | None = None
     headers: Mapping[str, str] = MappingProxyType({})
     cut_after: int | None = None
+    flip_bit: bool = False
 
 
 class Request(NamedTuple):
@@ -259,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             cut = self._fault.cut_after
+            if self._fault.flip_bit and content:
+                content = content[:-1] + bytes([content[-1] ^ 1])
             self.wfile.write(content if cut is None else content[:cut])
             if cut is not None and cut < len(content):
                 self.close_connection = True

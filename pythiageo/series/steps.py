@@ -16,6 +16,7 @@ PYTHIA_TOKENS_PER_STEP = 1024 * 2048
 _STEP_NAME = re.compile(
     r"(?:step[-_]?|checkpoint-|(?:stage\d+-)step)(?P<step>\d{1,12})(?:-tokens\d+(?:\.\d+)?[BM]?)?", re.IGNORECASE
 )
+_MOST = 1_000_000
 _EXPECTED = "expected all, log:N, every:K, a list like 0,1,512, or a range like 1000-20000:1000"
 
 
@@ -52,6 +53,32 @@ def select(text: str, available: Sequence[int], beyond: str = "error") -> list[i
     return sorted(chosen)
 
 
+def parse_grid(text: str) -> tuple[int, ...]:
+    """Return the steps that ``text`` says a series should have, ascending.
+
+    ``pythia``: its 154; ``none``; or lists and ranges with a stride, such as ``0,1,2,1000-143000:1000``.
+
+    Raises:
+        UserError: anything else.
+    """
+    if text in {"pythia", "none"}:
+        return PYTHIA_STEPS if text == "pythia" else ()
+    chosen: set[int] = set()
+    for part in (word.strip() for word in text.split(",")):
+        match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}):(\d{1,12}))?", part)
+        if match is None:
+            raise UserError(
+                f"expected steps {text!r}: cannot read {part!r}; expected pythia, none, or a list like "
+                f"0,1,2,1000-143000:1000"
+            )
+        low = int(match[1])
+        wanted = range(low, int(match[2] or low) + 1, _positive(match[3] or "1", text))
+        if not wanted or len(wanted) > _MOST:
+            raise UserError(f"expected steps {text!r}: the range {part!r} has {len(wanted):,} steps")
+        chosen.update(wanted)
+    return tuple(sorted(chosen))
+
+
 def _part(part: str, steps: list[int], text: str, beyond: str) -> list[int]:
     if part == "all":
         return steps
@@ -70,7 +97,7 @@ def _part(part: str, steps: list[int], text: str, beyond: str) -> list[int]:
         every = _positive(match[3], text)
         last = min(high, steps[-1]) if beyond == "ignore" and steps else high
         wanted = range(low, last + 1, every)
-        if len(wanted) > 1_000_000:
+        if len(wanted) > _MOST:
             raise UserError(f"steps {text!r}: the range {part!r} has {len(wanted):,} steps")
         return _there(list(wanted), steps)
     if part.isdecimal():

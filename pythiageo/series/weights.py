@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over names, dtypes, shapes and raw bytes of ``tensors``, in the order of their names.
+class TensorFacts(NamedTuple):
+    """What is kept of one tensor: its name, a digest of dtype, shape and bytes, and how many values are not finite."""
 
-    The same tensors give the same fingerprint from any file format; a changed name, dtype, shape or bit another one.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        if not tensor.numel():
-            continue
+    name: str
+    digest: str
+    nonfinite: int
+
+
+def examine(name: str, tensor: Tensor) -> TensorFacts:
+    """Return the facts of one tensor."""
+    tensor = tensor.detach().cpu()
+    digest = hashlib.sha256(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+    if tensor.numel():
         flat = tensor.reshape(-1)
         if flat.stride(0) != 1:  # a single element may keep a stride that its bytes cannot be viewed with
             flat = flat.clone(memory_format=torch.contiguous_format)
         digest.update(flat.view(torch.uint8).numpy().data)
+    finite = torch.isfinite(tensor) if tensor.is_floating_point() else torch.ones((), dtype=torch.bool)
+    return TensorFacts(name, digest.hexdigest(), int(finite.numel() - finite.sum()))
+
+
+def combine(facts: Iterable[TensorFacts]) -> str:
+    """Return the fingerprint: sha256 over all tensors' names and digests, in the order of their names.
+
+    The same tensors give the same fingerprint from any file format and in any order; a changed name, dtype, shape or
+    bit another one.
+    """
+    digest = hashlib.sha256()
+    for fact in sorted(facts):
+        digest.update(f"{fact.name}\0{fact.digest}\n".encode())
     return digest.hexdigest()
 
 
-def find_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
+def describe_nonfinite(facts: Iterable[TensorFacts]) -> str | None:
     """Return which tensor (first by name) holds NaN or infinity and how many values of all do, or ``None``."""
-    counts = {
-        name: int((~torch.isfinite(tensor)).sum()) for name, tensor in tensors.items() if tensor.is_floating_point()
-    }
-    bad = sorted(name for name, count in counts.items() if count)
+    bad = sorted(fact for fact in facts if fact.nonfinite)
     if not bad:
         return None
     others = f" and {len(bad) - 1} other tensors" if len(bad) > 1 else ""
-    return f"weights hold NaN or infinity: {sum(counts.values())} values in {bad[0]}{others}"
+    return f"weights hold NaN or infinity: {sum(fact.nonfinite for fact in bad)} values in {bad[0].name}{others}"
+
+
+def examine_all(tensors: Mapping[str, Tensor]) -> list[TensorFacts]:
+    """Return the facts of tensors in memory."""
+    return [examine(name, tensor) for name, tensor in tensors.items()]

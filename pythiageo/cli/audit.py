@@ -1,0 +1,94 @@
+"""``pythiageo audit``."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pythiageo.cli.display import print_json, print_table, shown_progress
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
+
+if TYPE_CHECKING:
+    from pythiageo.runs.progress import Reporter
+    from pythiageo.series.audit import Audit, StepAudit
+    from pythiageo.series.checkpoint import Series
+    from pythiageo.series.contents import Contents
+
+
+def audit(
+    target: Annotated[str, typer.Argument(metavar="REPO", help="Hub repository, or a folder of checkpoints.")],
+    expect: Annotated[
+        str | None,
+        typer.Option(help="Steps there should be: pythia (its 154), none, or a list like 0,1,2,1000-143000:1000."),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Download .safetensors and .bin of --steps and compare their tensors.")
+    ] = False,
+    steps: Annotated[str | None, typer.Option(help="Steps of --deep: 0,1000 or all. An audit is of all steps.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="A row a step: do not fold steps of one verdict.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
+) -> int:
+    """Compare the weight files of all steps by their hashes: which revisions hold what their names say.
+
+    Nothing but listings is fetched from the Hub, unless --deep is given. Exit code 1 if a step is not ok or
+    same-as-neighbour, or if --deep finds that two formats of a step differ.
+    """
+    from pythiageo.runs.progress import Progress
+    from pythiageo.series import open_series
+    from pythiageo.series.audit import Auditable, audit_series
+    from pythiageo.series.steps import parse_grid, select
+
+    if deep != (steps is not None):
+        raise UserError("--deep downloads weights and needs --steps to say of which steps; --steps is for --deep alone")
+    series = open_series(target)
+    if not isinstance(series, Auditable):
+        raise UserError(f"{target}: this kind of series has no weight files that could be compared")
+    expected = series.expected if expect is None else parse_grid(expect)
+    chosen = [] if steps is None else select(steps, series.steps())
+    with shown_progress([series.name], quiet) as report:
+        found = audit_series(series, expected, lambda n, of: report(Progress(series.name, n, of, "listing files")))
+        contents = _compare(series, chosen, report)
+    if as_json:
+        print_json(found.as_json() | ({"contents": [one._asdict() for one in contents]} if deep else {}))
+    else:
+        _print(found, every)
+        if deep:
+            print_table("contents", ("step", "formats", "reason"), [one[:3] for one in contents])
+    agreed = all(one.status in {"agree", "one-format"} for one in contents)
+    return EXIT_OK if found.sound and agreed else EXIT_LOOK
+
+
+def _compare(series: Series, steps: list[int], report: Reporter) -> list[Contents]:
+    from pythiageo.runs.progress import Progress
+    from pythiageo.series.contents import BothFormats, compare_formats
+
+    if not isinstance(series, BothFormats):
+        return []
+    contents: list[Contents] = []
+    for number, step in enumerate(steps):
+        report(Progress(series.name, number, len(steps), f"comparing the formats of step {step}"))
+        contents += compare_formats(series, [step])
+    return contents
+
+
+def _print(found: Audit, every: bool) -> None:
+    groups = (
+        [[step] for step in found.steps]
+        if every
+        else [list(group) for _, group in groupby(found.steps, key=lambda step: (step.verdict, step.reason))]
+    )
+    print_table(f"{found.repo}: {len(found.steps)} steps", ("steps", "n", "verdict", "reason"), map(_row, groups))
+    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in found.counts.items()))
+    for kind, numbers in found.formats.items():
+        typer.echo(f".{kind}: {numbers['distinct']} different weights at {numbers['steps']} steps")
+    for note in found.notes():
+        typer.echo(note)
+
+
+def _row(group: list[StepAudit]) -> tuple[str, str, str, str]:
+    first, last = group[0], group[-1]
+    steps = str(first.step) if first is last else f"{first.step} .. {last.step}"
+    return steps, str(len(group)), first.verdict, first.reason

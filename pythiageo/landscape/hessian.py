@@ -1,0 +1,152 @@
+"""The Hessian of the loss as an operator: products with vectors, its trace, and functions of its spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pythiageo.errors import UserError
+from pythiageo.landscape.problem import Problem, finite, flat
+from pythiageo.landscape.undefined import NoValueError, or_undefined
+
+Product = Callable[[Float[Tensor, " parameter"]], Float[Tensor, " parameter"]]
+
+
+class Hessian:
+    """H = d^2 L / dx^2 over the chosen parameters of ``problem``; symmetric, as products with flat vectors.
+
+    The gradient's graph is kept between products, which makes one about twice as fast as building it anew; it takes
+    about three times the memory of a training step on all examples. ``keep_graph=False`` holds one piece's at a time.
+
+    Use it as a context manager: the graph is freed, and the module put back as it was, at the end.
+
+    Raises:
+        NoValueError: (on entry) the loss or its gradient is not finite.
+    """
+
+    def __init__(self, problem: Problem, keep_graph: bool = True) -> None:
+        self.problem = problem
+        self.size = problem.size
+        self.products = 0
+        """How many products have been taken."""
+        self.loss = 0.0
+        self._keep = keep_graph
+        self._parameters = list(problem.parameters.values())
+        self._kept: list[Tensor | None] = []
+        self.gradient = torch.zeros(problem.size, dtype=problem.dtype, device=problem.device)
+
+    def __enter__(self) -> Hessian:
+        self._evaluating = self.problem.evaluating()
+        self._evaluating.__enter__()
+        try:
+            for piece in range(len(self.problem.pieces)):
+                gradient, loss = self._differentiated(piece)
+                self.loss += loss
+                self.gradient += gradient.detach()
+                if self._keep:
+                    self._kept.append(gradient if gradient.requires_grad else None)
+            finite(self.loss, "the loss")
+            if not bool(torch.isfinite(self.gradient).all()):
+                raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._kept = []
+        self._evaluating.__exit__(None, None, None)
+
+    def _differentiated(self, piece: int) -> tuple[Tensor, float]:
+        """Return the gradient of a piece's share of the loss, with its graph, and that share."""
+        with torch.enable_grad():
+            share = self.problem.piece_sum(self.problem.pieces[piece]) / self.problem.examples
+            if not share.requires_grad:  # the loss does not see the chosen parameters
+                return torch.zeros_like(self.gradient), float(share)
+            grads = torch.autograd.grad(
+                share, self._parameters, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return flat(grads), float(share.detach())
+
+    def product(self, vector: Float[Tensor, " parameter"]) -> Float[Tensor, " parameter"]:
+        """Return H v, by differentiating the gradient's inner product with v.
+
+        Raises:
+            NoValueError: it is not finite.
+        """
+        self.products += 1
+        total = torch.zeros_like(self.gradient)
+        for piece in range(len(self.problem.pieces)):
+            gradient = self._kept[piece] if self._keep else self._differentiated(piece)[0]
+            if gradient is None or not gradient.requires_grad:  # linear in the parameters
+                continue
+            total += flat(
+                torch.autograd.grad(
+                    gradient,
+                    self._parameters,
+                    vector.to(gradient.dtype),
+                    retain_graph=self._keep,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+            )
+        if not bool(torch.isfinite(total).all()):
+            raise NoValueError("a product with the Hessian holds NaN or infinity", "nonfinite")
+        return total
+
+
+@dataclass(frozen=True)
+class Trace:
+    """``value`` of tr H, its standard error ``stderr`` over ``probes`` random vectors, ``products`` taken in all."""
+
+    value: float
+    stderr: float
+    probes: int
+    products: int
+
+
+@or_undefined
+def trace(hessian: Hessian, probes: int, generator: torch.Generator, sketch: int = 0) -> Trace:
+    """Return an unbiased estimate of tr H: the mean of v^T H v over vectors of random signs (Hutchinson 1990).
+
+    With ``sketch`` > 0, that many directions that H stretches are found first and their share of the trace is taken
+    exactly; the mean is over the rest (Hutch++; Meyer, Musco, Musco, Woodruff 2021, arXiv 2010.09649). That costs
+    ``2 sketch + probes`` products and ``sketch`` vectors of memory, and pays where few eigenvalues make the trace.
+    The standard error is the probes' standard deviation over sqrt(probes): zero for a diagonal H.
+
+    Raises:
+        UserError: fewer than two probes, or a sketch wider than the number of parameters.
+    """
+    if probes < 2 or not 0 <= sketch <= hessian.size:
+        raise UserError(
+            f"expected two probes or more and a sketch of 0 to {hessian.size}, got {probes} probes and sketch {sketch}"
+        )
+    start = hessian.products
+    exact = 0.0
+    basis: Tensor | None = None
+    if sketch:
+        stretched = [hessian.product(signs(hessian, generator)).double() for _ in range(sketch)]
+        basis = torch.linalg.qr(torch.stack(stretched, dim=1)).Q
+        exact = sum(float(column @ hessian.product(column.to(hessian.gradient.dtype)).double()) for column in basis.T)
+    samples = torch.empty(probes, dtype=torch.float64)
+    for row in range(probes):
+        vector = signs(hessian, generator).double()
+        if basis is not None:
+            vector = vector - basis @ (basis.T @ vector)
+        samples[row] = vector @ hessian.product(vector.to(hessian.gradient.dtype)).double()
+    return Trace(
+        value=exact + float(samples.mean()),
+        stderr=float(samples.std() / probes**0.5),
+        probes=probes,
+        products=hessian.products - start,
+    )
+
+
+def signs(hessian: Hessian, generator: torch.Generator) -> Float[Tensor, " parameter"]:
+    """Return a vector of random signs, the same on every device."""
+    bits = torch.randint(0, 2, (hessian.size,), generator=generator)
+    return (2 * bits - 1).to(dtype=hessian.gradient.dtype, device=hessian.gradient.device)

@@ -1,0 +1,175 @@
+"""What every landscape measure is taken of: a module, some of its parameters, and the loss on fixed examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pythiageo.errors import UserError, nearest
+from pythiageo.landscape.undefined import NoValueError
+
+Piece = tuple[Tensor, ...]
+"""Tensors whose first axis is the example. Examples of one length make a piece, so that nothing is padded."""
+
+Losses = Callable[[Piece], Tensor]
+"""From a piece to its losses: one an example, or their mean alone (which then serves the Hessian and LLC only)."""
+
+
+class Problem:
+    """The mean loss L over the examples of ``pieces``, as a function of the named ``parameters``; the rest is frozen.
+
+    ``losses`` closes over ``module`` and calls it plainly. Each example's loss may depend on that example alone.
+    ``parameters`` are names or patterns such as ``blocks.1.*``; a parameter shared by two layers counts once. While a
+    measure runs, the module is in evaluation mode and attention uses the twice differentiable kernel; afterwards it is
+    as it was.
+
+    Raises:
+        UserError: no example, pieces whose tensors differ in length, or a pattern that no parameter's name matches.
+    """
+
+    def __init__(
+        self, module: nn.Module, losses: Losses, pieces: Sequence[Piece], parameters: Sequence[str] = ("*",)
+    ) -> None:
+        for number, piece in enumerate(pieces):
+            if len({len(tensor) for tensor in piece}) != 1:
+                raise UserError(f"piece {number}: expected tensors with one number of examples, at least one tensor")
+        self.module = module
+        self.pieces = [piece for piece in pieces if len(piece[0])]
+        self._losses = losses
+        self.counts = [len(piece[0]) for piece in self.pieces]
+        self.examples = sum(self.counts)
+        if not self.examples:
+            raise UserError("a landscape measure needs at least one example, got none")
+        self.parameters = _choose(module, parameters)
+        self.size = sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest type among the chosen parameters."""
+        dtypes = [parameter.dtype for parameter in self.parameters.values()]
+        return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the chosen parameters lie."""
+        return next(iter(self.parameters.values())).device
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Put the module into evaluation mode, with gradients for the chosen parameters only; undo it at the end."""
+        training = [module for module in self.module.modules() if module.training]
+        required = [(parameter, parameter.requires_grad) for parameter in self.module.parameters()]
+        chosen = {id(parameter) for parameter in self.parameters.values()}
+        self.module.eval()
+        for parameter, _ in required:
+            parameter.requires_grad_(id(parameter) in chosen)
+        try:
+            # the fused attention kernels have no second derivative on the CPU
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            for module in training:
+                module.training = True
+            for parameter, flag in required:
+                parameter.requires_grad_(flag)
+
+    def piece_losses(self, piece: Piece) -> Float[Tensor, " example"]:
+        """Return the losses of a piece's examples, with gradient.
+
+        Raises:
+            UserError: ``losses`` gives another number of losses, or their mean alone.
+        """
+        losses = self._losses(piece)
+        if losses.shape != (len(piece[0]),):
+            raise UserError(
+                f"expected one loss an example, shape ({len(piece[0])},), got losses of shape {tuple(losses.shape)}"
+            )
+        return losses
+
+    def piece_sum(self, piece: Piece) -> Float[Tensor, ""]:
+        """Return the sum of a piece's losses, with gradient; ``losses`` may give their mean alone.
+
+        Raises:
+            UserError: ``losses`` gives another number of losses.
+        """
+        losses = self._losses(piece)
+        if losses.shape not in ((), (len(piece[0]),)):
+            raise UserError(
+                f"expected one loss an example, shape ({len(piece[0])},), or their mean, shape (), got losses of shape "
+                f"{tuple(losses.shape)}"
+            )
+        return losses.sum() if losses.ndim else losses * len(piece[0])
+
+    def loss(self) -> float:
+        """Return L over all examples.
+
+        Raises:
+            NoValueError: it is not finite.
+        """
+        with self.evaluating(), torch.no_grad():
+            value = sum(float(self.piece_sum(piece)) for piece in self.pieces) / self.examples
+        return finite(value, "the loss")
+
+    def gradient(self) -> Float[Tensor, " parameter"]:
+        """Return dL over the chosen parameters, flat, in the order of ``parameters``.
+
+        Raises:
+            NoValueError: it is not finite.
+        """
+        parameters = list(self.parameters.values())
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        with self.evaluating(), torch.enable_grad():
+            for piece in self.pieces:
+                share = self.piece_sum(piece) / self.examples
+                total += flat(torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
+        if not bool(torch.isfinite(total).all()):
+            raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
+        return total
+
+    def minibatch(self, chosen: Int[Tensor, " chosen"]) -> list[tuple[Piece, Int[Tensor, " example"]]]:
+        """Return the examples of these numbers (counted through the pieces), cut where the pieces are."""
+        parts = []
+        start = 0
+        ordered = chosen.sort().values
+        for piece, count in zip(self.pieces, self.counts, strict=True):
+            inside = ordered[(ordered >= start) & (ordered < start + count)]
+            if len(inside):
+                rows = (inside - start).to(piece[0].device)
+                parts.append((tuple(tensor[rows] for tensor in piece), inside))
+            start += count
+        return parts
+
+
+def _choose(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    known = {name: p for name, p in module.named_parameters() if p.is_floating_point()}
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in known if fnmatchcase(name, pattern)}
+        if not found:
+            raise UserError(f"no parameter matches {pattern!r}{nearest(pattern, known)}")
+        chosen |= found
+    if not chosen:
+        raise UserError("a landscape measure needs at least one parameter, got none")
+    return {name: p for name, p in known.items() if name in chosen}
+
+
+def flat(tensors: Sequence[Tensor]) -> Float[Tensor, " parameter"]:
+    """Return the tensors' entries one after another."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def finite(value: float, what: str) -> float:
+    """Return ``value`` if it is a number.
+
+    Raises:
+        NoValueError: it is NaN or infinite.
+    """
+    if not abs(value) < float("inf"):
+        raise NoValueError(f"{what} is not finite", "nonfinite")
+    return value

@@ -1,0 +1,145 @@
+"""An analysis streamed from a Hub: within its disk budget, nothing left behind, nothing of the user's touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pythiageo.observations import read_manifest, read_observations
+from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
+
+PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
+STEPS = (0, 10, 20, 30, 40)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("series")
+    for step in STEPS:
+        trainable = ARCHITECTURES["gpt_neox"](Shape(2, 64, 4, 256, 48, 41, True), seed=step)
+        write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
+    return root
+
+
+def bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+        except OSError:  # dropped while we looked
+            continue
+    return total
+
+
+def analyze(hub: LoopbackHub, cache: Path, out: Path, *arguments: str) -> tuple[int, str, int]:
+    """Return exit code, errors, and the most bytes seen in the run's downloads."""
+    command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES, *arguments]
+    environment = {**os.environ, **hub.environment(cache)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    peak, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            peak[0] = max(peak[0], bytes_in(out / "downloads"))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, errors = process.communicate(timeout=180)
+    stop.set()
+    watcher.join()
+    return process.returncode, errors, peak[0]
+
+
+def weights_fetched(hub: LoopbackHub) -> int:
+    return len([r for r in hub.requests if r.method == "GET" and r.path.endswith("model.safetensors")])
+
+
+def test_checkpoints_come_within_the_budget_and_go(series: Path, tmp_path: Path) -> None:
+    one = bytes_in(series / "step0")
+    budget = int(2.5 * one)
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        code, errors, peak = analyze(hub, tmp_path / "cache", tmp_path / "run", "--disk-budget", f"{budget}B")
+    assert code == 0, errors
+    assert one / 2 < peak <= budget
+    assert read_observations(tmp_path / "run")["step"].unique().sort().to_list() == list(STEPS)
+    assert not (tmp_path / "run" / "downloads").exists()
+    assert bytes_in(tmp_path / "cache") < one / 10
+    assert weights_fetched(hub) == len(STEPS)
+
+
+def test_a_budget_too_small_for_one_checkpoint_is_told(series: Path, tmp_path: Path) -> None:
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "run", "--disk-budget", "1KB")
+        assert weights_fetched(hub) == 0
+    assert code == 1, errors
+    entries = read_manifest(tmp_path / "run")["checkpoints"]
+    assert {entry["status"] for entry in entries} == {"too-large"}
+    assert "more than the disk budget of 1,000" in entries[0]["reason"]
+
+
+def test_what_the_user_has_is_used_and_left(series: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        code, errors, _ = analyze(hub, cache, tmp_path / "first", "--keep", "--steps", "10,20")
+        assert code == 0, errors
+        kept = {p: p.stat().st_mtime_ns for p in cache.rglob("blobs/*")}
+        assert weights_fetched(hub) == 2
+        code, errors, _ = analyze(hub, cache, tmp_path / "second", "--steps", "10,20,30", "--disk-budget", "100MB")
+        assert code == 0, errors
+        assert weights_fetched(hub) == 3  # step 30 alone
+    assert kept
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_resumed_after_a_kill_only_the_rest_is_fetched(series: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES]
+        process = subprocess.Popen(command, env={**os.environ, **hub.environment(tmp_path / "cache")})
+        part = out / "observations" / "step-00000010.parquet"
+        deadline = time.monotonic() + 120
+        while not part.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        done = list((out / "observations").glob("step-*.parquet"))
+        before = weights_fetched(hub)
+        code, errors, _ = analyze(hub, tmp_path / "cache", out, "--resume")
+        assert code == 0, errors
+        assert len(done) >= 2
+        assert weights_fetched(hub) - before <= len(STEPS) - len(done)
+        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "whole", "--name", read_manifest(out)["name"])
+        assert code == 0, errors
+    assert (out / "observations.parquet").read_bytes() == (tmp_path / "whole" / "observations.parquet").read_bytes()
+    assert not (out / "downloads").exists()
+
+
+def test_what_could_not_be_fetched_is_tried_again(series: Path, tmp_path: Path) -> None:
+    faults: list[str] = []
+
+    def fault(request: Request) -> Fault | None:
+        return Fault(cut_after=100) if faults and request.path.endswith(f"{faults[0]}/model.safetensors") else None
+
+    with LoopbackHub(serve_folder(series, "test/a"), fault) as hub:
+        revision = hub.find("test/a", "step20")
+        assert revision is not None
+        faults.append(revision.commit)
+        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "run")
+        assert code == 1, errors
+        statuses = {c["step"]: c["status"] for c in read_manifest(tmp_path / "run")["checkpoints"]}
+        assert statuses == {0: "ok", 10: "ok", 20: "unreadable", 30: "ok", 40: "ok"}
+        faults.clear()
+        before = weights_fetched(hub)
+        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "run", "--resume")
+        assert code == 0, errors
+        assert weights_fetched(hub) - before == 1
+    assert set(read_observations(tmp_path / "run")["status"]) == {"ok"}
