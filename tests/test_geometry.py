@@ -172,7 +172,8 @@ def test_adding_a_measure_takes_one_file(tmp_path: Path, monkeypatch: pytest.Mon
         "from pythiageo.geometry.measure import Measure\n"
         "def stable_rank(spectrum):\n"
         "    return float(spectrum.sigma.square().sum() / spectrum.sigma.max().square())\n"
-        "MEASURE = Measure('stable_rank_example', 'stable rank', 'sigma^2', 'f', 's', stable_rank)\n"
+        "MEASURE = Measure('stable_rank_example', 'stable rank', 'sigma^2', 'f', 's', stable_rank,\n"
+        "    needs='spectrum', cost='vector', invariances=frozenset({'scale', 'rotation', 'order'}))\n"
     )
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
     try:

@@ -22,7 +22,10 @@ def measures(
                 "title": measure.title,
                 "formula": measure.formula,
                 "source": measure.source,
-                "needs": measure.uses,
+                "needs": measure.needs,
+                "cost": measure.cost,
+                "range": measure.range,
+                "invariances": sorted(measure.invariances),
             }
             for measure in load_measures().values()
         ],

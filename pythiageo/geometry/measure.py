@@ -3,23 +3,60 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.geometry.view import View
+
+NEEDS = {
+    "spectrum": "singular values whose entropy is right to 1e-6",
+    "every value": "singular values of which each one that is resolved is right to 1e-6",
+    "states": "the rows themselves",
+    "layers": "the rows, and the same rows at the site below",
+}
+"""What a measure's function is given: a ``Spectrum`` (the first two), a matrix, or two matrices."""
+COSTS = {
+    "vector": "O(min(n, d)), on a spectrum that all measures share",
+    "linear": "O(n d)",
+    "product": "O(n d min(n, d)): a matrix product",
+    "pairs": "O(n^2 d): every pair of rows",
+}
+"""Work a readout of n rows and d columns takes, by class."""
+INVARIANCES = {
+    "scale": "all states times one positive number",
+    "rotation": "an orthogonal map of d_model",
+    "order": "the order of the rows",
+    "centring": "one vector added to every row, so also the mean taken off",
+}
+"""What a measure can be blind to, by name."""
 
 
 class UndefinedMeasureError(Exception):
     """A measure has no value on this input; the message is the reason an observation gives."""
 
 
+class Estimate(NamedTuple):
+    """A value, with a standard error where the measure's own method gives one (``Measure.stderr`` says of what)."""
+
+    value: float
+    stderr: float | None = None
+
+
 @dataclass(frozen=True)
 class Measure:
-    """A number of a spectrum.
+    """A number of the states at a readout, with what there is to know about it.
 
-    ``uses`` says which spectrum it normalises: ``sigma`` (singular values) or ``sigma^2`` (covariance eigenvalues).
+    ``uses`` names what it normalises or compares: ``sigma`` (singular values), ``sigma^2`` (covariance eigenvalues),
+    ``rows``. ``needs``, ``cost`` and ``invariances`` are keys of ``NEEDS``, ``COSTS`` and ``INVARIANCES``. ``least``
+    and ``greatest`` bound it; ``values`` is the number of singular values. ``stderr`` says what the standard error of
+    an ``Estimate`` is, if the function returns one.
+
+    Raises:
+        ValueError: a need, cost class or invariance that there is not.
     """
 
     name: str
@@ -27,7 +64,57 @@ class Measure:
     uses: str
     formula: str
     source: str
-    function: Callable[[Spectrum], float]
+    function: Callable[..., float | Estimate]
+    needs: str
+    cost: str
+    invariances: frozenset[str]
+    least: float = -math.inf
+    greatest: float | Literal["values"] = math.inf
+    stderr: str = ""
+
+    def __post_init__(self) -> None:
+        for what, names, known in (
+            ("need", {self.needs}, NEEDS),
+            ("cost class", {self.cost}, COSTS),
+            ("invariance", self.invariances, INVARIANCES),
+        ):
+            for name in sorted(names):
+                if name not in known:
+                    raise ValueError(
+                        f"measure {self.name!r}: no {what} {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+                    )
+
+    def take(self, view: View) -> Estimate:
+        """Return the measure's value on ``view``.
+
+        Raises:
+            UndefinedMeasureError: it has none.
+        """
+        result = self.function(*self._arguments(view))
+        estimate = result if isinstance(result, Estimate) else Estimate(float(result))
+        if not math.isfinite(estimate.value):
+            raise UndefinedMeasureError("the value overflows float64")
+        return estimate
+
+    def _arguments(self, view: View) -> tuple[Any, ...]:
+        if self.needs == "states":
+            return (view.states,)
+        if self.needs == "layers":
+            if view.below is None:
+                raise UndefinedMeasureError("there is no site below the first")
+            return (view.states, view.below.states)
+        return (view.spectrum,)
+
+    @property
+    def small_values(self) -> bool:
+        """Whether small singular values weigh in it, so that rounding of the states does too."""
+        return self.uses == "sigma" or self.needs == "every value"
+
+    @property
+    def range(self) -> str:
+        """The range, for people."""
+        greatest = "number of singular values" if self.greatest == "values" else f"{self.greatest:g}"
+        return f"{self.least:g} to {greatest}"
 
 
 def load_measures() -> dict[str, Measure]:

@@ -91,7 +91,13 @@ def select(states: Float[Tensor, "token d_model"], layout: Layout, positions: st
     if positions == "last":
         return states[layout.lengths.cumsum(0) - 1]
     if positions == "mean":
-        example = torch.repeat_interleave(torch.arange(len(layout.lengths)), layout.lengths)
-        sums = torch.zeros(len(layout.lengths), states.shape[1], dtype=torch.float64)
-        return sums.index_add_(0, example, states.double()) / layout.lengths[:, None]
+        return torch.segment_reduce(states.double(), "mean", lengths=layout.lengths, axis=0)
     raise ValueError(f"no positions {positions!r}")
+
+
+def examples_of(layout: Layout, positions: str) -> Int[Tensor, " row"]:
+    """Return which example each row of ``select`` comes from."""
+    if positions == "answer":
+        return torch.searchsorted(layout.lengths.cumsum(0), layout.answer, right=True)
+    examples = torch.arange(len(layout.lengths))
+    return torch.repeat_interleave(examples, layout.lengths) if positions == "all" else examples

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pythiageo.geometry.lapack import Array
+from pythiageo.geometry.reductions import Bidiagonal, Tridiagonal
 
 ENTROPY_TOLERANCE = 1e-6
 """Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring."""
+VALUE_TOLERANCE = 1e-6
+"""Greatest relative error of a resolved sigma^2 where every value counts."""
+RESOLVED = 1e-6
+"""A sigma below this share of the largest is not resolved: float32 states round at about 1e-7 in every layer."""
+Numbers = NDArray[np.float64] | NDArray[np.float32]
+EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -22,50 +35,200 @@ class Spectrum:
     method: str
 
 
-def spectrum(states: Float[Tensor, "row d_model"], centred: bool) -> Spectrum:
-    """Return the singular values of ``states``, after taking off the mean row if ``centred``.
+class Spectra:
+    """The spectra of one matrix of states, centred and not, with what they share computed once.
 
-    Centring is done before the product is formed, in float64, so massive activations in the mean cannot swamp it.
-    The eigenvalues of the Gram matrix on the smaller side are squares, so a small sigma is lost in rounding of about
-    ``sqrt(eps * rows) * sigma_max``. Where the entropy of the spectrum could be off by more than
-    ``ENTROPY_TOLERANCE``, a singular value decomposition in float64 is taken instead. States that are equal but for
-    the rounding of their mean have singular values of exactly zero, not the spectrum of that rounding.
+    Rows that are equal bit by bit are taken once, with their number as weight: in a causal model equal prompts have
+    equal states. One Gram matrix on the smaller side, uncentred, then gives both spectra (see ``reductions``). Its
+    eigenvalues are squares, off by about ``eps * max(rows, columns)`` times the *uncentred* ``lambda_max``, which
+    massive activations make large; so a small sigma is lost in rounding. Where the entropy of a spectrum could be off
+    by more than ``ENTROPY_TOLERANCE`` (or, with ``every_value``, a resolved sigma^2 by more than ``VALUE_TOLERANCE``,
+    relative), its singular values are taken without squaring, which keeps the condition number; and where even that
+    would be swamped by the mean, from states that are centred first. States that are equal but for the rounding of
+    their mean have singular values of exactly zero, not the spectrum of that rounding.
+
+    Args:
+        states: (row, d_model), float64 or lower.
+        every_value: whether each singular value must be right by itself, not only the spectrum as a distribution.
+        steep: whether the spectrum is expected to be too steep for the Gram matrix, which is then not tried.
 
     Raises:
         ValueError: no row, or values that are not finite.
     """
-    if states.ndim != 2 or states.shape[0] == 0:
-        raise ValueError(f"expected a (row, d_model) matrix with at least one row, got shape {tuple(states.shape)}")
-    if not bool(torch.isfinite(states).all()):
-        raise ValueError("states hold NaN or infinity")
-    matrix = states.double()
-    rows, columns = matrix.shape
-    if centred:
-        rounding = torch.finfo(torch.float64).eps * rows * float(matrix.abs().max())
-        matrix = matrix - matrix.mean(dim=0)
-        if float(matrix.abs().max()) <= rounding:
-            matrix = torch.zeros_like(matrix)
-    gram = matrix.T @ matrix if columns <= rows else matrix @ matrix.T
-    eigenvalues = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
-    if _entropy_error(eigenvalues, max(rows, columns)) <= ENTROPY_TOLERANCE:
-        return Spectrum(eigenvalues.sqrt(), rows, columns, "gram")
-    return Spectrum(torch.linalg.svdvals(matrix), rows, columns, "svd")
+
+    def __init__(self, states: Float[Tensor, "row d_model"], every_value: bool = False, steep: bool = False) -> None:
+        if states.ndim != 2 or states.shape[0] == 0:
+            raise ValueError(f"expected a (row, d_model) matrix with at least one row, got shape {tuple(states.shape)}")
+        if not is_finite(states):
+            raise ValueError("states hold NaN or infinity")
+        self._states = states.contiguous()
+        self._every_value = every_value
+        self._steep = steep
+        self._taken: dict[bool, Tensor] = {}
+
+    def of(self, centred: bool) -> Spectrum:
+        """Return the spectrum of the states, their mean row taken off if ``centred``."""
+        return self._centred if centred else self._uncentred
+
+    @property
+    def steep(self) -> bool:
+        """Whether a spectrum taken here so far was too steep for the Gram matrix."""
+        return "_bidiagonal" in vars(self)
+
+    @cached_property
+    def _uncentred(self) -> Spectrum:
+        if not self._steep and self._good(squares := self._squares(False), self._delta):
+            return self._spectrum(squares.sqrt(), "gram")
+        return self._spectrum(self._sigma(False), "svd")
+
+    @cached_property
+    def _centred(self) -> Spectrum:
+        if not self._steep:
+            # the mean and its square round too: four times the error of the product alone
+            squares, delta = self._squares(True), 4 * self._delta
+            if self._good(squares, delta):
+                return self._spectrum(squares.sqrt(), "gram")
+            largest = float(squares[:1].sum())
+            if largest <= delta or self._good(squares, delta * largest / self._largest**2):
+                return self._centred_first()  # it is the mean that swamps the product
+        sigma = self._sigma(True)
+        if self._good_sigma(sigma, max(self._states.shape) * EPS * self._largest):
+            return self._spectrum(sigma, "svd")
+        return self._centred_first()
+
+    def _centred_first(self) -> Spectrum:
+        """Take the mean off before anything is multiplied."""
+        matrix = centre(self._states)
+        if not bool(matrix.any()):
+            return self._spectrum(torch.zeros(0, dtype=torch.float64), "gram")
+        again = Spectra(matrix, self._every_value)
+        squares = again._squares(True)
+        if again._good(squares, 4 * again._delta):
+            return self._spectrum(squares.sqrt(), "gram")
+        return self._spectrum(again._sigma(True), "svd")
+
+    def _squares(self, centred: bool) -> Tensor:
+        if centred not in self._taken:
+            self._taken[centred] = torch.from_numpy(self._tridiagonal.eigenvalues(centred))
+        return self._taken[centred]
+
+    def _sigma(self, centred: bool) -> Tensor:
+        return torch.from_numpy(self._bidiagonal.values(centred))
+
+    @cached_property
+    def _weighted(self) -> tuple[Array, Array]:
+        return distinct(self._states.numpy())
+
+    @cached_property
+    def _tridiagonal(self) -> Tridiagonal:
+        return Tridiagonal(*self._weighted)
+
+    @cached_property
+    def _bidiagonal(self) -> Bidiagonal:
+        return Bidiagonal(*self._weighted)
+
+    @cached_property
+    def _largest(self) -> float:
+        """The largest singular value of the uncentred states."""
+        return float(self._sigma(False)[0]) if self._steep else math.sqrt(float(self._squares(False)[0]))
+
+    @property
+    def _delta(self) -> float:
+        """Error of the Gram matrix's eigenvalues: chains of so many operations, each rounded."""
+        return self._tridiagonal.terms * EPS * self._largest**2
+
+    def _spectrum(self, sigma: Tensor, method: str) -> Spectrum:
+        rows, columns = self._states.shape
+        values = torch.zeros(min(rows, columns), dtype=torch.float64)
+        values[: len(sigma)] = sigma
+        return Spectrum(values, rows, columns, method)
+
+    def _good(self, squares: Float[Tensor, " value"], delta: float) -> bool:
+        """Whether eigenvalues off by ``delta`` are good enough."""
+        return entropy_error(squares, delta) <= ENTROPY_TOLERANCE and not (
+            self._every_value and value_error(squares, delta) > VALUE_TOLERANCE
+        )
+
+    def _good_sigma(self, sigma: Float[Tensor, " value"], error: float) -> bool:
+        """Whether singular values off by ``error`` are good enough."""
+        good = _entropy_error(sigma, torch.full_like(sigma, error)) <= ENTROPY_TOLERANCE
+        if not (good and self._every_value):
+            return good
+        resolved = sigma > RESOLVED * sigma[0] - error
+        return float((2 * error / sigma[resolved]).max()) <= VALUE_TOLERANCE
 
 
-def _entropy_error(eigenvalues: Float[Tensor, " value"], terms: int) -> float:
-    """Bound the error of the entropy H of p = sigma / S that eigenvalues off by delta can make.
+def spectrum(states: Float[Tensor, "row d_model"], centred: bool) -> Spectrum:
+    """Return the singular values of ``states``, after taking off the mean row if ``centred``. See ``Spectra``.
 
-    delta = eps * terms * lambda_max (a product of ``terms`` summands, each rounded). A sigma is then off by at most
-    e = min(sqrt(delta), delta / (2 sigma) * (1 + delta / lambda)), and dH = -sum_i (log p_i + H) dsigma_i / S.
+    Raises:
+        ValueError: no row, or values that are not finite.
     """
-    largest = float(eigenvalues[0])
-    if largest <= 0:
-        return 0.0
-    delta = torch.finfo(torch.float64).eps * terms * largest
+    return Spectra(states).of(centred)
+
+
+def is_finite(states: Tensor) -> bool:
+    """Return whether no value is NaN or infinite."""
+    flat = states.detach().contiguous().view(-1)
+    # NaN and infinity survive the sum of squares; only where it overflows need every value be looked at
+    return math.isfinite(float(flat @ flat)) or bool(torch.isfinite(flat).all())
+
+
+def distinct(states: Numbers) -> tuple[Array, Array]:
+    """Return, in float64, the distinct rows, each times the root of its number, and those roots over sqrt(row).
+
+    Both together have the singular values, centred and not, of all rows. Rows are equal where every number is.
+    """
+    rows, columns = states.shape
+    # a projection finds candidates; only rows that are equal in every column are taken together
+    projection = states @ np.cos(np.arange(1.0, columns + 1)).astype(states.dtype)
+    order = np.argsort(projection, kind="stable")
+    candidates = np.flatnonzero(np.diff(projection[order]) == 0)
+    same = np.zeros(rows, dtype=bool)
+    same[candidates + 1] = (states[order[candidates]] == states[order[candidates + 1]]).all(axis=1)
+    if not same.any():
+        return states.astype(np.float64, copy=False), np.full(rows, rows**-0.5)
+    first = np.flatnonzero(~same)
+    roots = np.sqrt(np.diff(np.append(first, rows)))
+    kept = states[order[first]].astype(np.float64, copy=False)
+    kept *= roots[:, None]
+    return kept, roots / np.sqrt(rows)
+
+
+def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    """Return ``states`` in float64 without their mean row; a row that is the mean but for rounding is exactly zero."""
+    matrix = states.double()
+    rounding = EPS * len(matrix) * float(matrix.abs().max())
+    matrix = matrix - matrix.mean(dim=0)
+    matrix[matrix.abs().amax(dim=1) <= rounding] = 0
+    return matrix
+
+
+def entropy_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
+    """Bound the error of the entropy H of p = sigma / S that eigenvalues, none below zero, off by ``delta`` can make.
+
+    dH = -sum_i (log p_i + H) dsigma_i / S.
+    """
     sigma = eigenvalues.sqrt()
-    # where lambda is not well above delta, sigma may be anything between 0 and about sqrt(2 delta)
-    error = torch.where(eigenvalues > 4 * delta, delta / sigma, (2 * delta) ** 0.5)
+    more, less = (eigenvalues + delta).sqrt() - sigma, sigma - (eigenvalues - delta).clamp_min(0).sqrt()
+    return _entropy_error(sigma, torch.maximum(more, less))
+
+
+def _entropy_error(sigma: Float[Tensor, " value"], error: Float[Tensor, " value"]) -> float:
     total = sigma.sum()
+    if not len(sigma):
+        return 0.0
+    if not float(total) > 0:
+        # all zero: exact if nothing was multiplied, unknown if something was
+        return 0.0 if not float(error.max()) > 0 else math.inf
     p = torch.maximum(sigma, error) / total
-    entropy = -(p * p.log()).sum()
-    return float(((p.log() + entropy).abs() * error).sum() / total)
+    entropy = -torch.special.xlogy(p, p).sum()
+    return float((torch.where(error > 0, (p.log() + entropy).abs() * error, 0.0)).sum() / total)
+
+
+def value_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
+    """Bound the relative error of those eigenvalues that are resolved, if all are off by ``delta``."""
+    if not len(eigenvalues):
+        return 0.0
+    resolved = eigenvalues >= RESOLVED**2 * eigenvalues[0] - delta
+    return float((delta / eigenvalues[resolved].clamp_min(torch.finfo(torch.float64).tiny)).max())

@@ -109,7 +109,7 @@ class _Session:
         self._folder = folder
         self._identity = identity
         self._probes = probes
-        self._instruments = Instruments.of(config.measures)
+        self._instruments = Instruments.of(config.measures, config.compute.dtype)
         self._landscape = Landscape.of(config.measures.landscape, folder.manifest["steps"], probes)
         self._watch = Watch(config.name, len(folder.manifest["steps"]), folder, report)
         self._tokenizer_sha = ""

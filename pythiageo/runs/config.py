@@ -123,6 +123,8 @@ class MeasureConfig(_Table):
     landscape: LandscapeConfig = LandscapeConfig()
     layers: str = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum."""
 
 
 class ComputeConfig(_Table):

@@ -7,31 +7,46 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError, get_measures
-from pythiageo.geometry.readout import Readout, get_readouts, select
-from pythiageo.geometry.spectrum import spectrum
+from pythiageo.geometry.bootstrap import Bootstrap
+from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.readout import Readout, get_readouts
+from pythiageo.geometry.view import SiteStates, View
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
 from pythiageo.runs.config import MeasureConfig
 from pythiageo.runs.probing import SCORE, Prepared
 from pythiageo.runs.reading import Reading
 
+BLURRED = "rounding of bfloat16 states makes small singular values of its own: take float32 (docs/geometry.md)"
+
 
 @dataclass(frozen=True)
 class Instruments:
-    """The measures and readouts of a run."""
+    """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
 
     measures: list[Measure]
     readouts: list[Readout]
+    resamples: int = 0
+    rounded: bool = False
+    """Whether states were computed in a type of few digits."""
 
     @classmethod
-    def of(cls, config: MeasureConfig) -> Instruments:
-        """Look the names of a config up."""
-        return cls(get_measures(list(config.geometry)), get_readouts(list(config.readouts)))
+    def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
+        """Look the names of a config up; ``dtype`` is that of the forward pass."""
+        measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
+        return cls(measures, readouts, config.bootstrap, rounded=dtype != "float32")
+
+    def blurs(self, measure: Measure) -> bool:
+        """Whether rounding of the states would make this measure another number."""
+        return self.rounded and measure.small_values
+
+    def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
+        """Return the resamples of a probe set, if any are wanted."""
+        if not self.resamples:
+            return None
+        return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples)
 
 
 @dataclass(frozen=True)
@@ -123,32 +138,48 @@ def _geometry(
     found: Iterable[tuple[str, Tensor | None]] = reading.states(prepared)
     if nonfinite:
         found = [(site, None) for site in reading.sites]
+    bootstrap = instruments.bootstrap(prepared)
+    every_value = any(measure.needs == "every value" for measure in instruments.measures)
+    below: SiteStates | None = None
     for site, states in found:
+        first = site == next(iter(reading.sites))
+        measures = [measure for measure in instruments.measures if not (first and measure.needs == "layers")]
         columns = {**columns_of(prepared), "layer": reading.sites[site], "site": site}
-        for readout in instruments.readouts:
-            if states is None:
-                for measure in instruments.measures:
+        if states is None:
+            for readout in instruments.readouts:
+                for measure in measures:
                     yield origin.failed(measure.name, "nonfinite", str(nonfinite), readout=readout.name, **columns)
-                continue
-            matrix = select(states, prepared.layout, readout.positions)
-            yield from _numbers(matrix, readout, instruments.measures, origin, columns)
+            continue
+        here = SiteStates(states, prepared.layout, every_value, below)
+        for readout in instruments.readouts:
+            for measure in measures:
+                if instruments.blurs(measure):
+                    yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
+            sharp = [measure for measure in measures if not instruments.blurs(measure)]
+            yield from _numbers(here.read(readout), readout, sharp, bootstrap, origin, columns)
+        below = here.alone()
 
 
 def _numbers(
-    matrix: Float[Tensor, "row d_model"],
+    view: View,
     readout: Readout,
     measures: list[Measure],
+    bootstrap: Bootstrap | None,
     origin: Origin,
     columns: dict[str, Any],
 ) -> Iterator[Observation]:
-    columns = {**columns, "readout": readout.name, "n": len(matrix)}
-    if not bool(torch.isfinite(matrix).all()):
-        for measure in measures:
-            yield origin.failed(measure.name, "nonfinite", "states hold NaN or infinity", **columns)
-        return
-    values = spectrum(matrix, readout.centred)
+    columns = {**columns, "readout": readout.name, "n": len(view.rows.matrix)}
+    taken: dict[Measure, Estimate] = {}
     for measure in measures:
+        if not (view.rows.finite if measure.needs != "layers" else view.finite):
+            yield origin.failed(measure.name, "nonfinite", "states hold NaN or infinity", **columns)
+            continue
         try:
-            yield origin.row(measure=measure.name, value=measure.function(values), **columns)
+            taken[measure] = measure.take(view)
         except UndefinedMeasureError as error:
             yield origin.failed(measure.name, "undefined", str(error), **columns)
+    if bootstrap is not None:
+        stderrs = bootstrap.stderrs(view, readout.positions, list(taken))
+        taken = {measure: Estimate(taken[measure].value, stderrs[measure.name]) for measure in taken}
+    for measure, estimate in taken.items():
+        yield origin.row(measure=measure.name, value=estimate.value, stderr=estimate.stderr, **columns)

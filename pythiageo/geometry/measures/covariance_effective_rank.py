@@ -28,4 +28,9 @@ MEASURE = Measure(
     formula="exp(-sum p log p), p = sigma^2 / sum sigma^2",
     source="Roy and Vetterli 2007",
     function=covariance_effective_rank,
+    needs="spectrum",
+    cost="vector",
+    invariances=frozenset({"scale", "rotation", "order"}),
+    least=1.0,
+    greatest="values",
 )

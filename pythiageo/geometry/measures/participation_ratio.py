@@ -31,4 +31,9 @@ MEASURE = Measure(
     formula="(sum sigma^2)^2 / sum sigma^4",
     source="Gao and Ganguli 2015",
     function=participation_ratio,
+    needs="spectrum",
+    cost="vector",
+    invariances=frozenset({"scale", "rotation", "order"}),
+    least=1.0,
+    greatest="values",
 )

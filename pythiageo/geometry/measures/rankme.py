@@ -28,4 +28,9 @@ MEASURE = Measure(
     formula="exp(-sum p log p), p = sigma / sum sigma",
     source="Garrido et al. 2023",
     function=rankme,
+    needs="spectrum",
+    cost="vector",
+    invariances=frozenset({"scale", "rotation", "order"}),
+    least=1.0,
+    greatest="values",
 )

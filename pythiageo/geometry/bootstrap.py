@@ -1,0 +1,70 @@
+"""Standard errors by the bootstrap: whole examples are drawn again, with all their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.readout import Layout, examples_of
+from pythiageo.geometry.view import View, resample
+
+
+class Bootstrap:
+    """Resamples of a probe set's examples, the same for every checkpoint, site, readout and measure.
+
+    Rows of one example are not independent, so an example is drawn with all its rows or not at all. The draws are
+    fixed by ``sha`` (hex digits of the probe set's hash) and their number.
+    """
+
+    def __init__(self, layout: Layout, sha: str, resamples: int) -> None:
+        examples = len(layout.lengths)
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(sha, 16), resamples])))
+        self._draws = rng.integers(0, examples, size=(resamples, examples))
+        self._layout = layout
+        self._rows: dict[str, list[Tensor]] = {}
+
+    def rows(self, positions: str) -> list[Int[Tensor, " row"]]:
+        """Return, for each resample, the rows of the readout's matrix that it holds."""
+        if positions not in self._rows:
+            example = examples_of(self._layout, positions).numpy()
+            order = np.argsort(example, kind="stable")
+            starts = np.searchsorted(example[order], np.arange(len(self._layout.lengths) + 1))
+            blocks = [order[a:b] for a, b in pairwise(starts)]
+            self._rows[positions] = [
+                torch.from_numpy(np.concatenate([blocks[chosen] for chosen in draw])) for draw in self._draws
+            ]
+        return self._rows[positions]
+
+    def stderrs(self, view: View, positions: str, measures: Sequence[Measure]) -> dict[str, float | None]:
+        """Return each measure's standard deviation over the resamples, by its name.
+
+        ``None`` where a resample has no value, or there are fewer than two. A resample holds about 63% of the
+        examples, some of them several times, so a measure that counts directions is lower on resamples than on the
+        sample: their spread is used, never their mean.
+        """
+        taken: dict[str, list[float | None]] = {measure.name: [] for measure in measures}
+        for rows in self.rows(positions):
+            again = resample(view, rows)
+            for measure in measures:
+                taken[measure.name].append(_value(measure, again))
+        return {name: _spread(values) for name, values in taken.items()}
+
+
+def _value(measure: Measure, view: View) -> float | None:
+    try:
+        return measure.take(view).value
+    except UndefinedMeasureError:
+        return None
+
+
+def _spread(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    if len(found) < max(2, len(values)):
+        return None
+    return float(np.std(found, ddof=1))

@@ -1,0 +1,117 @@
+"""What a measure is given at a readout; everything that readouts of one site have in common is computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pythiageo.geometry.readout import Layout, Readout, select
+from pythiageo.geometry.spectrum import Spectra, Spectrum, centre, is_finite
+
+
+class Rows:
+    """The rows of one site at some positions, and their spectra.
+
+    ``every_value`` and ``steep``: see ``Spectra``.
+    """
+
+    def __init__(self, matrix: Float[Tensor, "row d_model"], every_value: bool = False, steep: bool = False) -> None:
+        self.matrix = matrix
+        self._every_value = every_value
+        self._steep = steep
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return is_finite(self.matrix)
+
+    @cached_property
+    def spectra(self) -> Spectra:
+        """The spectra, centred and not; raises as ``Spectra``."""
+        return Spectra(self.matrix, self._every_value, self._steep)
+
+    @property
+    def steep(self) -> bool:
+        """Whether a spectrum taken so far was too steep for the Gram matrix."""
+        return "spectra" in vars(self) and self.spectra.steep
+
+    @cached_property
+    def centred(self) -> Float[Tensor, "row d_model"]:
+        """The rows without their mean; see ``centre``."""
+        return centre(self.matrix)
+
+    def resample(self, rows: Int[Tensor, " row"]) -> Rows:
+        """Return these of the rows, each as often as it is named."""
+        return Rows(self.matrix[rows], self._every_value, self.steep)
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows, centred or not, and the same rows at the site below, if there is one."""
+
+    rows: Rows
+    is_centred: bool
+    below: View | None = None
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The singular values."""
+        return self.rows.spectra.of(self.is_centred)
+
+    @property
+    def states(self) -> Float[Tensor, "row d_model"]:
+        """The rows, in float64, their mean taken off if the readout is centred."""
+        return self.rows.centred if self.is_centred else self.rows.matrix.double()
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value here or below is NaN or infinite."""
+        return self.rows.finite and (self.below is None or self.below.finite)
+
+
+class SiteStates:
+    """All states of one site, from which readouts take their rows.
+
+    ``below`` is the site below: where its spectrum was too steep for the Gram matrix, so is this one's, as a rule.
+    """
+
+    def __init__(
+        self, states: Float[Tensor, "token d_model"], layout: Layout, every_value: bool, below: SiteStates | None = None
+    ) -> None:
+        self._states = states
+        self._layout = layout
+        self._every_value = every_value
+        self._below = below
+        self._rows: dict[str, Rows] = {}
+
+    def rows(self, positions: str) -> Rows:
+        """Return the rows that ``positions`` names, the same object each time."""
+        if positions not in self._rows:
+            steep = self._below is not None and self._below.rows(positions).steep
+            self._rows[positions] = Rows(select(self._states, self._layout, positions), self._every_value, steep)
+        return self._rows[positions]
+
+    def read(self, readout: Readout) -> View:
+        """Return what a measure is given at ``readout``."""
+        below = None if self._below is None else self._below.read(readout)
+        return View(self.rows(readout.positions), readout.centred, below)
+
+    def alone(self) -> SiteStates:
+        """Return the same rows without what is below, so that no more than two sites are kept."""
+        alone = SiteStates(self._states, self._layout, self._every_value)
+        alone._rows = self._rows
+        return alone
+
+
+def single(states: Float[Tensor, "row d_model"], centred: bool) -> View:
+    """Return a view of a matrix that stands alone, its spectrum fit for every measure."""
+    return View(Rows(states, every_value=True), centred)
+
+
+def resample(view: View, rows: Int[Tensor, " row"]) -> View:
+    """Return a view of these of its rows, each as often as it is named, the same ones below."""
+    below = None if view.below is None else resample(view.below, rows)
+    return View(view.rows.resample(rows), view.is_centred, below)
