@@ -15,12 +15,21 @@ from pythiageo.errors import UserError
 from pythiageo.geometry.measure import UndefinedMeasureError, get_measures, load_measures
 from pythiageo.geometry.readout import READOUTS, Layout, get_readouts, select
 from pythiageo.geometry.spectrum import Spectrum, spectrum
+from pythiageo.geometry.view import Rows, View
 
 MEASURES = load_measures()
 
 
+RANKS = [name for name, measure in MEASURES.items() if measure.greatest == "values"]
+
+
 def value(name: str, states: torch.Tensor, centred: bool = False) -> float:
-    return MEASURES[name].function(spectrum(states, centred))
+    """The measure of ``states``; where it compares with a site below, of the states' square roots there."""
+    return MEASURES[name].take(pair(states, states.sign() * states.abs().sqrt(), centred)).value
+
+
+def pair(states: torch.Tensor, below: torch.Tensor, centred: bool) -> View:
+    return View(Rows(states, every_value=True), centred, View(Rows(below, every_value=True), centred))
 
 
 def planted(rows: int, columns: int, sigma: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -94,22 +103,54 @@ def test_centring_is_not_swamped_by_a_massive_mean() -> None:
 @pytest.mark.parametrize("name", list(MEASURES))
 @given(
     seed=st.integers(0, 10**6),
-    rows=st.integers(2, 40),
-    columns=st.integers(1, 24),
+    rows=st.integers(2, 60),
+    columns=st.integers(1, 40),
     scale=st.floats(1e-12, 1e12),
     centred=st.booleans(),
 )
-def test_measures_ignore_scale_rotation_and_order(
+def test_measures_keep_to_their_ranges_and_declared_invariances(
     name: str, seed: int, rows: int, columns: int, scale: float, centred: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(torch.randn(columns, columns, generator=generator, dtype=torch.float64)).Q
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    measure = MEASURES[name]
+    states, below = random(rows, columns), random(rows, columns)
+
+    def take(states: torch.Tensor, below: torch.Tensor, centred: bool = centred) -> float | str:
+        try:
+            return measure.take(pair(states, below, centred)).value
+        except UndefinedMeasureError as error:
+            return str(error)
+
+    base = take(states, below)
+    same = base if isinstance(base, str) else pytest.approx(base, rel=1e-6, abs=1e-9)
+    if not isinstance(base, str):
+        greatest = min(rows - centred, columns) if measure.greatest == "values" else measure.greatest
+        assert measure.least - 1e-9 <= base <= greatest * (1 + 1e-9)
+    rotation = torch.linalg.qr(random(columns, columns)).Q
     order = torch.randperm(rows, generator=generator)
-    base = value(name, states, centred)
-    assert 1 - 1e-9 <= base <= min(rows - centred, columns) * (1 + 1e-9)
-    assert value(name, scale * states @ rotation, centred) == pytest.approx(base, rel=1e-6)
-    assert value(name, states[order], centred) == pytest.approx(base, rel=1e-6)
+    changed = {
+        "scale": (scale * states, below, centred),
+        "rotation": (states @ rotation, below, centred),
+        "order": (states[order], below[order], centred),
+        "centring": (states + random(columns), below, centred),
+    }
+    for invariance in measure.invariances:
+        assert take(*changed[invariance]) == same, invariance
+    if "centring" in measure.invariances:
+        assert take(states, below, not centred) == same
+
+
+def test_what_is_not_declared_does_not_hold() -> None:
+    """The declarations are whole: what a measure does not name, it is not blind to."""
+    states = torch.randn(60, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shifted = states + 10
+    for name, measure in MEASURES.items():
+        if "centring" not in measure.invariances and name != "alpha_req":
+            assert value(name, shifted) != pytest.approx(value(name, states), rel=1e-3), name
 
 
 @given(seed=st.integers(0, 10**6))
@@ -123,7 +164,7 @@ def test_the_three_ranks_are_ordered(seed: int) -> None:
     assert covariance <= rankme + 1e-9
 
 
-@pytest.mark.parametrize("name", list(MEASURES))
+@pytest.mark.parametrize("name", RANKS)
 @pytest.mark.parametrize("constant", [0.0, 1.0, 1 / 3, 1e20, 1e-20])
 def test_states_that_do_not_vary_have_no_rank(name: str, constant: float) -> None:
     states = torch.full((17, 5), constant)

@@ -106,6 +106,11 @@ class Measure:
         return (view.spectrum,)
 
     @property
+    def resamples(self) -> bool:
+        """Whether a bootstrap tells its error: not where rows are compared, as a resample pairs rows with themselves."""
+        return self.needs != "states"
+
+    @property
     def small_values(self) -> bool:
         """Whether small singular values weigh in it, so that rounding of the states does too."""
         return self.uses == "sigma" or self.needs == "every value"

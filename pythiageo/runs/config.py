@@ -124,7 +124,8 @@ class MeasureConfig(_Table):
     layers: str = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum."""
+    """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum. Measures
+    that compare rows (mean_cosine, two_nn) have none of it: a resample pairs rows with themselves."""
 
 
 class ComputeConfig(_Table):

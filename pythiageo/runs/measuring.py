@@ -179,7 +179,10 @@ def _numbers(
         except UndefinedMeasureError as error:
             yield origin.failed(measure.name, "undefined", str(error), **columns)
     if bootstrap is not None:
-        stderrs = bootstrap.stderrs(view, readout.positions, list(taken))
-        taken = {measure: Estimate(taken[measure].value, stderrs[measure.name]) for measure in taken}
+        stderrs = bootstrap.stderrs(view, readout.positions, [measure for measure in taken if measure.resamples])
+        taken = {
+            measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
+            for measure in taken
+        }
     for measure, estimate in taken.items():
         yield origin.row(measure=measure.name, value=estimate.value, stderr=estimate.stderr, **columns)

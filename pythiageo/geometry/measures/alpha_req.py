@@ -1,0 +1,52 @@
+"""alpha-ReQ: how fast the covariance's eigenvalues fall."""
+
+from __future__ import annotations
+
+import torch
+
+from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.spectrum import RESOLVED, Spectrum
+
+FIRST, LAST = 11, 50
+"""Ranks of the fit, as in the code of Stringer et al. that the authors took: the head is no power law."""
+LEAST = 10
+"""Fewest ranks of a fit."""
+
+
+def alpha_req(spectrum: Spectrum) -> float:
+    """Return a of lambda_j ~ j^(-a), lambda = sigma^2: minus the slope of log lambda on log j, by least squares.
+
+    Over ranks j = 11 to 50, or as far as eigenvalues are resolved (sigma above 1e-6 of the largest: below that float32
+    states hold rounding), with weights 1/j, so that each octave counts about alike. Invariant to scale, rotation of
+    d_model and order of rows; not to centring, though the ranks fitted lie beyond the mean's.
+
+    Source: Agrawal, Mondal, Ghosh, Richards, "alpha-ReQ", NeurIPS 2022; Stringer et al., Nature 2019.
+
+    Raises:
+        UndefinedMeasureError: fewer than 10 resolved eigenvalues from rank 11 on.
+    """
+    sigma = spectrum.sigma
+    resolved = int((sigma > RESOLVED * sigma[0]).sum()) if len(sigma) and float(sigma[0]) > 0 else 0
+    last = min(LAST, resolved)
+    if last - FIRST + 1 < LEAST:
+        raise UndefinedMeasureError(
+            f"the fit needs {LEAST} resolved eigenvalues from rank {FIRST} on; {resolved} are resolved in all"
+        )
+    ranks = torch.arange(FIRST, last + 1, dtype=torch.float64)
+    x, y, weights = ranks.log(), 2 * sigma[FIRST - 1 : last].log(), 1 / ranks
+    x = x - (weights * x).sum() / weights.sum()
+    return -float((weights * x * y).sum() / (weights * x * x).sum())
+
+
+MEASURE = Measure(
+    name="alpha_req",
+    title="alpha-ReQ",
+    uses="sigma^2",
+    formula="-slope of log lambda_j on log j, j = 11 .. 50, weights 1/j",
+    source="Agrawal et al. 2022",
+    function=alpha_req,
+    needs="every value",
+    cost="vector",
+    invariances=frozenset({"scale", "rotation", "order"}),
+    least=0.0,
+)

@@ -1,0 +1,38 @@
+"""Stable rank."""
+
+from __future__ import annotations
+
+from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.spectrum import Spectrum
+
+
+def stable_rank(spectrum: Spectrum) -> float:
+    """Return sum sigma^2 / max sigma^2.
+
+    Between 1 and the number of singular values, and never above the rank. Invariant to scale, rotation of d_model and
+    order of rows; not to centring: uncentred states with a large mean have a stable rank near 1.
+    For sigma = (1, .5, .25, .125): 1.328.
+
+    Source: Rudelson and Vershynin, "Sampling from large matrices", J. ACM 2007.
+
+    Raises:
+        UndefinedMeasureError: all singular values are zero.
+    """
+    if not len(spectrum.sigma) or not float(spectrum.sigma[0]) > 0:
+        raise UndefinedMeasureError("the states do not vary")
+    return float((spectrum.sigma / spectrum.sigma[0]).square().sum())
+
+
+MEASURE = Measure(
+    name="stable_rank",
+    title="stable rank",
+    uses="sigma^2",
+    formula="sum sigma^2 / max sigma^2",
+    source="Rudelson and Vershynin 2007",
+    function=stable_rank,
+    needs="spectrum",
+    cost="vector",
+    invariances=frozenset({"scale", "rotation", "order"}),
+    least=1.0,
+    greatest="values",
+)
