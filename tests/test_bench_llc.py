@@ -29,7 +29,7 @@ from pythiageo.runs.probing import ALGORITHMIC
 
 pytestmark = pytest.mark.bench
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
-EXAMPLES, BATCH = 192, 32
+EXAMPLES, BATCH, CHAINS = 192, 32, 12
 STEP, GAMMA, N_BETA = 1e-5, 1e4, EXAMPLES / math.log(EXAMPLES)
 
 
@@ -95,7 +95,8 @@ def devinterps(model: torch.nn.Module, draws: int, chains: int, seed: int) -> An
         return losses[:, None].expand(-1, both.shape[1] - 1)
 
     return peer.llc(model, data, {}, lr=STEP, n_beta=N_BETA, localization=GAMMA, num_chains=chains, num_draws=draws,
-                    batch_size=BATCH, num_burnin_steps=0, num_init_loss_batches=30, init_seed=seed, loss_fn=loss,
+                    batch_size=BATCH, num_burnin_steps=0, num_init_loss_batches=30, init_seed=seed,
+                    match_sampling_input_ids_across_chains=False, loss_fn=loss,
                     device="cpu")  # fmt: skip
 
 
@@ -115,8 +116,8 @@ def report(own: list[float], theirs: list[float], name: str) -> None:
 def test_agreement_with_devinterp_and_draws_a_second() -> None:
     model = trained()
     problem = mixture(model)
-    mine = ours(problem, 150, 6, 0)
-    peer = devinterps(model, 150, 6, 0)
+    mine = ours(problem, 150, CHAINS, 0)
+    peer = devinterps(model, 150, CHAINS, 0)
     theirs = [float(value) for value in peer["llc_per_chain"]]
     own = [value for value in mine.per_chain if value is not None]
     report(own, theirs, "devinterp")
@@ -162,6 +163,6 @@ def test_agreement_with_canonical_interp() -> None:
         )  # fmt: skip
         return float(torch.as_tensor(found).mean())
 
-    theirs = [one(seed) for seed in range(6)]
-    own = [value for value in ours(problem, 150, 6, 0).per_chain if value is not None]
+    theirs = [one(seed) for seed in range(CHAINS)]
+    own = [value for value in ours(problem, 150, CHAINS, 0).per_chain if value is not None]
     report(own, theirs, "canonical-interp")

@@ -107,7 +107,7 @@ class Measure:
 
     @property
     def resamples(self) -> bool:
-        """Whether a bootstrap tells its error: not where rows are compared, as a resample pairs rows with themselves."""
+        """Whether a bootstrap tells its error: not where rows are compared: it pairs rows with themselves."""
         return self.needs != "states"
 
     @property
