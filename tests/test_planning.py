@@ -141,6 +141,16 @@ def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -
     assert _sites_of(config, Blueprint.read(series / "step0", "t")) == count
 
 
+def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dear = ("--measures", "rankme,gradient_rank,hessian,llc", "--set", 'measures.landscape.steps="0,20"')
+    plan = planned(capsys, str(series), *dear)
+    assert (plan["landscape_checkpoints"], planned(capsys, str(series))["landscape_checkpoints"]) == (2, 0)
+    assert plan["landscape_seconds"] > 0
+    assert plan["total_seconds"] == pytest.approx(4 * plan["checkpoint_seconds"] + 2 * plan["landscape_seconds"])
+    assert cli(["plan", str(series), *FEW, "--quiet", *dear]) == 0
+    assert "2 checkpoints, about" in capsys.readouterr().out
+
+
 def test_wrong_layers_are_one_sentence(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["plan", str(series), "--layers", "7", *FEW, "--quiet"]) == 2
     assert "not within the model's layers" in capsys.readouterr().err

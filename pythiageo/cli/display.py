@@ -113,6 +113,9 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
         ("all of them", f"about {_duration(plan.total_seconds)}"),
     ]
+    if plan.landscape_checkpoints:
+        each = f"about {_duration(plan.landscape_seconds)} each, roughly"
+        rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {each}"))
     if plan.download_bytes:
         rows.append(("downloads keep pace", f"from {plan.pace_bytes / 1e6:.1f} MB/s on"))
     return rows

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,17 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.probes.encoding import Encoded, FileTokenizer
 from pythiageo.probes.scoring import predict
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
+from pythiageo.runs.landscape import Landscape, llc_settings, logits_of, problem_of
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, Prepared, choose_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import SCORED, Reading, passes
 from pythiageo.runs.sites import parse_layers
 from pythiageo.series import open_series
-from pythiageo.series.blueprint import Blueprint
+from pythiageo.series.blueprint import FEW, Blueprint
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.hub import HubSeries
@@ -39,6 +40,8 @@ _TRIAL_SECONDS = 3.0
 """How long each part is tried at most."""
 _LISTERS = 8
 _SAMPLE = 32 * 2**20
+_GRADIENTS = {"gradient_rank": 8.0, "gradient_covariance_rank": 1.0, "first_parameters_covariance_rank": 1.0,
+              "hessian_top": 120.0}  # fmt: skip
 _ORIGIN = Origin("plan", "plan", "naturalistic", "plan", None, 0, None, None)
 
 
@@ -60,6 +63,10 @@ class Plan:
     memory_peak_bytes: int
     memory_free_bytes: int
     seconds: dict[str, float]
+    landscape_checkpoints: int
+    """Checkpoints of which landscape measures are taken, too."""
+    landscape_seconds: float
+    """Of one of them."""
 
     @property
     def checkpoint_seconds(self) -> float:
@@ -69,7 +76,7 @@ class Plan:
     @property
     def total_seconds(self) -> float:
         """Expected time of all, where downloads keep pace."""
-        return self.to_measure * self.checkpoint_seconds
+        return self.to_measure * self.checkpoint_seconds + self.landscape_checkpoints * self.landscape_seconds
 
     @property
     def pace_bytes(self) -> float:
@@ -128,7 +135,9 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         report(Progress(config.name, 0, 1, "trying this machine"))
         folder = checkpoints[0].describe(Path(scratch))
         blueprint = Blueprint.read(folder, checkpoints[0].label)
-        prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), blueprint.context)
+        probes = choose_probes(config.probes)
+        prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+    landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     trial = _Trial(config, blueprint, prepared)
     return Plan(
         series=series.name,
@@ -145,6 +154,8 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         memory_peak_bytes=trial.memory(),
         memory_free_bytes=psutil.virtual_memory().available,
         seconds={"load": trial.load(max(sizes)), "forward": trial.forward(), "geometry": trial.geometry()},
+        landscape_checkpoints=len(landscape.steps & set(wanted)),
+        landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
     )
 
 
@@ -248,6 +259,36 @@ class _Trial:
         tokens = sum(int(prepared.layout.lengths.sum()) for prepared in probes)
         return spent / tried * tokens * self._sites if tried else 0.0
 
+    def landscape(self, landscape: Landscape) -> float:
+        """Return the seconds of the landscape measures of one checkpoint, from the gradient of one block's loss.
+
+        In gradients of all examples, as measured on small models: a rank takes about 8 and the products of examples
+        (docs/landscape.md), a top eigenvalue 60 products, a probe of the trace one, of 2 gradients each; a draw of the
+        LLC its share of the examples.
+        """
+        config, block = landscape.config, self._blueprint.one_block()
+        probes = [
+            p for p in self._prepared if p.probe.purpose == GEOMETRY and p.probe.probe_set.task in landscape.tasks
+        ]
+        total = 0.0
+        for prepared in probes:
+            encoded = prepared.encoded[: config.examples]
+            few = [_small(example) for example in encoded[:32]]
+            problem = problem_of(block, logits_of(block), few)
+            problem.gradient()
+            begun = time.perf_counter()
+            problem.gradient()
+            example = (time.perf_counter() - begun) / len(few) * self._blueprint.layers
+            gradients = sum(_GRADIENTS.get(name, 0.0) for name in landscape.measures)
+            gradients += 2 * config.hessian.probes if "hessian_trace" in landscape.measures else 0
+            draws = 0
+            if "llc" in landscape.measures:
+                settings = llc_settings(config, len(encoded))
+                batch = min(settings.batch or len(encoded), len(encoded))
+                draws = settings.chains * (settings.burn_in + settings.draws) * batch
+            total += example * (gradients * len(encoded) + draws)
+        return total * (self._blueprint.layers if config.per_layer else 1)
+
     def memory(self) -> int:
         """Return the expected peak: this process, float32 weights, and the larger of TransformerLens' copies of joint
         matrices at loading and of states with their spectra, or logits, at work."""
@@ -263,6 +304,12 @@ class _Trial:
         passing = 4 * widest * 8 * width
         own = psutil.Process(os.getpid()).memory_info().rss
         return own + weights + max(4 * self._blueprint.joint, passing + max(states + spectra, logits))
+
+
+def _small(example: Encoded) -> Encoded:
+    """Return an example in the few tokens of the trial block's vocabulary."""
+    ids, targets = (tuple(token % FEW for token in tokens) for tokens in (example.ids, example.targets))
+    return replace(example, ids=ids, targets=targets)
 
 
 class _StandIn:

@@ -16,7 +16,7 @@ from pythiageo.series.opening import quiet_transformers, read_config
 
 _JOINT = re.compile(r"\.(query_key_value|qkv_proj|c_attn|Wqkv|W_pack)\.")
 """Joint query, key and value matrices, by the names that architectures give them."""
-_FEW = 64
+FEW = 64
 """Rows of the trial block's vocabulary: embeddings are not what is tried."""
 
 
@@ -71,7 +71,7 @@ class Blueprint:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415
 
         config = copy.deepcopy(self.config)
-        config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, _FEW, None
+        config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, FEW, None
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:1]
         config._attn_implementation = "eager"  # what TransformerLens takes
