@@ -1,7 +1,10 @@
 """The linear probe against planted truths and plain scikit-learn."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from pythiageo.decoding.probe import (
@@ -13,6 +16,14 @@ from pythiageo.decoding.probe import (
     project,
 )
 from pythiageo.decoding.split import split_by_example, split_by_position
+from pythiageo.errors import UserError
+from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.probes.probeset import Example, ProbeSet
+from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE
+from pythiageo.runs.config import MeasureConfig, make_config
+from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.probing import GEOMETRY, Probe, prepare
+from pythiageo.runs.reading import Reading
 
 SETTINGS = ProbeSettings()
 
@@ -148,3 +159,88 @@ def test_constant_states_are_undefined_and_nonfinite_ones_an_error():
     states[3, 3] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         fit_probe(states, split, SETTINGS)
+
+
+class Echo:
+    """Its states hold each example's first letter and the token at hand; its logits say that the text ends."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def sites(self) -> dict[str, int]:
+        return {"blocks.0.hook_resid_post": 0, "ln_final.hook_out": 0}
+
+    def hooks(self) -> dict[str, str]:
+        return {site: site for site in self.sites()}
+
+    def read(self, ids, sites, logit_positions):
+        one_hot = torch.nn.functional.one_hot(ids, VOCAB_SIZE).float() * self.scale
+        states = torch.cat([one_hot[:, 1:2].expand_as(one_hot), one_hot], dim=2)
+        logits = None
+        if logit_positions is not None:
+            logits = torch.zeros(len(ids), len(logit_positions), VOCAB_SIZE)
+            logits[:, :, EOS] = self.scale
+        return dict.fromkeys(sites, states), logits
+
+
+def observed(reader: Echo, examples, nonfinite: str | None = None, **settings):
+    probe_set = ProbeSet("T", "L1", "exact", tuple(examples), 0.0, "0" * 12)
+    prepared = prepare([Probe(probe_set, GEOMETRY)], CharacterTokenizer(), None)
+    config = MeasureConfig.model_validate({"geometry": [], "linear_probe": settings or True})
+    origin = Origin("r", "s", "task-aligned", "nano", 0, 0, None, None)
+    reading = Reading(reader, {**reader.sites()}, 4096, 2**30)
+    return observe(reading, prepared, Instruments.of(config), origin, nonfinite)
+
+
+ECHOES = [Example(f"{letter} = ", letter) for letter in "ABCD" * 10]
+NAMES = {"linear_probe", "linear_probe_control", "linear_probe_selectivity"}
+BASELINES = {"linear_probe_model", "linear_probe_majority"}
+
+
+@pytest.mark.parametrize(("by", "suffix"), [("example", ""), ("position", "_by_position")])
+def test_a_run_has_the_probe_at_each_site_and_what_it_is_compared_with_once(by, suffix):
+    found = {(row.measure, row.site): row for row in observed(Echo(), ECHOES, splits=[by])}
+    sites = Echo().sites()
+    expected = {(name + suffix, site) for name in NAMES for site in sites} | {(n + suffix, None) for n in BASELINES}
+    assert set(found) == expected
+    assert {row.status for row in found.values()} == {"ok"}
+    assert all(found["linear_probe" + suffix, site].value == 1.0 for site in sites)
+    # half of the answer tokens are ends
+    assert found["linear_probe_model" + suffix, None].value == 0.5
+    assert found["linear_probe_majority" + suffix, None].value == 0.5
+    assert {row.n for row in found.values()} == {16}
+
+
+def test_a_row_says_how_many_tokens_were_never_fitted():
+    rows = observed(Echo(), [Example(f"{letter} = ", letter) for letter in "ABCDEFGHIJ"])
+    probe = next(row for row in rows if row.measure == "linear_probe")
+    assert probe.value == 0.5
+    assert probe.reason == "2 held-out positions of tokens that were never fitted count as wrong"
+
+
+@pytest.mark.parametrize(
+    ("reader", "examples", "nonfinite", "settings", "status"),
+    [
+        (Echo(), ECHOES, "weights hold NaN", {}, "nonfinite"),
+        (Echo(math.nan), ECHOES, None, {}, "nonfinite"),
+        (Echo(), ECHOES, None, {"iterations": 1}, "not_converged"),
+        (Echo(), ECHOES, None, {"max_classes": 3}, "undefined"),
+        (Echo(), ECHOES[:1], None, {}, "undefined"),
+    ],
+)
+def test_what_cannot_be_read_has_a_status_and_a_reason(reader, examples, nonfinite, settings, status):
+    rows = [row for row in observed(reader, examples, nonfinite, **settings) if row.measure in NAMES]
+    assert len(rows) == 6
+    assert {row.status for row in rows} == {status}
+    assert all(row.reason and row.value is None for row in rows)
+
+
+def test_a_config_switches_the_probe_on_by_true_or_a_table():
+    base = {"name": "x", "target": "y"}
+    assert make_config(dict(base), [], "analyze", "here").measures.linear_probe is None
+    on = make_config(dict(base), ["measures.linear_probe=true"], "analyze", "here")
+    assert on.measures.linear_probe.splits == ("example",)
+    both = make_config(dict(base), ['measures.linear_probe.splits=["example", "position"]'], "analyze", "here")
+    assert both.measures.linear_probe.splits == ("example", "position")
+    with pytest.raises(UserError, match="inverse_penalty"):
+        make_config(dict(base), ["measures.linear_probe.inverse_penalty=0"], "analyze", "here")

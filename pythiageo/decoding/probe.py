@@ -181,7 +181,7 @@ def _hits(
     """Return which held-out rows a probe gets right."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second to import
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
 
     model = LogisticRegression(C=settings.inverse_penalty, tol=settings.tolerance, max_iter=settings.iterations)
     # one thread: sums in one order, so the same bits on any number of cores
