@@ -2,12 +2,13 @@
 # make test   install if needed, then every test
 # make check  lint, types, layers
 # make bench  ratios against named peers
+# make agree  scores against lm-evaluation-harness, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench install clean
+.PHONY: demo test check bench agree install clean
 
 install: $(INSTALLED)
 
@@ -37,5 +38,11 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
 
+agree:
+	$(PYTHON) -m venv .venv-agree
+	.venv-agree/bin/python -m pip install --quiet -c .ci/constraints.txt torch
+	.venv-agree/bin/python -m pip install --quiet -c .ci/constraints.txt -r .ci/agree.txt -e ".[dev]"
+	HF_HUB_OFFLINE=1 .venv-agree/bin/python -m pytest -n 0 tests/test_harness.py
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-agree build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

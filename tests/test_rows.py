@@ -98,6 +98,16 @@ def locally(name: str, kind: str, folder: Path, rows: list[dict[str, Any]] | Non
     return task
 
 
+@pytest.mark.parametrize(
+    ("support", "expected"),
+    [("  \n Roots ", "Roots \nQuestion: What"), ("", "\nQuestion: What"), (" ", "\nQuestion: What")],
+)
+def test_white_space_before_a_passage_is_left_out(support: str, expected: str, tmp_path: Path) -> None:
+    task = locally("sciq", "json", tmp_path, [ROWS["sciq"][0] | {"support": support}])
+    (example,) = make_probe_set(task, "L1", 1, 0).examples
+    assert example.prompt.startswith(expected)
+
+
 @pytest.mark.parametrize("kind", ["parquet", "json"])
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_become_examples(name: str, kind: str, tmp_path: Path) -> None:

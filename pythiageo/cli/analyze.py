@@ -163,7 +163,9 @@ def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
             values[key] = _split(value) if option in _LISTS else str(value)
     if measures := values.pop("measures.geometry", None):
         dear = [name for name in measures if name in {*LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS}]
-        values["measures.geometry"] = [name for name in measures if name not in dear]
+        values["measures.geometry"] = [name for name in measures if name not in {*dear, "linear_probe"}]
+        if "linear_probe" in measures:
+            values["measures.linear_probe"] = True
         values["measures.landscape.measures"] = dear
     if options["keep"]:
         values["fetch.keep"] = True

@@ -136,7 +136,17 @@ def _choice(row: Mapping[str, Any], task: DatasetTask, level: str) -> Row:
     wrong = tuple(option for i, option in enumerate(options) if i != place)
     if not wrong or not all(option.strip() for option in options):
         raise ValueError(f"expected at least two options that are not empty, got {options}")
-    return fill(columns.prompt or "", row), options[place], wrong, place if task.listed else -1
+    return _prompt(columns.prompt or "", row), options[place], wrong, place if task.listed else -1
+
+
+def _prompt(template: str, row: Mapping[str, Any]) -> str:
+    """Return the prompt; white space that a leading column starts with is left out, as lm-evaluation-harness does."""
+    text = fill(template, row)
+    literal, column = next(iter(split_template(template)))
+    if literal or column is None:
+        return text
+    value = str(get_value(row, column))
+    return text.removeprefix(value[: len(value) - len(value.lstrip())])
 
 
 def _right(row: Mapping[str, Any], task: DatasetTask, options: list[str]) -> int:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
@@ -112,6 +112,21 @@ class LandscapeConfig(_Table):
         return self
 
 
+class LinearProbeConfig(_Table):
+    """How next tokens are read from states by logistic regression."""
+
+    splits: Annotated[tuple[Literal["example", "position"], ...], Field(min_length=1)] = ("example",)
+    """``example``: positions of one example never on both sides. ``position``: the study's (billa-v4)."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    inverse_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """scikit-learn's C, on standardised states."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    iterations: Count = 500
+    max_classes: Annotated[int, Field(ge=2)] = 256
+    """More different next tokens than this are not fitted."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class MeasureConfig(_Table):
     """Which numbers are taken."""
 
@@ -121,11 +136,18 @@ class MeasureConfig(_Table):
     """Hook names of TransformerLens, or patterns such as ``blocks.*.hook_mlp_out``; empty: every resid_post and the
     final LayerNorm's output."""
     landscape: LandscapeConfig = LandscapeConfig()
+    linear_probe: LinearProbeConfig | None = None
+    """``true`` or a table of settings; default: none."""
     layers: str = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum. Measures
     that compare rows (mean_cosine, two_nn) have none of it: a resample pairs rows with themselves."""
+
+    @field_validator("linear_probe", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class ComputeConfig(_Table):

@@ -15,7 +15,8 @@ from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.view import SiteStates, View
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
-from pythiageo.runs.config import MeasureConfig
+from pythiageo.runs.config import LinearProbeConfig, MeasureConfig
+from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.probing import SCORE, Prepared
 from pythiageo.runs.reading import Reading
 
@@ -31,12 +32,13 @@ class Instruments:
     resamples: int = 0
     rounded: bool = False
     """Whether states were computed in a type of few digits."""
+    linear_probe: LinearProbeConfig | None = None
 
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        return cls(measures, readouts, config.bootstrap, rounded=dtype != "float32")
+        return cls(measures, readouts, config.bootstrap, dtype != "float32", config.linear_probe)
 
     def blurs(self, measure: Measure) -> bool:
         """Whether rounding of the states would make this measure another number."""
@@ -141,10 +143,16 @@ def _geometry(
     bootstrap = instruments.bootstrap(prepared)
     every_value = any(measure.needs == "every value" for measure in instruments.measures)
     below: SiteStates | None = None
+    decoder = None
+    if instruments.linear_probe:
+        decoder = Decoder(instruments.linear_probe, reading, prepared, origin, columns_of(prepared), nonfinite)
+        yield from decoder.baselines()
     for site, states in found:
         first = site == next(iter(reading.sites))
         measures = [measure for measure in instruments.measures if not (first and measure.needs == "layers")]
         columns = {**columns_of(prepared), "layer": reading.sites[site], "site": site}
+        if decoder:
+            yield from decoder.rows(states, layer=reading.sites[site], site=site)
         if states is None:
             for readout in instruments.readouts:
                 for measure in measures:
