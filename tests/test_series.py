@@ -382,6 +382,14 @@ def test_folders_by_pattern(series_folder: Path, tmp_path: Path) -> None:
     assert [(one.step, one.tokens) for one in series.checkpoints([7])] == [(7, 2 * 10**9)]
 
 
+def test_stages_are_not_one_series(tmp_path: Path) -> None:
+    for name in ("stage1-step1000-tokens3B", "stage1-step2000-tokens5B", "stage2-step3000-tokens7B", "main"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"stage1-step1000-tokens3B and stage2-step3000-tokens7B are of two stages"):
+        FolderSeries(tmp_path)
+    assert FolderSeries(tmp_path, StepNames("stage1-step(?P<step>[0-9]+).*")).steps() == [1000, 2000]
+
+
 def test_the_studys_steps_by_name() -> None:
     assert select("billa-2.8b", PYTHIA_STEPS) == list(range(50_000, 80_001, 1000))
     assert select("0,billa-2.8b", [0, 1, 60_000, 90_000]) == [0, 60_000]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.series.loopback import LoopbackHub, serve_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -127,25 +127,3 @@ def test_resumed_after_a_kill_only_the_rest_is_fetched(series: Path, tmp_path: P
         assert code == 0, errors
     assert (out / "observations.parquet").read_bytes() == (tmp_path / "whole" / "observations.parquet").read_bytes()
     assert not (out / "downloads").exists()
-
-
-def test_what_could_not_be_fetched_is_tried_again(series: Path, tmp_path: Path) -> None:
-    faults: list[str] = []
-
-    def fault(request: Request) -> Fault | None:
-        return Fault(cut_after=100) if faults and request.path.endswith(f"{faults[0]}/model.safetensors") else None
-
-    with LoopbackHub(serve_folder(series, "test/a"), fault) as hub:
-        revision = hub.find("test/a", "step20")
-        assert revision is not None
-        faults.append(revision.commit)
-        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "run")
-        assert code == 1, errors
-        statuses = {c["step"]: c["status"] for c in read_manifest(tmp_path / "run")["checkpoints"]}
-        assert statuses == {0: "ok", 10: "ok", 20: "unreadable", 30: "ok", 40: "ok"}
-        faults.clear()
-        before = weights_fetched(hub)
-        code, errors, _ = analyze(hub, tmp_path / "cache", tmp_path / "run", "--resume")
-        assert code == 0, errors
-        assert weights_fetched(hub) - before == 1
-    assert set(read_observations(tmp_path / "run")["status"]) == {"ok"}

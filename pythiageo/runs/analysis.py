@@ -27,6 +27,7 @@ from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
 from pythiageo.series.fetching import HubCheckpoint
+from pythiageo.series.folder import FolderSeries
 from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import NEIGHBOUR
 from pythiageo.series.stream import Stream
@@ -43,6 +44,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
         series.store = folder.downloads
         if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
             folder.drop_downloads()
+    if isinstance(series, FolderSeries):
+        series.hashes = folder.path / "hashes.json"
     choice = choose_steps(config, series, folder.add_audit, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)

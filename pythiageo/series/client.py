@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import TypeVar
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -26,16 +21,8 @@ from huggingface_hub.hf_api import GitRefs, RepoFile
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.series.patience import UNREACHED, again_if_busy, response_of
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
-
-UNREACHED = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError)
-"""What the client raises where the Hub does not answer, or not with what was asked for."""
-
-_BUSY = (500, 502, 503, 504)
-_WAITS = (1.0, 3.0)
-"""Seconds before asking once more."""
-
-T = TypeVar("T")
 
 
 class Listing:
@@ -96,25 +83,6 @@ def list_files(repo: str, commit: str) -> list[WeightFile]:
     return [WeightFile(file.path, file.lfs.sha256 if file.lfs else None, file.size, file.blob_id) for file in files]
 
 
-def again_if_busy(ask: Callable[[], T]) -> T:
-    """Return what ``ask`` returns, asking up to twice more where the Hub answers that it is the one at fault (5xx).
-
-    The client does so by itself for listings, not for references, for what a revision is, and for files.
-    """
-    for wait in _WAITS:
-        try:
-            return ask()
-        except UNREACHED as error:
-            if not any(_status(one) in _BUSY for one in (error, error.__cause__)):
-                raise
-        time.sleep(wait)
-    return ask()
-
-
-def _status(error: BaseException | None) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
 @contextmanager
 def translated(repo: str) -> Iterator[None]:
     """Turn errors of the client about a whole repository into one sentence; those about a revision pass through.
@@ -129,23 +97,26 @@ def translated(repo: str) -> Iterator[None]:
         raise
     except HFValidationError as error:
         raise UserError(f"{repo!r} is not a Hub repository's name: {first_line(error)}") from None
-    except GatedRepoError:
-        raise UserError(
-            f"{repo}: access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
-        ) from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{repo}: no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of someone "
-            f"who may see it"
-        ) from None
     except OfflineModeIsEnabled:
         raise MachineError(f"{repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
     except UNREACHED as error:
-        if _status(error) in (401, 403):
-            raise UserError(
-                f"{repo}: the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
-            ) from None
+        if refusal := access_problem(error):
+            raise UserError(f"{repo}: {refusal}") from None
         raise MachineError(f"{repo}: the Hub cannot be reached: {first_line(error)}") from None
+
+
+def access_problem(error: BaseException) -> str | None:
+    """Return what an error of the client asks of the person to be let in, ``None`` if it is about something else."""
+    if isinstance(error, GatedRepoError):
+        return "access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            "no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of someone who may "
+            "see it"
+        )
+    if getattr(response_of(error), "status_code", None) in (401, 403):
+        return "the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
+    return None
 
 
 @contextmanager

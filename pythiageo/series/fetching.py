@@ -15,9 +15,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundErro
 
 from pythiageo.errors import CheckpointError, MachineError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.client import UNREACHED, again_if_busy, list_files, without_bars
+from pythiageo.series.client import access_problem, list_files, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
+from pythiageo.series.patience import UNREACHED, again_if_busy
 from pythiageo.series.weightfiles import WeightFile
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -146,7 +147,7 @@ def told(repo: str, revision: str) -> Iterator[None]:
     """Turn the client's errors about one revision into one sentence; the rest of the series goes on.
 
     Raises:
-        CheckpointError: this revision is not there, or did not arrive.
+        CheckpointError: this revision is not there, may not be seen, or did not arrive.
         MachineError: the disk is full or may not be written.
     """
     try:
@@ -156,6 +157,8 @@ def told(repo: str, revision: str) -> Iterator[None]:
     except UNREACHED as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             raise MachineError(f"{repo} {revision}: could not be kept on the disk: {first_line(error)}") from None
+        if refusal := access_problem(error):
+            raise CheckpointError(f"{repo} {revision}: {refusal}") from None
         raise CheckpointError(f"{repo} {revision}: could not be fetched: {first_line(error)}") from None
 
 
@@ -168,7 +171,9 @@ def download(
             folder = Path(
                 again_if_busy(lambda: snapshot_download(repo, revision=commit, allow_patterns=patterns, local_dir=into))
             )
-        wrong = [file for file in promised if (folder / file.name).is_file() and not holds(folder / file.name, file)]
+        if lost := [file.name for file in promised if not (folder / file.name).is_file()]:
+            raise CheckpointError(f"{repo} {label}: could not be fetched: {lost[0]} did not come")
+        wrong = [file for file in promised if not holds(folder / file.name, file)]
         if not wrong:
             return folder
         for file in wrong:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pythiageo.errors import UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.hashes import HashMemory
 from pythiageo.series.opening import is_checkpoint, open_folder
 from pythiageo.series.steps import StepNames, parse_step, unique_steps
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
@@ -62,6 +62,8 @@ class FolderSeries:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
+        self.hashes: Path | None = None
+        """A file that remembers the hashes of ``inventory``; ``None``: every file is hashed each time."""
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
         self._names = step_names or StepNames()
@@ -110,16 +112,17 @@ class FolderSeries:
         yield self._folders[step]
 
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
-        """Return the weight files of every step, and of a folder ``main`` beside them, each hashed.
+        """Return the weight files of every step, and of a folder ``main`` beside them, each hashed;
+        see ``HashMemory``.
 
         ``report`` is told how many of how many folders are done.
         """
         wanted: list[tuple[int | None, Path]] = list(self._folders.items())
         if is_checkpoint(self._root / "main"):
             wanted.append((None, self._root / "main"))
-        revisions = []
+        revisions, hashes = [], HashMemory(self.hashes)
         with ThreadPoolExecutor(_HASHERS) as pool:
-            futures = [pool.submit(_list_folder, step, folder) for step, folder in wanted]
+            futures = [pool.submit(_list_folder, step, folder, hashes) for step, folder in wanted]
             try:
                 for done, future in enumerate(futures, start=1):
                     revisions.append(future.result())
@@ -127,10 +130,11 @@ class FolderSeries:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        hashes.keep()
         return revisions
 
 
-def _list_folder(step: int | None, folder: Path) -> Revision:
+def _list_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     indexes = {
         kind: shards_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else ()
@@ -140,9 +144,7 @@ def _list_folder(step: int | None, folder: Path) -> Revision:
     files = []
     for path in paths:
         if is_weight_file(path.name, indexes):
-            with path.open("rb") as file:
-                sha = hashlib.file_digest(file, "sha256").hexdigest()
-            files.append(WeightFile(path.name, sha, path.stat().st_size))
+            files.append(WeightFile(path.name, hashes.sha256(path), path.stat().st_size))
     return Revision(step, folder.name, None, tuple(files), indexes)
 
 

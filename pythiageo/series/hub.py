@@ -14,6 +14,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pythiageo.errors import UserError
 from pythiageo.series.client import Listing, list_files, list_refs
 from pythiageo.series.fetching import HubCheckpoint, download, told
+from pythiageo.series.patience import be_patient
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, StepNames, unique_steps
 from pythiageo.series.weightfiles import Revision
 
@@ -35,6 +36,7 @@ class HubSeries:
     """
 
     def __init__(self, repo: str, step_pattern: str | None = None) -> None:
+        be_patient()
         self._repo = repo
         halved = step_pattern is None and _HALVED.fullmatch(repo) is not None
         self._names = StepNames(step_pattern, 2 if halved else 1)
@@ -86,8 +88,9 @@ class HubSeries:
         # on the disk where the client keeps its files: the one for temporary files may be small
         with TemporaryDirectory(prefix=".pythiageo-", dir=HF_HUB_CACHE) as folder:
             with told(self._repo, revision):
-                promised = [file for file in list_files(self._repo, commit) if file.sha256]
-                patterns = ["*.safetensors", "*.bin", "*.index.json"]
+                kinds = (".safetensors", ".bin", ".index.json")
+                promised = [file for file in list_files(self._repo, commit) if file.name.endswith(kinds)]
+                patterns = [f"*{kind}" for kind in kinds]
                 fetched = download(self._repo, revision, commit, patterns, promised, Path(folder))
             yield fetched
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +26,7 @@ from pythiageo.series.folder import FolderSeries
 
 _LFS = (".safetensors", ".bin")
 """Weight files: the Hub names these by the sha256 of their content."""
-_PIECE = 2**20
+_PIECE = 2**18
 """Bytes sent at a time."""
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
@@ -33,21 +34,25 @@ _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 class Fault(NamedTuple):
     """What goes wrong instead of a proper answer.
 
-    A status, extra headers, after how many bytes the body ends, or whether one bit of it is wrong.
+    A status, extra headers, after how many bytes the body ends, or whether one bit of it is wrong. ``stall``: seconds
+    of silence where the body ends. ``drop``: the connection is closed without an answer, as where the network is lost.
     """
 
     status: int | None = None
     headers: Mapping[str, str] = MappingProxyType({})
     cut_after: int | None = None
     flip_bit: bool = False
+    stall: float = 0
+    drop: bool = False
 
 
 class Request(NamedTuple):
-    """A request as it came in; ``token`` is the access token it came with."""
+    """A request as it came in, with its access token and the range of bytes it asks for."""
 
     method: str
     path: str
     token: str | None = None
+    range: str | None = None
 
 
 @dataclass
@@ -83,11 +88,15 @@ class Revision:
 class LoopbackHub:
     """Serves ``{repository: {revision: folder}}`` at ``endpoint`` on 127.0.0.1 while the context is open.
 
-    ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``.
+    ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
+    that all connections together get at most, ``None`` for no bound.
     """
 
     def __init__(
-        self, repositories: dict[str, dict[str, Path]], fault: Callable[[Request], Fault | None] | None = None
+        self,
+        repositories: dict[str, dict[str, Path]],
+        fault: Callable[[Request], Fault | None] | None = None,
+        rate: float | None = None,
     ) -> None:
         for name in repositories:
             if not _REPOSITORY.fullmatch(name):
@@ -98,6 +107,10 @@ class LoopbackHub:
         }
         self.requests: list[Request] = []
         self.fault = fault or (lambda _: None)
+        self.closing = threading.Event()
+        self._rate = rate
+        self._line = threading.Lock()
+        self._free_at = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -126,11 +139,21 @@ class LoopbackHub:
             return revisions[name]
         return next((revision for revision in revisions.values() if revision.commit == name), None)
 
+    def wait_for_line(self, count: int) -> None:
+        """Wait until the line, which has the bounded rate, has taken ``count`` more bytes."""
+        if self._rate is None:
+            return
+        with self._line:
+            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
+            until = self._free_at
+        self.closing.wait(until - time.monotonic())
+
     def __enter__(self) -> LoopbackHub:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -169,9 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length) if 0 < length <= 2**20 else b""
         url = urlsplit(self.path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        request = Request(self.command, unquote(url.path), token)
+        request = Request(self.command, unquote(url.path), token, self.headers.get("Range"))
         self.hub.requests.append(request)
         self._fault = self.hub.fault(request) or Fault()
+        if self._fault.drop:
+            self.close_connection = True
+            return
         if self._fault.status is not None:
             self._send(self._fault.status, b"{}", {})
             return
@@ -276,7 +302,10 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(piece)
             if self._fault.flip_bit and not left:
                 piece = piece[:-1] + bytes([piece[-1] ^ 1])
+            self.hub.wait_for_line(len(piece))
             self.wfile.write(piece)
+        if self._fault.stall:
+            self.hub.closing.wait(self._fault.stall)
 
 
 def _wanted_paths(body: bytes) -> set[str]:

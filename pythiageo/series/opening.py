@@ -16,8 +16,10 @@ from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
-_BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids|(attention|attn)\.bias)")
-"""Constants that older releases of transformers saved with the weights; a model makes them from its config."""
+_BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
+_CAUSAL_MASK = re.compile(r"(.+\.)?(attn|attention|self_attn|self_attention)\.bias")
+"""Constants that older releases of transformers saved with the weights; a model makes them from its config. A causal
+mask is told by its shape too, (1, 1, n, n), as a projection may have a bias of such a name."""
 
 
 def open_folder(folder: Path, label: str) -> OpenCheckpoint:
@@ -81,11 +83,11 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
     except Exception as error:  # transformers raises many kinds on a config that does not fit
         message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {first_line(error)}"
         raise CheckpointError(message) from None
-    _check_fit(report, label)
+    _check_fit(report, stored, label)
     return model.eval().requires_grad_(False)
 
 
-def _check_fit(report: dict[str, Any], label: str) -> None:
+def _check_fit(report: dict[str, Any], stored: dict[str, StoredTensor], label: str) -> None:
     """Refuse weights that are not exactly the config's model.
 
     transformers would fill what is missing at random and drop what it has no place for, such as the upper blocks where
@@ -98,9 +100,16 @@ def _check_fit(report: dict[str, Any], label: str) -> None:
     ):
         names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[kind])
         if kind == "unexpected_keys":
-            names = [name for name in names if not _BUFFERS.fullmatch(name)]
+            names = [name for name in names if not _is_constant(name, stored)]
         if names:
             raise CheckpointError(f"{label}: {words} {names[0]} ({len(names)} in all)")
+
+
+def _is_constant(name: str, stored: dict[str, StoredTensor]) -> bool:
+    if _CAUSAL_MASK.fullmatch(name) and name in stored:
+        shape = stored[name][...].shape
+        return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
+    return _BUFFERS.fullmatch(name) is not None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ PYTHIA_TOKENS_PER_STEP = 1024 * 2048
 """Batch of 1,024 sequences of 2,048 tokens."""
 
 _STEP_NAME = re.compile(
-    r"(?:step[-_]?|checkpoint-|(?:stage\d+-)step)(?P<step>\d{1,12})(?:-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?))?",
+    r"(?:step[-_]?|checkpoint-|(?P<stage>stage\d+)-step)(?P<step>\d{1,12})(?:-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?))?",
     re.IGNORECASE,
 )
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -77,6 +77,11 @@ class StepNames:
             )
         return Named(step, _count(groups.get("tokens")))
 
+    def stage(self, name: str) -> str | None:
+        """Return the stage of training that ``name`` says, by the pattern's group ``stage``, or ``None``."""
+        match = self._pattern.fullmatch(name)
+        return match.groupdict().get("stage") if match else None
+
 
 def _count(text: str | None) -> int | None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", (text or "").upper())
@@ -93,9 +98,10 @@ def unique_steps(names: Iterable[str], step_names: StepNames, where: str) -> dic
     """Return the names that say a step, by step.
 
     Raises:
-        UserError: two names of one step, such as those of two stages of training.
+        UserError: two names of one step, or names of two stages of training, each of which counts its own steps.
     """
     found: dict[int, str] = {}
+    stages: dict[str | None, str] = {}
     for name in names:
         named = step_names.parse(name)
         if named is None:
@@ -106,6 +112,13 @@ def unique_steps(names: Iterable[str], step_names: StepNames, where: str) -> dic
                 f"--step-pattern, such as 'stage1-step(?P<step>[0-9]+).*'"
             )
         found[named.step] = name
+        stages.setdefault(step_names.stage(name), name)
+    if len(stages) > 1:
+        first, second, *_ = stages.values()
+        raise UserError(
+            f"{where}: {first} and {second} are of two stages, which count steps of their own: choose one with "
+            f"--step-pattern, such as 'stage1-step(?P<step>[0-9]+).*'"
+        )
     return found
 
 
