@@ -205,6 +205,19 @@ def test_too_few_products_are_said_to_be_too_few() -> None:
     assert found.products == 12
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_product_is_taken_once_the_outliers_are_found(seed: int) -> None:
+    """A network's spectrum: a few outliers, close ones among them, and a bulk near zero."""
+    outliers = torch.tensor([100.0, 40.0, 39.0, 10.0])
+    problem = planted(torch.cat([outliers, torch.linspace(-0.1, 0.1, 296)]))
+    with Hessian(problem) as operator:
+        found = top_eigenvalues(operator, 3, seeded(seed))
+    assert isinstance(found, Eigenvalues)
+    assert found.converged
+    torch.testing.assert_close(found.values, outliers[:3].double(), rtol=1e-5, atol=0)
+    assert found.products < 3 + 16  # of a full basis of 2k + 10, and k for the residuals
+
+
 def test_repeated_eigenvalues_where_the_space_closes() -> None:
     eigenvalues = torch.cat([torch.full((3,), 2.0), torch.ones(37)])
     with Hessian(planted(eigenvalues)) as operator:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
-from pythiageo.landscape.gram import gradient_gram
+from pythiageo.landscape.gram import GradientGram, gradient_gram
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
@@ -62,6 +62,20 @@ def test_the_loss_is_the_mean_over_examples_of_the_mean_over_answer_tokens(serie
     assert problem.loss() == pytest.approx(float(total.detach()) / len(encoded), rel=1e-5)
     assert problem.size == sum(p.numel() for p in model.parameters())
     torch.testing.assert_close(problem.gradient(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_tied_unembedding_is_differentiated_for_all_examples_at_once(tmp_path: Path) -> None:
+    """Its gradients are formed by ``vmap``, which a loss that asks a tensor for a number would turn into a loop."""
+    trainable = ARCHITECTURES["gpt2"](Shape(1, 16, 2, 32, 48, 41, True), seed=0)
+    write_checkpoint(tmp_path / "step0", trainable, 0, tokens=0)
+    model = open_folder(tmp_path / "step0", "t").model
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    problem = problem_of(model, logits_of(model), prepare([probe(examples=40)], CharacterTokenizer(), None)[0].encoded)
+    calls: list[None] = []
+    handle = model.register_forward_pre_hook(lambda *_: calls.append(None))
+    assert isinstance(gradient_gram(problem), GradientGram)
+    handle.remove()
+    assert len(calls) < problem.examples
 
 
 def test_blocks_are_found_by_name(series: Path) -> None:

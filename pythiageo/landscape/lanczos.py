@@ -14,6 +14,8 @@ from pythiageo.landscape.hessian import Hessian, signs
 from pythiageo.landscape.undefined import or_undefined
 
 WANTED = ("largest", "magnitude", "smallest")
+LEAST_MORE = 5
+"""Vectors beyond k before a space is believed to have met the end of the spectrum."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ def top_eigenvalues(
     """Return the ``k`` eigenvalues of H that are largest, smallest, or largest in magnitude.
 
     Thick-restart Lanczos (Wu and Simon 2000): a Krylov space of at most ``basis`` vectors (default 2k + 10), each made
-    orthogonal to all others twice; when full, it is cut back to the best Ritz vectors. Stops when every residual is
-    below ``tolerance`` times the largest |value|; values are then right to about tolerance^2 where they are apart.
+    orthogonal to all others twice; when full, it is cut back to the best Ritz vectors. Stops as soon as every residual
+    is below ``tolerance`` times the largest |value|; values are then right to about tolerance^2 where they are apart.
+    A residual says that an eigenvalue is near, not that no larger one is: so it is not asked before k + 5 vectors.
     Residuals are computed anew at the end, k products more. A space that H does not leave is followed by a fresh random
     direction; otherwise an exactly repeated eigenvalue may be found once only, as from any single start.
 
@@ -66,16 +69,18 @@ def top_eigenvalues(
         raise UserError(f"expected {2 * k} products or more for {k} eigenvalues, got {max_products}")
     start = hessian.products
     space = _Space(hessian, width, generator)
+    trusted = min(k + LEAST_MORE, width)
     while True:
-        space.grow(max_products - k - (hessian.products - start))
+        space.grow()
         values, rotation = torch.linalg.eigh(space.projected())
         order = _order(values, which)
         scale = float(values.abs().max())
         estimates = (space.leaving * rotation[-1, order[:k]]).abs()
-        done = space.held >= k and float(estimates.max()) <= tolerance * scale
+        done = space.held >= trusted and float(estimates.max()) <= tolerance * scale
         if done or space.held == hessian.size or hessian.products - start + k >= max_products:
             break
-        space.restart(values, rotation, order[: min(width - 1, k + (width - k) // 2)])
+        if space.held == width:
+            space.restart(values, rotation, order[: min(width - 1, k + (width - k) // 2)])
     found = min(k, space.held)
     return _checked(hessian, space.basis[: space.held], values, rotation, order[:found], tolerance, start, k)
 
@@ -143,23 +148,22 @@ class _Space:
             inside += coefficients.double().cpu()
         return vector, inside
 
-    def grow(self, products: int) -> None:
-        """Add vectors until the space is full, at most as many as ``products``."""
-        for _ in range(min(self._width - self.held, max(products, 0))):
-            here = self.held
-            image = self._hessian.product(self.basis[here])
-            self._largest = max(self._largest, float(image.norm()))
-            outside, inside = self._orthogonal(image, here + 1)
-            self._small[here, : here + 1] = inside
-            self._small[: here + 1, here] = inside
-            self.held += 1
-            self.leaving = float(outside.norm())
-            if self.leaving > 10 * torch.finfo(image.dtype).eps * self._largest:
-                self.basis[self.held] = outside / self.leaving
-            else:  # H maps the space into itself
-                self.leaving = 0.0
-                if self.held < self._hessian.size:
-                    self._put_random()
+    def grow(self) -> None:
+        """Add a vector."""
+        here = self.held
+        image = self._hessian.product(self.basis[here])
+        self._largest = max(self._largest, float(image.norm()))
+        outside, inside = self._orthogonal(image, here + 1)
+        self._small[here, : here + 1] = inside
+        self._small[: here + 1, here] = inside
+        self.held += 1
+        self.leaving = float(outside.norm())
+        if self.leaving > 10 * torch.finfo(image.dtype).eps * self._largest:
+            self.basis[self.held] = outside / self.leaving
+        else:  # H maps the space into itself
+            self.leaving = 0.0
+            if self.held < self._hessian.size:
+                self._put_random()
 
     def projected(self) -> Float[Tensor, "row row"]:
         """Return H projected on the space."""
@@ -232,7 +236,7 @@ def spectral_density(hessian: Hessian, vectors: int, steps: int, generator: torc
         space = _Space(hessian, width, generator)
         space.basis[0] = signs(hessian, generator) / hessian.size**0.5
         while space.held < width:
-            space.grow(1)
+            space.grow()
             if space.leaving == 0.0:  # the quadrature is complete: further directions carry no weight
                 break
         values, rotation = torch.linalg.eigh(space.projected())

@@ -110,7 +110,9 @@ class LLC:
     ``gradient_norm``: of the mean loss at the start; ``pull`` = n_beta^2 |gradient|^2 / gamma bounds by how much a
     slope there lowers the estimate (None for gamma = 0). ``equipartition``: the mean over draws and parameters of
     (x - x0) times the drift, whatever the loss exactly 1 in the distribution that is meant; flat directions that have
-    not spread yet lower it, a coarse step or noisy batches raise it. ``findings`` is empty for a healthy estimate.
+    not spread yet lower it, a coarse step or noisy batches raise it. ``step_bias``: by how much the finite step raises
+    ``value``, exact where L is quadratic and batches are full; noisy batches make it a bound. It sees a few stiff
+    directions, which equipartition does not. ``findings`` is empty for a healthy estimate.
     ``elevations`` (chain, draw): n_beta times loss over baseline, burn-in left out.
     """
 
@@ -121,6 +123,7 @@ class LLC:
     effective_draws: float | None
     equipartition: float | None
     equipartition_stderr: float | None
+    step_bias: float | None
     baseline_loss: float
     gradient_norm: float
     pull: float | None
@@ -146,8 +149,8 @@ def llc(problem: Problem, settings: Settings, seed: int) -> LLC:
     (weight-restricted LLC). Deterministic in ``seed``; chains differ by their number.
 
     Findings, gravest first: ``diverged`` (loss not finite), ``negative``, ``drifting`` (the last third of the draws
-    apart from the first), ``not_converged`` (split R-hat above 1.1, or equipartition off 1 by more than a tenth),
-    ``not_at_minimum`` (``pull`` above a tenth of the estimate).
+    apart from the first), ``not_converged`` (split R-hat above 1.1, equipartition off 1 by more than a tenth, or
+    ``step_bias`` above a tenth of the estimate), ``not_at_minimum`` (``pull`` above a tenth of the estimate).
 
     Source: Lau et al. 2023, arXiv 2308.12108; restricted to some weights: Wang et al. 2024, arXiv 2410.02984.
     """
@@ -182,6 +185,7 @@ def llc(problem: Problem, settings: Settings, seed: int) -> LLC:
         effective_draws=effective_draws(whole) if whole is not None and healthy else None,
         equipartition=float(virial.mean()) if virial is not None else None,
         equipartition_stderr=standard_error(virial) if virial is not None else None,
+        step_bias=float(np.stack([c.excesses[settings.burn_in :] for c in chains]).mean()) if healthy else None,
         baseline_loss=baseline,
         gradient_norm=gradient_norm,
         pull=n_beta**2 * gradient_norm**2 / settings.gamma if settings.gamma else None,
@@ -217,6 +221,10 @@ def _findings(llc: LLC) -> Iterator[Finding]:
         if abs(off) > max(SHARE_LIMIT, DRIFT_LIMIT * llc.equipartition_stderr):
             why = "the step is too large, or a batch's gradient too noisy" if off > 0 else "burn-in is too short"
             yield Finding("not_converged", f"equipartition is {llc.equipartition:.2f} where 1 is expected: {why}")
+    if llc.step_bias is not None and abs(llc.step_bias) > SHARE_LIMIT * abs(llc.value or 0.0):
+        yield Finding(
+            "not_converged", f"the step is too large: it alone raises the estimate by up to {llc.step_bias:.3g}"
+        )
     if llc.pull is None:
         sloped, lowers = llc.gradient_norm > FLAT_GRADIENT, ""
     else:

@@ -23,12 +23,14 @@ class Chain:
     """``losses`` (draw): the loss seen at each draw, burn-in first; fewer than asked where the chain diverged.
 
     ``baselines`` (draw): the loss of the same examples at the start. ``virials`` (draw): (x - x0) times the drift,
-    whose mean is the number of parameters. ``diverged``: the loss ceased to be finite.
+    whose mean is the number of parameters. ``excesses`` (draw): step / 8 times drift . G . n_beta dL, whose mean is by
+    how much the step raises n_beta L where L is quadratic. ``diverged``: the loss ceased to be finite.
     """
 
     losses: np.ndarray
     baselines: np.ndarray
     virials: np.ndarray
+    excesses: np.ndarray
     diverged: bool
 
 
@@ -74,6 +76,7 @@ def sample_chain(
     losses: list[float] = []
     baselines: list[float] = []
     virials: list[float] = []
+    excesses: list[float] = []
     batches, noises = (int(word) for word in np.random.SeedSequence(seed).generate_state(2, np.uint64) >> np.uint64(1))
     chooser = torch.Generator().manual_seed(batches)
     generator = torch.Generator(problem.device).manual_seed(noises)
@@ -88,13 +91,17 @@ def sample_chain(
             chosen = _chosen(problem, batch, chooser)
             loss = _differentiate(problem, chosen, gradient)
             torch.sub(x, start, out=noise)
-            gradient.mul_(n_beta).add_(noise, alpha=gamma)
+            gradient.mul_(n_beta)
+            moves = gradient if scale is None else gradient * scale
+            excess = step / 8 * (float(gradient @ moves) + gamma * float(noise @ moves))
+            gradient.add_(noise, alpha=gamma)
             virial = float(noise @ gradient)
             if not math.isfinite(loss) or not math.isfinite(virial):
-                return Chain(np.array(losses), np.array(baselines), np.array(virials), diverged=True)
+                return _chain(losses, baselines, virials, excesses, diverged=True)
             losses.append(loss)
             baselines.append(whole if chosen is None else float(start_losses[chosen].mean()))
             virials.append(virial)
+            excesses.append(excess)
             noise.normal_(generator=generator)
             if rmsprop:
                 if number < burn_in:
@@ -105,7 +112,12 @@ def sample_chain(
                 gradient.mul_(scale)
                 noise.mul_(scale.sqrt())
             x.sub_(gradient, alpha=0.5 * step).add_(noise, alpha=step**0.5)
-    return Chain(np.array(losses), np.array(baselines), np.array(virials), diverged=False)
+    return _chain(losses, baselines, virials, excesses, diverged=False)
+
+
+def _chain(*columns: list[float], diverged: bool) -> Chain:
+    losses, baselines, virials, excesses = map(np.array, columns)
+    return Chain(losses, baselines, virials, excesses, diverged)
 
 
 def _chosen(problem: Problem, batch: int | None, generator: torch.Generator) -> Int[Tensor, " chosen"] | None:

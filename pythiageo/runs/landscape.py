@@ -73,24 +73,24 @@ def problem_of(
     Raises:
         UserError: no example, or a pattern that matches no parameter.
     """
-    places: list[Tensor] = []
+    groups = list(_groups(encoded))
+    places: dict[int, list[int]] = defaultdict(list)  # by width, which vmap knows; a number in the piece it would not
+    for group in groups:
+        scored = {p for example in group for p in example.answer_positions}
+        places[_width(group)] = sorted(scored.union(places[_width(group)]))
     pieces: list[Piece] = []
-    for group in _groups(encoded):
-        positions = sorted({p for example in group for p in example.answer_positions})
-        column = {position: k for k, position in enumerate(positions)}
-        targets = torch.full((len(group), len(positions)), _IGNORED)
-        ids = torch.zeros(len(group), max(len(example.ids) for example in group), dtype=torch.long)
+    for group in groups:
+        column = {position: k for k, position in enumerate(places[_width(group)])}
+        targets = torch.full((len(group), len(column)), _IGNORED)
+        ids = torch.zeros(len(group), _width(group), dtype=torch.long)
         for row, example in enumerate(group):
             targets[row, [column[p] for p in example.answer_positions]] = torch.tensor(example.targets)
             ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        number = torch.full((len(group),), len(places))
-        places.append(torch.tensor(positions))
-        pieces.append((ids, targets, number))
+        pieces.append((ids, targets))
 
     def losses(piece: Piece) -> Tensor:
-        ids, targets, number = piece
-        values = logits(ids, places[int(number[0])])
-        flat = values.flatten(0, 1)
+        ids, targets = piece
+        flat = logits(ids, torch.tensor(places[ids.shape[1]])).flatten(0, 1)
         each = functional.cross_entropy(flat, targets.flatten(), ignore_index=_IGNORED, reduction="none")
         return each.view(targets.shape).sum(1) / (targets != _IGNORED).sum(1)
 
@@ -122,7 +122,11 @@ def _groups(encoded: Sequence[Encoded]) -> Iterator[list[Encoded]]:
 
 def _cost(group: Sequence[Encoded]) -> float:
     """Return what passes over a piece cost, in tokens; a position with logits costs about half a token more."""
-    return _PASS + len(group) * (max(len(example.ids) for example in group) + 0.5 * _scored(group))
+    return _PASS + len(group) * (_width(group) + 0.5 * _scored(group))
+
+
+def _width(group: Sequence[Encoded]) -> int:
+    return max(len(example.ids) for example in group)
 
 
 def _scored(group: Sequence[Encoded]) -> int:
