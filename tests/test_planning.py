@@ -33,13 +33,16 @@ STEPS = (0, 10, 20, 30)
 FEW = ["--tasks", "ADD,COPY", "--set", "probes.score_examples=5", "--set", "probes.geometry_examples=9"]
 
 
-@pytest.fixture(scope="module", params=["gpt_neox", "gpt2"])
-def series(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("planned")
+def made(architecture: str, root: Path) -> Path:
     for step in STEPS:
-        trainable = ARCHITECTURES[request.param](Shape(3, 32, 4, 128, 48, 41, True), seed=step)
+        trainable = ARCHITECTURES[architecture](Shape(3, 32, 4, 128, 48, 41, True), seed=step)
         write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
     return root
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made("gpt_neox", tmp_path_factory.mktemp("planned"))
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -47,7 +50,9 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) 
     return json.loads(capsys.readouterr().out)
 
 
-def test_parameters_are_counted_as_loaded(series: Path) -> None:
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2"])
+def test_parameters_are_counted_as_loaded(architecture: str, tmp_path: Path) -> None:
+    series = made(architecture, tmp_path)
     blueprint = Blueprint.read(series / "step0", "step0")
     model = open_folder(series / "step0", "step0").model
     assert blueprint.parameters == sum(parameter.numel() for parameter in model.parameters())

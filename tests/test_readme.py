@@ -41,7 +41,7 @@ def smaller(command: str) -> list[str]:
     arguments = shlex.split(command)[1:]
     if arguments[0] == "train" and "--dry-run" not in arguments:
         arguments += [*SMALL, *FEW]
-    if arguments[0] == "analyze":
+    if arguments[0] in {"analyze", "plan"}:
         arguments += FEW
     return arguments
 
@@ -74,9 +74,10 @@ def test_every_readme_command_works_in_its_order(
                 code, errors = finished.returncode, finished.stderr
             else:
                 code, errors = cli(smaller(command)), capfd.readouterr().err
-            # most of Pythia's grid is missing from the stand-in, and an audit's exit code says so
-            expected = 1 if smaller(command)[0] == "audit" else 0
-            assert code == expected, f"{command}\n{errors}"
+            # most of Pythia's grid is missing from the stand-in, and an audit's exit code says so; of a model of this
+            # size no setting of the LLC need be sane
+            expected = {"audit": {1}, "llc": {0, 1}}.get(smaller(command)[0], {0})
+            assert code in expected, f"{command}\n{errors}"
             done.append(command)
     assert sorted(done) == sorted(COMMANDS)
     assert (tmp_path / "outputs" / "twins.html").stat().st_size > 1e6
@@ -106,7 +107,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "analyze", "audit", "compare", "export", "report", "tasks", "runs", "serve"]
+    "command",
+    ["train", "analyze", "plan", "measures", "audit", "compare", "export", "report", "tasks", "runs", "serve"],
 )
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README
