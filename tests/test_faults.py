@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -180,12 +181,25 @@ def test_a_listing_that_never_comes_ends(kind: str, series: Path, tmp_path: Path
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 
 
-def analyze(hub: LoopbackHub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def analyze(hub: LoopbackHub, folder: Path, *arguments: str, limit: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run it, with files of ``limit`` bytes at most."""
     command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(folder / "run"), *PROBES]
     environment = {**os.environ, **hub.environment(folder / "cache"), **PATIENCE}
     return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+
+
+def test_a_full_disk_ends_a_run_that_can_be_resumed(series: Path, tmp_path: Path) -> None:
+    shutil.copytree(series / "step0", tmp_path / "series" / "step0")
+    with LoopbackHub(serve_folder(tmp_path / "series", "test/a")) as hub:
+        full = analyze(hub, tmp_path, limit=200_000)
+        assert full.returncode == 3, full.stderr
+        (line,) = full.stderr.splitlines()
+        assert line.startswith("pythiageo: test/a step0: could not be kept on the disk: ")
+        assert not list((tmp_path / "run").rglob("*.safetensors*"))
+        assert analyze(hub, tmp_path, "--resume").returncode == 0
 
 
 def test_a_network_lost_for_a_while_costs_what_was_under_way(series: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
         if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
             folder.drop_downloads()
     if isinstance(series, FolderSeries):
-        series.hashes = folder.path / "hashes.json"
+        series.hashes = folder.hashes
     choice = choose_steps(config, series, folder.add_audit, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)

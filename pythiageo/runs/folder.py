@@ -22,7 +22,9 @@ from pythiageo.runs.provenance import provenance
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
 LOG = "log.jsonl"
-_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads", LOG)
+HASHES = "hashes.json"
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads", LOG,
+        HASHES)  # fmt: skip
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,6 +41,8 @@ class RunFolder:
         self.state = path / "state.safetensors"
         self.log = path / LOG
         """One line a checkpoint: when, and how long its parts took."""
+        self.hashes = path / HASHES
+        """Hashes of a series' files, for a resumed run."""
         self.downloads = path / "downloads"
         """Checkpoints on their way through; whatever a killed run left here is used or removed."""
 

@@ -23,7 +23,7 @@ _SELECTIONS = {"billa-2.8b": "50000-80000"}
 """Selections by name. ``billa-2.8b``: the range of the deduped 2.8b series in the study's first version; it took 17 of
 these steps and does not say which, so all that there are are chosen."""
 _MOST = 1_000_000
-_EXPECTED = "expected all, log:N, every:K, a list like 0,1,512, or a range like 1000-20000:1000"
+_EXPECTED = "expected all, log:N, every:K, billa-2.8b, a list like 0,1,512, or a range like 1000-20000:1000"
 
 
 class Named(NamedTuple):
