@@ -29,6 +29,17 @@ def measures(
             }
             for measure in load_measures().values()
         ],
+        "decoding": [
+            {
+                "name": "linear_probe",
+                "title": "linear probe of the next token",
+                "formula": "held-out accuracy of logistic regression, beside its controls (docs/words.md)",
+                "source": "Alain and Bengio 2016; Hewitt and Liang 2019",
+                "needs": "states at answer positions",
+                "cost": "two fits a site and split",
+                "invariances": ["scale", "rotation"],
+            }
+        ],
         "landscape": [
             {
                 "name": measure.name,
