@@ -28,8 +28,10 @@ def linear_cka(first: Float[Tensor, "row width"], second: Float[Tensor, "row oth
     x, y = _unit(centre(first)), _unit(centre(second))
     if len(x) <= min(x.shape[1], y.shape[1]):
         left, right = x @ x.T, y @ y.T
-        return float((left * right).sum() / (left.norm() * right.norm()))
-    return float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
+        value = float((left * right).sum() / (left.norm() * right.norm()))
+    else:
+        value = float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))
+    return min(value, 1.0)  # equal states come out above one by rounding
 
 
 def _unit(states: Tensor) -> Tensor:
