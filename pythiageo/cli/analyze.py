@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Target = Annotated[
     str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
 ]
-Steps = Annotated[str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512 or 1000-20000:1000. Default: all.")]
+Steps = Annotated[
+    str | None, typer.Option(help="all, log:12, every:1000, 0,1,2,512, 1000-20000:1000 or billa-2.8b. Default: all.")
+]
 StepPattern = Annotated[
     str | None,
     typer.Option("--step-pattern", help="How revisions are named: a regular expression with a group (?P<step>...)."),
