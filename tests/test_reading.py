@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
 from pythiageo.runs.config import ComputeConfig, MeasureConfig
 from pythiageo.runs.device import resolve_device
+from pythiageo.runs.memory import _glibc
 from pythiageo.runs.probing import GEOMETRY, Prepared, Probe, prepare
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.sites import choose_sites, parse_layers
@@ -294,3 +297,26 @@ def test_reading_takes_its_bounds_from_the_config() -> None:
     reading = Reading.of(Counter(), MeasureConfig(layers="0"), ComputeConfig(state_memory="2KB"))
     assert reading.sites == {"blocks.0.hook_resid_post": 0}
     assert ComputeConfig(state_memory="2KB").state_bytes == 2000
+
+
+def test_memory_of_weights_goes_back_to_the_system() -> None:
+    """Blocks freed between blocks that stay: by default glibc would keep them."""
+    code = """
+import sys, psutil, torch
+from pythiageo.runs.memory import loading
+def blocks(size, count):
+    return [torch.ones(size // 4) for _ in range(count)]
+del_me = blocks(30 * 2**20, 2); del del_me  # freeing teaches glibc its high threshold
+own = psutil.Process()
+before = own.memory_info().rss
+with loading():
+    kept, gone = [], []
+    for _ in range(100):
+        kept += blocks(2**18, 1); gone += blocks(3 * 2**20, 1)
+    del gone
+print((own.memory_info().rss - before) / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if _glibc() is None:
+        pytest.skip("not a system with glibc")
+    assert float(done.stdout) < 100  # 25 MiB are kept, 300 were freed

@@ -19,6 +19,7 @@ from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.landscape import Landscape, logits_of
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.memory import loading
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import Reading
@@ -136,7 +137,7 @@ class _Session:
         try:
             if failure is not None:
                 raise failure
-            with self._watch.phase("load", f"opening {checkpoint.label}"):
+            with self._watch.phase("load", f"opening {checkpoint.label}"), loading():
                 opened = checkpoint.open()
             with self._watch.phase("compute", f"measuring {checkpoint.label}"):
                 status = self.measure(checkpoint, opened, look)
@@ -160,7 +161,8 @@ class _Session:
         )
         compute = self._config.compute
         dtype = getattr(torch, compute.dtype)
-        reader = BridgeReader(opened.model, opened.tokenizer_folder, self._folder.device, dtype)
+        with loading():
+            reader = BridgeReader(opened.model, opened.tokenizer_folder, self._folder.device, dtype)
         reading = Reading.of(reader, self._config.measures, compute)
 
         def tell(share: float) -> None:

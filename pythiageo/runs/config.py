@@ -158,7 +158,7 @@ class ComputeConfig(_Table):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
-    batch_tokens: Annotated[int, Field(ge=1)] = 8192
+    batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""
     state_memory: Size = "1GB"
     """Most that the states of one probe set take at one time; more sites than fit are read in several passes."""
