@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from sharded import shard
 
+from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.series.patience import seconds
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -236,3 +238,12 @@ def test_a_network_lost_for_a_while_costs_what_was_under_way(series: Path, tmp_p
     table = read_observations(tmp_path / "run")
     assert set(table.filter(table["step"] != 1)["status"]) == {"ok"}
     assert table.filter(table["step"] == 1)["status"].to_list() == ["incomplete"]
+
+
+@pytest.mark.parametrize("value", ["soon", "", "1,-2", "nan", "inf"])
+def test_waits_that_are_no_seconds_are_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHIAGEO_HUB_WAITS", value)
+    with pytest.raises(UserError, match=r"PYTHIAGEO_HUB_WAITS=.*: expected seconds such as 1,3"):
+        seconds("PYTHIAGEO_HUB_WAITS", "1,3")
+    monkeypatch.setenv("PYTHIAGEO_HUB_WAITS", "0.5,2")
+    assert seconds("PYTHIAGEO_HUB_WAITS", "1,3") == (0.5, 2.0)

@@ -5,6 +5,7 @@ The client retries much by itself, but waits for ever where a listing gets no an
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,12 +17,31 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFound
 from huggingface_hub.utils import parse_ratelimit_headers
 from huggingface_hub.utils._http import default_client_factory
 
+from pythiageo.errors import UserError
+
 UNREACHED = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError)
 """What the client raises where the Hub does not answer, or not with what was asked for."""
 
-WAITS = tuple(float(wait) for wait in os.environ.get("PYTHIAGEO_HUB_WAITS", "1,3").split(","))
+
+def seconds(variable: str, default: str) -> tuple[float, ...]:
+    """Return the seconds, separated by commas, of an environment variable.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    text = os.environ.get(variable, default)
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= wait < math.inf for wait in found):
+        raise UserError(f"{variable}={text!r}: expected seconds such as {default}")
+    return found
+
+
+WAITS = seconds("PYTHIAGEO_HUB_WAITS", "1,3")
 """Seconds before asking once more, where the Hub does not say how long."""
-LONGEST = float(os.environ.get("PYTHIAGEO_HUB_LONGEST_WAIT", "600"))
+(LONGEST, *_) = seconds("PYTHIAGEO_HUB_LONGEST_WAIT", "600")
 """Seconds that are waited at a time at most; a Hub that asks for more is told of, and not waited for."""
 _BUSY = (408, 429, 500, 502, 503, 504)
 
