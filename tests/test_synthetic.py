@@ -61,7 +61,7 @@ def test_saved_checkpoints_open_in_plain_transformers_and_compute_the_same(
     assert not any(report[problem] for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     ids = torch.randint(3, 41, (3, 20), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs, ours = model(ids).logits, trainable.logits(ids)
+        theirs, ours = model(ids).logits, trainable.scored_logits(ids, ids > 0).unflatten(0, ids.shape)
     assert (theirs - ours).abs().max() < 2e-5
     model.save_pretrained(tmp_path / "theirs")
     saved, ours = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "step3"))
@@ -103,11 +103,11 @@ def test_task_batches_score_answers_only_and_depend_on_seed_and_step_only() -> N
     batches = task_batches(TASKS, LEVELS, 64, seed=42)
     batch = batches(7)
     again = task_batches(TASKS, LEVELS, 64, seed=42)(7)
-    assert all(torch.equal(a.ids, b.ids) for a, b in zip(batch.pieces, again.pieces, strict=True))
-    assert not torch.equal(batch.pieces[0].ids[:, :8], batches(8).pieces[0].ids[:, :8])
-    assert batch.tokens == sum(int((piece.ids != tokenizer.PAD).sum()) for piece in batch.pieces)
-    assert batch.scored == sum(int((piece.targets != IGNORED).sum()) for piece in batch.pieces)
-    rows = [row for piece in batch.pieces for row in zip(piece.ids.tolist(), piece.targets.tolist(), strict=True)]
+    assert torch.equal(batch.ids, again.ids)
+    assert not torch.equal(batch.ids[:, :8], batches(8).ids[:, :8])
+    assert batch.tokens == int((batch.ids != tokenizer.PAD).sum())
+    assert batch.scored == int((batch.targets != IGNORED).sum())
+    rows = list(zip(batch.ids.tolist(), batch.targets.tolist(), strict=True))
     assert len(rows) == 64
     for ids, targets in rows:
         text = tokenizer.decode([i for i in ids if i != tokenizer.PAD])
@@ -118,11 +118,11 @@ def test_task_batches_score_answers_only_and_depend_on_seed_and_step_only() -> N
 
 def test_text_windows_predict_the_next_character() -> None:
     stored = np.array(tokenizer.encode("ABCDEFGHIJ"), dtype=np.uint8)
-    [batch] = windows(stored, np.array([0, 4]), 5).pieces
+    batch = windows(stored, np.array([0, 4]), 5)
     assert [tokenizer.decode(row) for row in batch.ids.tolist()] == ["[BOS]ABCD", "[BOS]EFGH"]
     assert [tokenizer.decode(row) for row in batch.targets.tolist()] == ["ABCDE", "EFGHI"]
     long = np.arange(2000, dtype=np.uint8) % 41
-    one, same = (text_batches(long, 48, 8, seed=1)(3).pieces[0].ids for _ in range(2))
+    one, same = (text_batches(long, 48, 8, seed=1)(3).ids for _ in range(2))
     assert torch.equal(one, same)
 
 
@@ -170,12 +170,11 @@ def weights(one: Trainer) -> list[torch.Tensor]:
     return [p.detach().clone() for p in one._trainable.module.parameters()]
 
 
-def whole_batch_loss(one: Trainer, step: int) -> torch.Tensor:
-    pieces = one._batches(step).pieces
-    width = max(piece.ids.shape[1] for piece in pieces)
-    ids = torch.cat([F.pad(piece.ids, (0, width - piece.ids.shape[1])) for piece in pieces])
-    targets = torch.cat([F.pad(p.targets, (0, width - p.targets.shape[1]), value=IGNORED) for p in pieces])
-    return F.cross_entropy(one._trainable.logits(ids).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+def dense_loss(one: Trainer, step: int) -> torch.Tensor:
+    """The loss with every position of every padded example computed."""
+    batch = one._batches(step)
+    logits = one._trainable.module(batch.ids)
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
 
 
 def test_one_step_is_adamw_by_its_formula() -> None:
@@ -184,8 +183,7 @@ def test_one_step_is_adamw_by_its_formula() -> None:
     before = {n: p.detach().double().clone() for n, p in one._trainable.module.named_parameters()}
     gradients: list[dict[str, torch.Tensor]] = []
     for step in range(2):
-        # all 16 examples padded together: the pieces of the real step must not change the gradient
-        loss = whole_batch_loss(one, step)
+        loss = dense_loss(one, step)
         parts = torch.autograd.grad(loss, list(one._trainable.module.parameters()))
         norm = torch.stack([g.double().norm() for g in parts]).norm()
         factor = min(1.0, 1.0 / (float(norm) + 1e-6))
@@ -228,10 +226,10 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
 def test_training_lowers_the_loss() -> None:
     one = trainer()
     batch = one._batches(1000)
-    before = batch_loss(one._trainable, batch)
+    before = batch_loss(one._trainable, batch).item()
     for _ in range(60):
         one.advance()
-    after = batch_loss(one._trainable, batch)
+    after = batch_loss(one._trainable, batch).item()
     assert before == pytest.approx(np.log(41), rel=0.05)
     assert after < 0.75 * before
 

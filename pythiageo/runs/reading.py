@@ -21,6 +21,10 @@ SCORED = 4096
 """Greatest number of positions in one forward pass at which logits are taken: 50,304 columns of them take 0.8 GB."""
 
 
+COPIED = 2**21
+"""Greatest number of logits that are copied at one time, out of those of a pass: 8 MB of them."""
+
+
 class Reader(Protocol):
     """A model that gives states at named sites and logits: through TransformerLens, or live while it trains."""
 
@@ -111,11 +115,15 @@ class Reading:
             wanted = sorted({p for i in indices for p in encoded[i].answer_positions})
             _, values = self._reader.read(ids, [], torch.tensor(wanted))
             assert values is not None
-            column = {position: k for k, position in enumerate(wanted)}
-            for row, index in enumerate(indices):
-                start, positions = int(first[index]), [column[p] for p in encoded[index].answer_positions]
-                rows = slice(start, start + len(positions))
-                log_prob[rows], hit[rows] = predict(values[row, positions], torch.tensor(encoded[index].targets))
+            positions = torch.tensor([p for i in indices for p in encoded[i].answer_positions])
+            targets = torch.tensor([target for i in indices for target in encoded[i].targets])
+            columns = torch.searchsorted(torch.tensor(wanted), positions)
+            rows = torch.repeat_interleave(torch.arange(len(indices)), counts[indices])
+            within = torch.arange(len(rows)) - (counts[indices].cumsum(0) - counts[indices])[rows]
+            places = first[indices][rows] + within
+            for part in torch.arange(len(rows)).split(max(1, COPIED // values.shape[-1])):
+                logits = values[rows[part], columns[part]]
+                log_prob[places[part]], hit[places[part]] = predict(logits, targets[part])
 
         for batch in self._batches(encoded):
             for indices in _few_scored(batch, encoded):
@@ -163,10 +171,13 @@ class Reading:
 
 
 def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[int]]:
-    """Yield indices of examples of equal length, so that nothing is padded, ``tokens()`` tokens at most together."""
+    """Yield indices of examples of equal length, so that nothing is padded, ``tokens()`` tokens at most together.
+
+    Examples that begin alike come together: a live model computes what they share once.
+    """
     by_length: dict[int, list[int]] = defaultdict(list)
-    for index, example in enumerate(encoded):
-        by_length[len(example.ids)].append(index)
+    for index in sorted(range(len(encoded)), key=lambda i: encoded[i].ids):
+        by_length[len(encoded[index].ids)].append(index)
     for length, indices in sorted(by_length.items()):
         start = 0
         while start < len(indices):

@@ -268,7 +268,8 @@ def _held_out_loss(trainable: Trainable, corpus: Corpus, context: int, origin: O
     """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents."""
     last = len(corpus.held_out) - context
     starts = np.unique(np.linspace(0, last, HELD_OUT_WINDOWS).astype(np.int64))
-    loss = batch_loss(trainable, windows(corpus.held_out, starts, context))
+    with torch.inference_mode():
+        loss = float(batch_loss(trainable, windows(corpus.held_out, starts, context)))
     if not np.isfinite(loss):
         return origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")
     return origin.row(measure="held_out_loss", value=loss, n=len(starts))

@@ -19,25 +19,18 @@ IGNORED = -100
 """Target of positions that are not scored (torch's own convention)."""
 
 
-class Piece(NamedTuple):
-    """Examples of similar length, padded to the longest; ``targets`` are ``IGNORED`` where nothing is scored."""
+class Batch(NamedTuple):
+    """One optimiser step's examples, padded at the end to the longest.
+
+    ``targets`` are ``IGNORED`` where nothing is scored. ``tokens``: ids that are not padding; ``scored``: targets that
+    are not ignored, the loss's denominator.
+    """
 
     ids: Int[Tensor, "example position"]
     targets: Int[Tensor, "example position"]
-
-
-class Batch(NamedTuple):
-    """One optimiser step's examples, in pieces so that little is padded.
-
-    ``tokens``: ids that are not padding; ``scored``: targets that are not ignored, the loss's denominator.
-    """
-
-    pieces: list[Piece]
     tokens: int
     scored: int
 
-
-PIECES = 4
 
 Batches = Callable[[int], Batch]
 """From the number of optimiser steps taken to the next batch."""
@@ -52,30 +45,25 @@ def task_batches(tasks: list[GeneratorTask], levels: list[str], batch_size: int,
         rng = stream(seed, TRAIN_STREAM, step)
         chosen = rng.integers(len(combinations), size=batch_size)
         drawn = [draw(task, level, rng) for task, level in (combinations[i] for i in chosen)]
-        return _in_pieces([encode_example(example, tokenizer) for example in drawn])
+        return padded([encode_example(example, tokenizer) for example in drawn])
 
     return batch
 
 
-def _in_pieces(examples: list[Encoded]) -> Batch:
-    """Sort by length and cut: half of a batch padded whole would be padding (64 examples: 67 ms a step, not 113)."""
-    ordered = sorted(examples, key=lambda example: len(example.ids))
-    size = -(-len(ordered) // PIECES)
-    return Batch(
-        pieces=[_pad(ordered[start : start + size]) for start in range(0, len(ordered), size)],
-        tokens=sum(len(example.ids) for example in ordered),
-        scored=sum(len(example.targets) for example in ordered),
-    )
-
-
-def _pad(examples: list[Encoded]) -> Piece:
+def padded(examples: list[Encoded]) -> Batch:
+    """Return examples as one batch."""
     width = max(len(example.ids) for example in examples)
     ids = np.full((len(examples), width), PAD, dtype=np.int64)
     targets = np.full((len(examples), width), IGNORED, dtype=np.int64)
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = example.ids
         targets[row, list(example.answer_positions)] = example.targets
-    return Piece(torch.from_numpy(ids), torch.from_numpy(targets))
+    return Batch(
+        ids=torch.from_numpy(ids),
+        targets=torch.from_numpy(targets),
+        tokens=sum(len(example.ids) for example in examples),
+        scored=sum(len(example.targets) for example in examples),
+    )
 
 
 def text_batches(stored: np.ndarray, context: int, batch_size: int, seed: int) -> Batches:
@@ -95,4 +83,4 @@ def windows(stored: np.ndarray, starts: np.ndarray, context: int) -> Batch:
     """Return the windows of ``stored`` that begin at ``starts``, each behind a ``[BOS]``."""
     targets = stored[starts[:, None] + np.arange(context)].astype(np.int64)
     ids = np.concatenate([np.full((len(starts), 1), BOS, dtype=np.int64), targets[:, :-1]], axis=1)
-    return Batch([Piece(torch.from_numpy(ids), torch.from_numpy(targets))], ids.size, targets.size)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(targets), ids.size, targets.size)

@@ -35,6 +35,10 @@ class LiveReader:
     ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length; see ``lens.BridgeReader.read``."""
         with torch.inference_mode():
+            if not sites and logit_positions is not None:
+                scored = torch.zeros(ids.shape, dtype=torch.bool)
+                scored[:, logit_positions] = True
+                return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1))
             stream = self._trainable.residual_stream(ids)
             normed = self._trainable.final_norm(stream[-1])
             everything = {f"blocks.{layer}.hook_resid_post": state for layer, state in enumerate(stream)}

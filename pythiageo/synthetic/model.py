@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from pythiageo.synthetic.packing import Packed, pack
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,20 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "example position d_model"], mask: Float[Tensor, "position position"]
     ) -> Float[Tensor, "example position d_model"]:
         """Return the attention output; ``mask`` is 0 where a position may look and -inf where it may not."""
-        example, position, d_model = x.shape
-        qkv = self.qkv(x).view(example, position, 3, self.heads, d_model // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        pattern = torch.softmax(q @ k.transpose(-1, -2) * (d_model // self.heads) ** -0.5 + mask, dim=-1)
-        return self.proj((pattern @ v).transpose(1, 2).reshape(example, position, d_model))
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(self.look(q, k, v, mask))
+
+    def look(
+        self,
+        q: Float[Tensor, "example query d_model"],
+        k: Float[Tensor, "example position d_model"],
+        v: Float[Tensor, "example position d_model"],
+        mask: Float[Tensor, "*example query position"],
+    ) -> Float[Tensor, "example query d_model"]:
+        """Return what the heads bring to each query, side by side, before the output projection."""
+        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
+        pattern = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + mask, dim=-1)
+        return (pattern @ v).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
@@ -65,7 +76,37 @@ class Block(nn.Module):
         self, x: Float[Tensor, "example position d_model"], mask: Float[Tensor, "position position"]
     ) -> Float[Tensor, "example position d_model"]:
         """Return the residual stream after this block (resid_post)."""
-        x = x + self.attn(self.ln_1(x), mask)
+        return self._with_mlp(x + self.attn(self.ln_1(x), mask))
+
+    def on_tree(
+        self, x: Float[Tensor, "node d_model"], packed: Packed, mask: Float[Tensor, "position position"]
+    ) -> Float[Tensor, "node d_model"]:
+        """Return resid_post at every node of a prefix tree."""
+        qkv = self.attn.qkv(self.ln_1(x))
+        looked = []
+        for grid in packed.grids:
+            width = grid.nodes.shape[1]
+            q, k, v = F.embedding(grid.nodes, qkv).chunk(3, dim=-1)
+            looked.append(self.attn.look(q, k, v, mask[:width, :width]).flatten(0, 1))
+        return self._with_mlp(x + self.attn.proj(torch.cat(looked).index_select(0, packed.cells)))
+
+    def at_queries(self, x: Float[Tensor, "node d_model"], packed: Packed) -> Float[Tensor, "scored d_model"]:
+        """Return resid_post at the grids' scored queries alone: keys and values are all it takes of the rest."""
+        weight, bias = self.attn.qkv.weight, self.attn.qkv.bias
+        d_model = x.shape[1]
+        normed = self.ln_1(x)
+        asking = normed.index_select(0, packed.scored)
+        queries = F.linear(asking, weight[:d_model], None if bias is None else bias[:d_model])
+        both = F.linear(normed, weight[d_model:], None if bias is None else bias[d_model:])
+        looked = []
+        for grid in packed.grids:
+            k, v = F.embedding(grid.nodes, both).chunk(2, dim=-1)
+            found = self.attn.look(F.embedding(grid.queries, queries), k, v, grid.mask)
+            looked.append(found.flatten(0, 1).index_select(0, grid.picked))
+        return self._with_mlp(x.index_select(0, packed.scored) + self.attn.proj(torch.cat(looked)))
+
+    def _with_mlp(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """Return the residual stream after the MLP, from that after attention."""
         return x + self.proj(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
 
 
@@ -112,6 +153,21 @@ class Decoder(nn.Module):
     def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Return the logits of states taken after the final LayerNorm."""
         return normed @ self.wte.weight.T
+
+    def scored_logits(
+        self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
+    ) -> Float[Tensor, "answer vocab"]:
+        """Return the logits at the scored positions, example by example, and compute nothing that they do not need.
+
+        ``ids`` may be padded behind an example's last scored position. The same as ``forward(ids)[scored]`` up to
+        rounding, at a third to a half of its cost; every example needs a scored position.
+        """
+        packed = pack(ids, scored)
+        x = self.wte(packed.ids) + self.wpe(packed.positions)
+        *blocks, last = self.ordered_blocks()
+        for block in blocks:
+            x = block.on_tree(x, packed, self.get_buffer("mask"))
+        return self.unembed(self.ln_f(last.at_queries(x, packed))).index_select(0, packed.answers)
 
     def forward(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
         """Return the logits at every position."""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pythiageo.probes import tokenizer
 from pythiageo.synthetic.model import Decoder, Shape
+from pythiageo.synthetic.packing import PIECES
 
 
 @runtime_checkable
@@ -22,8 +23,10 @@ class Trainable(Protocol):
     architecture: str
     module: nn.Module
 
-    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
-        """Return the logits at every position, with gradient."""
+    def scored_logits(
+        self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
+    ) -> Float[Tensor, "answer vocab"]:
+        """Return the logits at the scored positions, example by example, with gradient; see ``Decoder``."""
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, before the final LayerNorm."""
@@ -47,9 +50,11 @@ class GPT2:
         self._decoder = Decoder(shape, torch.Generator().manual_seed(seed))
         self.module: nn.Module = self._decoder
 
-    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
-        """Return the logits at every position, with gradient."""
-        return self._decoder(ids)
+    def scored_logits(
+        self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
+    ) -> Float[Tensor, "answer vocab"]:
+        """Return the logits at the scored positions, example by example, with gradient."""
+        return self._decoder.scored_logits(ids, scored)
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, before the final LayerNorm."""
@@ -137,9 +142,26 @@ class NeoX:
         self._config = config
         self._body = self.module.get_submodule("gpt_neox")
 
-    def logits(self, ids: Int[Tensor, "example position"]) -> Float[Tensor, "example position vocab"]:
-        """Return the logits at every position, with gradient."""
-        return self.module(ids, use_cache=False).logits
+    def scored_logits(
+        self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
+    ) -> Float[Tensor, "answer vocab"]:
+        """Return the logits at the scored positions, example by example, with gradient.
+
+        Examples are taken in pieces of similar length, so that little is padded.
+        """
+        lengths = scored.shape[1] - scored.flip(1).long().argmax(1)
+        by_length = lengths.argsort(stable=True)
+        logits = []
+        for piece in by_length.chunk(PIECES):
+            width = int(lengths[piece[-1]])
+            states = self._body(ids[piece, :width], use_cache=False).last_hidden_state
+            logits.append(self.unembed(states[scored[piece, :width]]))
+        # the answers of each example, wherever its piece put them
+        place = torch.empty(len(by_length), dtype=torch.int64)
+        counts = scored.sum(1)
+        place[by_length] = counts[by_length].cumsum(0) - counts[by_length]
+        within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        return torch.cat(logits).index_select(0, place.repeat_interleave(counts) + within)
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block.

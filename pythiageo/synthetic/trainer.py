@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pythiageo.errors import UserError
-from pythiageo.synthetic.batches import IGNORED, Batch, Batches, Piece
+from pythiageo.synthetic.batches import IGNORED, Batch, Batches
 from pythiageo.synthetic.trainable import Trainable
 
 
@@ -69,16 +69,13 @@ class Trainer:
         for group in self._adamw.param_groups:
             group["lr"] = self._schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
-        loss = 0.0
-        for piece in batch.pieces:
-            share = piece_loss(self._trainable, piece) / batch.scored
-            share.backward()
-            loss += float(share.detach())
+        loss = batch_loss(self._trainable, batch)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
         self._adamw.step()
         self.step += 1
         self.tokens += batch.tokens
-        self.loss = loss
+        self.loss = float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Write weights, optimiser moments and counters to one file, atomically."""
@@ -111,13 +108,8 @@ class Trainer:
             raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None
 
 
-def piece_loss(trainable: Trainable, piece: Piece) -> torch.Tensor:
-    """Return the summed cross-entropy of a piece's scored tokens, in nats, with gradient."""
-    logits = trainable.logits(piece.ids)
-    return F.cross_entropy(logits.flatten(0, 1), piece.targets.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
-def batch_loss(trainable: Trainable, batch: Batch) -> float:
-    """Return the mean cross-entropy over a batch's scored tokens, in nats."""
-    with torch.inference_mode():
-        return sum(float(piece_loss(trainable, piece)) for piece in batch.pieces) / batch.scored
+def batch_loss(trainable: Trainable, batch: Batch) -> torch.Tensor:
+    """Return the mean cross-entropy over a batch's scored tokens, in nats, with gradient."""
+    scored = batch.targets != IGNORED
+    logits = trainable.scored_logits(batch.ids, scored)
+    return F.cross_entropy(logits, batch.targets[scored], reduction="sum") / batch.scored
