@@ -104,7 +104,7 @@ class _Training:
             trainable=trainable,
             shape=shape,
             corpus=corpus,
-            trainer=_trainer(config, trainable, shape, corpus),
+            trainer=make_trainer(config, trainable, shape, corpus),
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
             instruments=Instruments.of(config.measures),
@@ -209,7 +209,8 @@ def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
     return ARCHITECTURES[m.architecture](shape, config.seed), shape
 
 
-def _trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+    """Return the optimiser loop of a resolved config, at step 0."""
     t = config.training
     assert t.steps is not None
     assert t.peak_lr is not None

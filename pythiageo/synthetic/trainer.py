@@ -47,9 +47,9 @@ class Trainer:
 
     def __init__(self, trainable: Trainable, batches: Batches, schedule: Schedule, optimiser: Optimiser) -> None:
         self._trainable = trainable
-        self._batches = batches
-        self._schedule = schedule
-        self._clip = optimiser.clip
+        self.batches = batches
+        self.schedule = schedule
+        self.settings = optimiser
         self._parameters = dict(trainable.module.named_parameters())
         matrices = [p for p in self._parameters.values() if p.ndim >= 2]
         vectors = [p for p in self._parameters.values() if p.ndim < 2]
@@ -65,13 +65,13 @@ class Trainer:
 
     def advance(self) -> None:
         """Take one optimiser step."""
-        batch = self._batches(self.step)
+        batch = self.batches(self.step)
         for group in self._adamw.param_groups:
-            group["lr"] = self._schedule.lr(self.step)
+            group["lr"] = self.schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
         loss = batch_loss(self._trainable, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
         self._adamw.step()
         self.step += 1
         self.tokens += batch.tokens
