@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted import Plant, observation, rows, table
+from planted import Plant, observation, rows, table, write_run
 
 from pythiageo.cli.app import run as command
 from pythiageo.compare.readout import choose_readout, write_choice
 from pythiageo.errors import UserError
-from pythiageo.observations import ObservationStore
+from pythiageo.observations import Observation
 
 PUBLISHED = {"nano": (2.07, 3.03), "micro": (1.88, 3.01)}
 
@@ -109,12 +109,7 @@ def test_other_sizes_are_told() -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (1, 2):
-        store = ObservationStore(tmp_path / f"nano-{seed}")
-        planted = run(seed, 1 + seed / 50)
-        for step in sorted(set(planted["step"])):
-            store.write(step, [observation(**row) for row in planted.filter(pl.col("step") == step).to_dicts()])
-        store.consolidate()
-        (tmp_path / f"nano-{seed}" / "manifest.json").write_text(json.dumps({"schema_version": "1"}))
+        write_run(tmp_path / f"nano-{seed}", [Observation(*row) for row in run(seed, 1 + seed / 50).rows()])
     folders = [str(tmp_path / f"nano-{seed}") for seed in (1, 2)]
     assert command(["readout", *folders, "--out", str(tmp_path / "choice")]) == 0
     shown = capsys.readouterr().out
