@@ -320,9 +320,9 @@ def test_an_excerpt_is_a_run_of_its_own(tmp_path: Path) -> None:
     path = excerpt(whole, tmp_path / "part", ["rankme", "accuracy"], ["last/centred"], last_step=100)
     kept = read_observations(path)
     wanted = read_observations(whole).filter(
-        pl.col("measure").is_in(["rankme", "accuracy"])
-        & (pl.col("readout").is_null() | (pl.col("readout") == "last/centred"))
-        & (pl.col("step") <= 100)
+        pl.col("measure").is_in(["rankme", "accuracy"]),
+        pl.col("readout").is_null() | (pl.col("readout") == "last/centred"),
+        pl.col("step") <= 100,
     )
     assert kept.equals(wanted)
     assert set(kept["measure"]) == {"rankme", "accuracy"}
