@@ -121,7 +121,7 @@ def write_whole(folder: Path, table: pl.DataFrame) -> Path:
         MachineError: it could not be written.
     """
     path = Path(folder) / TABLE_NAME
-    replace_file(path, _parquet(table.select(COLUMNS)), "nothing else was touched")
+    replace_file(path, _parquet(table.select(list(COLUMNS))), "nothing else was touched")
     return path
 
 
