@@ -42,11 +42,31 @@ class Optimiser:
     clip: float
 
 
+@dataclass(frozen=True)
+class Freeze:
+    """The block of index ``block`` stands still for the first ``until`` updates: no step, no decay, no moments.
+
+    Its gradient does not count when gradients are clipped.
+    """
+
+    block: int
+    until: int
+
+
 class Trainer:
     """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding)."""
 
-    def __init__(self, trainable: Trainable, batches: Batches, schedule: Schedule, optimiser: Optimiser) -> None:
+    def __init__(
+        self,
+        trainable: Trainable,
+        batches: Batches,
+        schedule: Schedule,
+        optimiser: Optimiser,
+        freeze: Freeze | None = None,
+    ) -> None:
         self._trainable = trainable
+        self._freeze = freeze
+        self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
         self.batches = batches
         self.schedule = schedule
         self.settings = optimiser
@@ -71,6 +91,9 @@ class Trainer:
         self._adamw.zero_grad(set_to_none=True)
         loss = batch_loss(self._trainable, batch)
         loss.backward()
+        if self._freeze is not None and self.step < self._freeze.until:
+            for parameter in self._frozen:
+                parameter.grad = None
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
         self._adamw.step()
         self.step += 1
