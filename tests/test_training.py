@@ -79,6 +79,11 @@ def test_the_study_is_trained_without_a_config(capsys: pytest.CaptureFixture[str
         (["nano.toml", "--freeze-block", "2", "--freeze-until", "9"], "there is no block 2: a model of 2 has 0 to 1"),
         (["nano.toml", "--freeze-block", "1"], "freeze_block and freeze_until belong together"),
         (["nano.toml", "--checkpoints", "some"], "training.weights"),
+        (["nano.toml", "--regime", "mix:1.5"], "expected aligned, natural or mix:P with a share P between 0 and 1"),
+        (["nano.toml", "--regime", "text"], "expected aligned, natural or mix:P"),
+        (["nano.toml", "--set", "regime=mix:0.5"], "regime: expected task-aligned or naturalistic for this data"),
+        (["nano.toml", "--set", "data.source=mix"], "data.task_share belongs to data.source = 'mix'"),
+        (["nano.toml", "--set", "regime=natural"], "expected task-aligned, naturalistic or a mixture"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(
@@ -86,6 +91,18 @@ def test_what_cannot_be_trained_is_one_sentence(
 ) -> None:
     assert cli(["train", *arguments, "--dry-run"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_mixture_is_trained_and_told(tmp_path: Path) -> None:
+    few = ["--set", 'training.checkpoints="0,4"', "--set", "training.stop=4"]
+    assert train(tmp_path / "mix", *few, "--regime", "mix:0.25") == 0
+    table, manifest = read_observations(tmp_path / "mix"), read_manifest(tmp_path / "mix")
+    assert set(table["regime"]) == {"mix:0.25"} == {manifest["regime"]}
+    assert manifest["corpus"]["train_tokens"] > 0
+    assert {"accuracy", "held_out_loss"} <= set(table["measure"])
+    probes = ["--tasks", "MOD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=6"]
+    assert cli(["analyze", str(tmp_path / "mix"), "--out", str(tmp_path / "again"), "--steps", "4", *probes]) == 0
+    assert set(read_observations(tmp_path / "again")["regime"]) == {"mix:0.25"}
 
 
 def test_measure_only_has_the_same_observations_and_can_be_resumed(tmp_path: Path) -> None:

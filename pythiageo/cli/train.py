@@ -27,6 +27,13 @@ def train(
         str | None, typer.Option(help="Instead of a config: a study's own training, billa-v4.", show_default=False)
     ] = None,
     size: Annotated[str | None, typer.Option(help="nano, micro, small, medium, large or xlarge.")] = None,
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="aligned|natural|mix:P",
+            help="Train on the tasks, on text, or on text with a share P of task examples.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and batches.")] = None,
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
@@ -59,7 +66,8 @@ def train(
 
     if out is not None and len(configs or []) > 1:
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
-    overrides = [f"data.corpus={[str(path) for path in corpus]}", 'data.source="text"'] if corpus else []
+    overrides = _regime(regime) if regime is not None else ['data.source="text"'] if corpus else []
+    overrides += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
     for key, value in (
         ("model.size", size),
         ("seed", seed),
@@ -69,7 +77,8 @@ def train(
     ):
         overrides += [] if value is None else [f"{key}={json.dumps(value)}"]
     if protocol is not None:
-        overrides.append(f"name={json.dumps(_protocol_run(protocol, configs, size, seed))}")
+        name = _protocol_run(protocol, configs, size, seed) + (f"-{regime.replace(':', '-')}" if regime else "")
+        overrides.append(f"name={json.dumps(name)}")
         configs = [f"{protocol}.toml"]
     elif not configs:
         raise UserError("nothing to train: name a config, or --protocol billa-v4 with --size and --seed")
@@ -89,6 +98,27 @@ def train(
         raise UserError("--resume and --overwrite exclude each other")
     work = [Job(config, run_path(out, config.name), resume, overwrite) for config in resolved]
     return finish(work, jobs, quiet, as_json)
+
+
+def _regime(text: str) -> list[str]:
+    """Return the settings of a regime given in a word.
+
+    Raises:
+        UserError: no such regime.
+    """
+    words = {"aligned": ("task-aligned", "tasks"), "natural": ("naturalistic", "text")}
+    if text in words:
+        name, source = words[text]
+        return [f'regime="{name}"', f'data.source="{source}"']
+    share = text.removeprefix("mix:")
+    try:
+        if share == text or not 0 < float(share) < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--regime: expected aligned, natural or mix:P with a share P between 0 and 1, got {text!r}"
+        ) from None
+    return [f'regime="mix:{float(share):g}"', 'data.source="mix"', f"data.task_share={float(share)}"]
 
 
 def _protocol_run(protocol: str, configs: list[str] | None, size: str | None, seed: int | None) -> str:

@@ -12,7 +12,7 @@ from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.probing import choose_tasks
 from pythiageo.series.steps import select
-from pythiageo.synthetic.batches import Batches, task_batches, text_batches
+from pythiageo.synthetic.batches import Batches, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.sizes import get_size
@@ -117,8 +117,17 @@ def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus
 
 
 def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
-    if corpus is not None:
-        return text_batches(corpus.train, shape.context, config.training.batch_size, config.seed)
+    data, size, seed = config.data, config.training.batch_size, config.seed
+    if data.source == "tasks":
+        return task_batches(_tasks(config), list(data.levels), size, seed)
+    assert corpus is not None
+    if data.task_share is None:
+        return text_batches(corpus.train, shape.context, size, seed)
+    return mixed_batches(_tasks(config), list(data.levels), corpus.train, shape.context, size, data.task_share, seed)
+
+
+def _tasks(config: TrainConfig) -> list[GeneratorTask]:
+    """Return the tasks that are trained on, each of which this vocabulary can write at every level."""
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
         if not isinstance(task, GeneratorTask):
@@ -134,4 +143,4 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
             except ValueError as error:
                 raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
-    return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
+    return tasks

@@ -57,7 +57,7 @@ class _Training:
     def of(cls, config: TrainConfig) -> _Training:
         """Set it up as ``config`` says, with nothing trained yet."""
         trainable, shape = build_model(config)
-        corpus = load_corpus(list(config.data.corpus), shape.context) if config.data.source == "text" else None
+        corpus = None if config.data.source == "tasks" else load_corpus(list(config.data.corpus), shape.context)
         probes = choose_probes(config.probes)
         return cls(
             config=config,
