@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def train(
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     freeze_block: Annotated[
         int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
     ] = None,
@@ -72,6 +74,7 @@ def train(
         ("model.size", size),
         ("seed", seed),
         ("training.weights", checkpoints),
+        ("training.tensorboard", tensorboard or None),
         ("training.freeze_block", freeze_block),
         ("training.freeze_until", freeze_until),
     ):
@@ -140,14 +143,20 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
     from pythiageo.runs.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
+    from pythiageo.runs.workers import started_together
 
+    if started_together() > 1 and (len(work) > 1 or jobs > 1):
+        raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
+    first = os.environ.get("RANK", "0") == "0"
     names = [job.config.name for job in work]
     failures: list[Failure] = []
-    with display.shown_progress(names, quiet) as report:
+    with display.shown_progress(names, quiet or not first) as report:
         if len(work) == 1:
             code = execute(work[0], report)
         else:
             code, failures = execute_all(work, jobs, report)
+    if not first:
+        return code
     failed = {failure.run for failure in failures}
     summaries = [summarise(job.path) for job in work if job.config.name not in failed]
     if as_json:

@@ -18,6 +18,7 @@ from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.sizes import get_size
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
+from pythiageo.synthetic.workers import ALONE, Workers
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
@@ -102,7 +103,9 @@ def training_memory(config: TrainConfig, shape: Shape) -> int:
     return 4 * (4 * shape.parameters + config.training.batch_size * shape.context * kept)
 
 
-def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+def make_trainer(
+    config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None, workers: Workers = ALONE
+) -> Trainer:
     """Return the optimiser loop of a resolved config, at step 0."""
     t = config.training
     assert t.steps is not None
@@ -113,6 +116,7 @@ def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus
         Schedule(t.peak_lr, t.warmup, t.steps),
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
+        workers,
     )
 
 

@@ -223,6 +223,8 @@ class TrainingConfig(_Table):
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
     weights: Literal["keep", "measure-only"] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, into the run's folder."""
     freeze_block: int | None = None
     """Block that stands still at first: 0 is the input block, -1 the output block."""
     freeze_until: Annotated[int, Field(ge=0)] = 0
