@@ -60,6 +60,14 @@ def test_the_studys_sizes(size: str) -> None:
     assert (config.training.batch_size, config.training.warmup, config.training.clip) == (64, 1000, 1.0)
 
 
+def test_small_models_take_one_thread_and_wide_ones_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pythiageo.runs.building.cores", lambda: 8)
+    assert [study(size).compute.threads for size in SIZES] == [1, 1, 1, 8, 8, 8]
+    config = load_config(Path("billa-v4.toml"), ["model.size=large", "compute.threads=3"], "train")
+    assert isinstance(config, TrainConfig)
+    assert resolve(config).compute.threads == 3
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("layers", "d_model", "d_ff"), [(1, 8, 32), (3, 16, 40)])
 def test_parameters_by_their_formula(bias: bool, layers: int, d_model: int, d_ff: int) -> None:
@@ -190,8 +198,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_ip", "127.0.0.1", "--main_process_port",
-         str(port), "-m", "pythiageo", "train", *TINY, *settings, "--out", str(tmp_path / "two")],
+         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_ip",
+         "127.0.0.1", "--main_process_port", str(port), "-m", "pythiageo", "train", *TINY, *settings, "--out", str(tmp_path / "two")],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip

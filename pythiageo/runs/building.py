@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil  # type: ignore[import-untyped]
 
 from pythiageo.errors import MachineError, UserError
@@ -20,9 +22,12 @@ from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
 from pythiageo.synthetic.workers import ALONE, Workers
 
+WIDE = 512
+"""d_model from which on a training step gains by more threads than one: from medium on."""
+
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """Fill in what the config leaves to the size and to the study, so that the manifest says everything.
+    """Fill in what the config leaves to the size, the study and the machine, so that the manifest says everything.
 
     Raises:
         UserError: unknown size, task, level or step; a shape that does not fit.
@@ -58,7 +63,14 @@ def resolve(config: TrainConfig) -> TrainConfig:
             "stop": min(config.training.stop or steps, steps),
         }
     )
-    return config.model_copy(update={"model": model, "training": training})
+    threads = config.compute.threads or (1 if d_model < WIDE else cores())
+    compute = config.compute.model_copy(update={"threads": threads})
+    return config.model_copy(update={"model": model, "training": training, "compute": compute})
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_steps(config: TrainConfig) -> list[int]:

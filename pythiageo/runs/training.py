@@ -146,7 +146,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
         UserError: a resumed run lacks observations that lie behind it.
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(config.compute.thread_count)
     training = _Training.of(config, workers)
     trainer = training.trainer
     folder.update(**training.description())
@@ -182,7 +182,7 @@ def train_along(config: TrainConfig, state: Path, workers: Workers) -> None:
     Raises:
         DivergedError: as ``train``.
     """
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(config.compute.thread_count)
     trainable, shape = build_model(config)
     trainer = make_trainer(config, trainable, shape, _corpus(config, shape), workers)
     workers.wait()
