@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, llc, measures, readout, results, runs, serve, tasks, train
+from pythiageo.cli import analyze, audit, claims, llc, measures, readout, results, runs, serve, tasks, train
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(analyze.analyze)
 app.command()(analyze.plan)
 app.command()(audit.audit)
 app.command()(results.compare)
+app.command()(claims.claims)
 app.command()(results.export)
 app.command()(results.report)
 app.command()(readout.readout)
