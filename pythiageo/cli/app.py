@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, llc, measures, readout, results, runs, serve, tasks, train
+from pythiageo.cli import analyze, audit, llc, measures, price, readout, results, runs, serve, tasks, train
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command()(results.report)
 app.command()(readout.readout)
 app.command()(serve.serve)
 app.command()(measures.measures)
+app.command()(price.price)
 app.add_typer(llc.app, name="llc")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")
