@@ -68,16 +68,22 @@ def export(
 def report(
     runs: RunsArgument,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("outputs/report.html"),
+    measures: Annotated[str | None, typer.Option(help="Measures with curves, by commas. Default: all.")] = None,
+    readouts: Annotated[str | None, typer.Option(help="Readouts with curves, by commas. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page about the runs, side by side."""
     from pythiageo.report import build_report
 
-    path = build_report(runs, out)
+    path = build_report(runs, out, _names(measures), _names(readouts))
     if as_json:
         display.print_json({"report": str(path)})
     else:
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def compare(
