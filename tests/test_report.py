@@ -43,7 +43,7 @@ class Page(HTMLParser):
         self.scripts: list[str] = []
         self.rows: list[list[str]] = []
         self.text = ""
-        self.inside = ""
+        self.inside, self.cell, self.tip = "", False, False
         self.feed(path.read_text(encoding="utf-8"))
         self.close()
 
@@ -56,17 +56,20 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in {"td", "th"}:
             self.rows[-1].append("")
+            self.cell = True
+        self.tip = tag == "span" and dict(attrs).get("class") == "tip"
 
     def handle_data(self, data: str) -> None:
         if self.inside == "script":
             self.scripts[-1] += data
         elif self.inside != "style":
             self.text += data
-            if self.inside in {"td", "th"}:
+            if self.cell and not self.tip:
                 self.rows[-1][-1] += data
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
+        self.inside, self.tip = "", False
+        self.cell = self.cell and tag not in {"td", "th"}
 
     @property
     def data(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def test_the_planted_numbers_are_shown(tmp_path: Path) -> None:
         row[:8] for row in page.rows
     ]
     # published figures are of task-aligned models: beside nano-42, and not beside text-42 of the same size
-    heads = [row for row in page.rows if row[:2] == ["Task", "Level"]]
+    heads = [row for row in page.rows if row[:2] == ["Task", "Level"] and "log-prob midpoint" in row]
     assert [head.count("published") for head in heads] == [2, 0]
     assert not [cell for row in page.rows for cell in row if "σ: " in cell]
     assert [(run["label"], run["depth"]) for run in page.data["runs"]] == [("nano-42", 2), ("text-42", 2)]
@@ -268,7 +271,7 @@ def test_runs_of_other_depth_size_and_name(tmp_path: Path) -> None:
     ]
     assert len([line for line in page.lines("rankme") if line[0] == 1]) == 25
     assert "has 2 blocks and nano-42 (deep) 24: only the last block and the final LayerNorm are aligned." in page.text
-    heads = [row for row in page.rows if row[:2] == ["Task", "Level"]]
+    heads = [row for row in page.rows if row[:2] == ["Task", "Level"] and "log-prob midpoint" in row]
     assert ["published" in head for head in heads] == [True, False]
 
 

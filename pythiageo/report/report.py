@@ -25,6 +25,7 @@ from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, pa
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
 from pythiageo.report.packing import deflate
+from pythiageo.report.paper import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 
 _HERE = Path(__file__).parent
@@ -74,6 +75,7 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
     definitions = measure_definitions()
+    figures = paper_figures(runs)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
     return template.render(
@@ -91,11 +93,14 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
             "tasks": tasks,
             "columns": entries,
             "floors": floor_steps(runs),
+            "paper": [figure.as_json() for figure in figures],
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
         runs=[_section(run) for run in runs],
         run_table=run_table(runs),
         audit_table=audit_table(runs),
+        paper_figures=[_captions(figure) for figure in figures],
+        paper_tables=[_paper_table(table) for table in paper_tables(runs)],
         comparison=_comparison(runs),
         not_ok=not_ok_table(runs),
         protocols=list(PROTOCOLS.values()),
@@ -160,6 +165,16 @@ def _section(run: LoadedRun) -> dict[str, Any]:
         "floors": floor_table(run),
         "manifest": _manifest(run),
     }
+
+
+def _captions(figure: PaperFigure) -> dict[str, Any]:
+    maps = any(panel.cells for panel in figure.panels)
+    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "lacks": figure.lacks, "maps": maps}
+
+
+def _paper_table(table: PaperTable) -> dict[str, Any]:
+    grid = {"head": table.frame.columns, "rows": table.frame.rows(), "text": table.frame.width}
+    return {"title": table.title, "caption": table.caption, "lacks": table.lacks, "grid": grid}
 
 
 def _manifest(run: LoadedRun) -> str:

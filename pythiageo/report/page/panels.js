@@ -143,13 +143,13 @@ class Figure {
     if (spec.shade) layout.shapes.push({ type: "rect", xref: "x", yref: "paper", x0: place(spec.shade[0]), x1: place(spec.shade[1]), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour("grey"), opacity: 0.15, layer: "below" });
     if (spec.level !== undefined && spec.level !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: spec.level, y1: spec.level, line: { color: soft, width: 1, dash: "dot" } });
     const traces = (spec.lines || []).filter((line) => !this.hidden.has(line.legend || line.name)).map((line) => this.line(line, place, onSteps, spec));
-    if (spec.cells) traces.push(this.cells(spec, place, onSteps, font));
+    if (spec.cells) traces.push(...this.cells(spec, place, onSteps, font));
     return { traces, layout };
   }
 
   line(line, place, onSteps, spec) {
     const count = (spec.lines || []).reduce((sum, each) => sum + each.x.length, 0);
-    const hue = colour(line.colour), marked = line.dash === "dot" || count > 1500 ? "lines" : "lines+markers";
+    const hue = colour(line.colour), marked = line.dash === "dot" || count > 400 ? "lines" : "lines+markers";
     const trace = { type: "scatter", mode: line.mode || marked, name: label(line.name), x: Array.from(line.x, place), y: line.y, customdata: line.text ? line.text.map((each) => label(each, 90)) : line.x,
       yaxis: line.right ? "y2" : "y", line: { color: hue, width: 1.7, dash: line.dash || "solid" }, marker: { size: line.mode === "markers" ? 7 : 4.5, color: hue, symbol: line.symbol || "circle" },
       connectgaps: false, cliponaxis: true, hovertemplate: (line.text ? "%{customdata}<br>" : onSteps ? "step %{customdata:,}<br>" : "") + "%{y:.5~g}<extra>%{fullData.name}</extra>" };
@@ -162,9 +162,14 @@ class Figure {
 
   cells(spec, place, onSteps, font) {
     const { x, y, z, text, title } = spec.cells;
-    return { type: "heatmap", x: Array.from(x, place), y: y.map((_, i) => i), z, customdata: y.map((name) => Array.from(x, (each) => [each, label(name)])),
-      colorscale: heat, hoverongaps: false, zmin: spec.cells.low, zmax: spec.cells.high, text: text || undefined, texttemplate: text ? "%{text}" : undefined,
+    const own = text && text.map((row, j) => row.map((cell, i) => (z[j][i] === null ? "" : label(cell))));
+    const map = { type: "heatmap", x: Array.from(x, place), y: y.map((_, i) => i), z, customdata: y.map((name) => Array.from(x, (each) => [each, label(name)])),
+      colorscale: heat, hoverongaps: false, zmin: spec.cells.low, zmax: spec.cells.high, text: own, texttemplate: text ? "%{text}" : undefined,
       textfont: { family: fontFamily, size: 10 }, colorbar: { thickness: 8, len: 1, tickfont: { size: 10, color: font.color }, outlinewidth: 0, nticks: 4 },
       hovertemplate: (onSteps ? "step %{customdata[0]:,}<br>" : "%{customdata[0]}<br>") + "%{customdata[1]}: %{z:.5~g}<extra>" + label(title || "") + "</extra>" };
+    if (!text) return [map];
+    // the text of an empty cell stands on the ground, in its ink
+    const empty = z.flatMap((row, j) => row.flatMap((value, i) => (value === null ? [[place(x[i]), j, label(text[j][i])]] : [])));
+    return [map, { type: "scatter", mode: "text", x: empty.map((e) => e[0]), y: empty.map((e) => e[1]), text: empty.map((e) => e[2]), hoverinfo: "skip", textfont: { family: fontFamily, size: 10, color: font.color } }];
   }
 }
