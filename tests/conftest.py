@@ -24,11 +24,12 @@ settings.register_profile(
 )
 settings.load_profile("pythiageo")
 
-# axis names on signatures are checked in tests, and cost nothing elsewhere
-install_import_hook(
-    ["pythiageo.geometry", "pythiageo.landscape", "pythiageo.probes", "pythiageo.synthetic", "pythiageo.lens"],
-    "beartype.beartype",
-)
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check axis names on signatures in tests; not where time is measured, for users do not pay for it."""
+    if config.getoption("-m") != "bench":
+        rooms = ["geometry", "landscape", "probes", "synthetic", "lens"]
+        install_import_hook([f"pythiageo.{room}" for room in rooms], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

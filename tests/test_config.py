@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pythiageo.errors import UserError
+from pythiageo.runs.building import build_model, checkpoint_steps, resolve
 from pythiageo.runs.config import AnalyzeConfig, TrainConfig, load_config
 from pythiageo.runs.probing import choose_probes
-from pythiageo.runs.training import build_model, checkpoint_steps, resolve
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml"))

@@ -28,6 +28,7 @@ from pythiageo.observations import (
     wide,
     write_table,
 )
+from pythiageo.observations.excerpt import excerpt, sha256
 
 
 def test_parts_become_one_sorted_table(tmp_path: Path) -> None:
@@ -309,3 +310,47 @@ def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown format 'jsn' \(did you mean 'json'\?\)"):
         write_table(pl.DataFrame(), tmp_path / "t", "jsn")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_excerpt_is_a_run_of_its_own(tmp_path: Path) -> None:
+    whole = planted.write_run(
+        tmp_path / "whole", planted.rows(steps=[0, 100, 200], readouts=("answer/centred", "last/centred"))
+    )
+    manifest = read_manifest(whole)
+    path = excerpt(whole, tmp_path / "part", ["rankme", "accuracy"], ["last/centred"], last_step=100)
+    kept = read_observations(path)
+    wanted = read_observations(whole).filter(
+        pl.col("measure").is_in(["rankme", "accuracy"]),
+        pl.col("readout").is_null() | (pl.col("readout") == "last/centred"),
+        pl.col("step") <= 100,
+    )
+    assert kept.equals(wanted)
+    assert set(kept["measure"]) == {"rankme", "accuracy"}
+    said = read_manifest(path)
+    assert said["excerpt"] == {
+        "of_rows": read_observations(whole).height,
+        "of_sha256": sha256(read_observations(whole)),
+        "measures": ["rankme", "accuracy"],
+        "readouts": ["last/centred"],
+        "last_step": 100,
+    }
+    assert said.get("config") == manifest.get("config")
+    assert "command" not in said["provenance"]
+    assert {file.name for file in path.iterdir()} == {"observations.parquet", "manifest.json"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"measures": ["rankmee"]}, r"no measure 'rankmee' \(did you mean 'rankme'\?\)"),
+        ({"readouts": ["first/centred"]}, "no readout 'first/centred'"),
+        ({"last_step": -1}, "no observation is left"),
+        ({"out": "whole"}, "is there already"),
+    ],
+)
+def test_an_excerpt_that_cannot_be_made_is_told(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    whole = planted.write_run(tmp_path / "whole", planted.rows(steps=[0, 100]))
+    out = tmp_path / asked.pop("out", "part")
+    with pytest.raises(UserError, match=message):
+        excerpt(whole, out, **asked)
+    assert not (tmp_path / "part").exists()

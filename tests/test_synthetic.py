@@ -172,7 +172,7 @@ def weights(one: Trainer) -> list[torch.Tensor]:
 
 def dense_loss(one: Trainer, step: int) -> torch.Tensor:
     """The loss with every position of every padded example computed."""
-    batch = one._batches(step)
+    batch = one.batches(step)
     logits = one._trainable.module(batch.ids)
     return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
 
@@ -225,7 +225,7 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
 
 def test_training_lowers_the_loss() -> None:
     one = trainer()
-    batch = one._batches(1000)
+    batch = one.batches(1000)
     before = batch_loss(one._trainable, batch).item()
     for _ in range(60):
         one.advance()

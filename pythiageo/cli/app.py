@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, llc, measures, results, runs, serve, tasks, train
+from pythiageo.cli import analyze, audit, llc, measures, readout, results, runs, serve, tasks, train
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command()(results.compare)
 app.command()(results.export)
 app.command()(results.report)
 app.command()(results.figures)
+app.command()(readout.readout)
 app.command()(serve.serve)
 app.command()(measures.measures)
 app.add_typer(llc.app, name="llc")

@@ -1,4 +1,4 @@
-"""``pythiageo runs``: list, show."""
+"""``pythiageo runs``: list, show, excerpt."""
 
 from __future__ import annotations
 
@@ -67,3 +67,27 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
             for c in manifest.get("checkpoints", [])
         ],
     )
+
+
+@app.command()
+def excerpt(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write; there must be none.")],
+    measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
+    readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
+    last_step: Annotated[int | None, typer.Option(min=0, help="The last step to keep. Default: all.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a part of a run's observations as a run folder of its own, without weights."""
+    from pythiageo.observations import read_observations
+    from pythiageo.observations.excerpt import excerpt as write_excerpt
+
+    def names(text: str | None) -> list[str]:
+        return [name.strip() for name in text.split(",")] if text else []
+
+    path = write_excerpt(run, out, names(measures), names(readouts), last_step)
+    rows, size = read_observations(path).height, sum(file.stat().st_size for file in path.iterdir())
+    if as_json:
+        display.print_json({"run": str(path), "observations": rows, "bytes": size})
+    else:
+        typer.echo(f"{path}: {rows:,} observations, {size / 1e6:.2f} MB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,26 @@ if TYPE_CHECKING:
     from pythiageo.runs.config import TrainConfig
     from pythiageo.runs.jobs import Failure, Job
 
+PROTOCOLS = ("billa-v4",)
+"""Studies whose training is shipped as a config."""
+
 
 def train(
-    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Config files (TOML), yours or shipped.")],
+    configs: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG...]", help="Config files (TOML), yours or shipped.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Instead of a config: a study's own training, billa-v4.", show_default=False)
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="nano, micro, small, medium, large or xlarge.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and batches.")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
+    ] = None,
+    freeze_block: Annotated[
+        int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
+    ] = None,
+    freeze_until: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="For how many steps.")] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. seed=7."),
@@ -34,13 +52,27 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Train small transformers, with the probes measured at every checkpoint."""
+    from pythiageo.runs.building import checkpoint_steps, resolve
     from pythiageo.runs.config import TrainConfig, load_config
     from pythiageo.runs.jobs import Job
-    from pythiageo.runs.training import checkpoint_steps, resolve, run_path
+    from pythiageo.runs.training import run_path
 
-    if out is not None and len(configs) > 1:
+    if out is not None and len(configs or []) > 1:
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
     overrides = [f"data.corpus={[str(path) for path in corpus]}", 'data.source="text"'] if corpus else []
+    for key, value in (
+        ("model.size", size),
+        ("seed", seed),
+        ("training.weights", checkpoints),
+        ("training.freeze_block", freeze_block),
+        ("training.freeze_until", freeze_until),
+    ):
+        overrides += [] if value is None else [f"{key}={json.dumps(value)}"]
+    if protocol is not None:
+        overrides.append(f"name={json.dumps(_protocol_run(protocol, configs, size, seed))}")
+        configs = [f"{protocol}.toml"]
+    elif not configs:
+        raise UserError("nothing to train: name a config, or --protocol billa-v4 with --size and --seed")
     resolved: list[TrainConfig] = []
     for path in configs:
         config = load_config(Path(path), [*overrides, *(sets or [])], "train")
@@ -57,6 +89,21 @@ def train(
         raise UserError("--resume and --overwrite exclude each other")
     work = [Job(config, run_path(out, config.name), resume, overwrite) for config in resolved]
     return finish(work, jobs, quiet, as_json)
+
+
+def _protocol_run(protocol: str, configs: list[str] | None, size: str | None, seed: int | None) -> str:
+    """Return the name of a run of a study's own training.
+
+    Raises:
+        UserError: no such protocol, configs beside it, or no size.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--protocol: nothing is trained as {protocol!r}; there is {', '.join(PROTOCOLS)}")
+    if configs:
+        raise UserError("--protocol takes the place of a config: leave one of them out")
+    if size is None:
+        raise UserError(f"--protocol {protocol} needs a --size: nano, micro, small, medium, large or xlarge")
+    return f"{size}-{42 if seed is None else seed}"
 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
@@ -87,7 +134,7 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
 
 
 def _show_plan(config: TrainConfig, steps: list[int], path: Path, as_json: bool) -> None:
-    from pythiageo.runs.training import build_model
+    from pythiageo.runs.building import build_model
 
     trainable, _ = build_model(config)
     plan = {

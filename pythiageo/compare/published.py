@@ -17,7 +17,10 @@ _KEY = ["run", "regime", "seed", "protocol", "event", "task", "level", "measure"
 
 @cache
 def published() -> dict[str, Any]:
-    """Return the figures: ``event -> protocol -> {source, sizes, task -> level -> list by size}``."""
+    """Return the figures: ``event -> protocol -> {source, sizes, task -> level -> list by size}``.
+
+    And ``profile -> protocol -> {source, size -> task -> list by layer}``.
+    """
     with Path(__file__).with_name("published.toml").open("rb") as file:
         return tomllib.load(file)
 
@@ -58,8 +61,8 @@ def beside_published(events: pl.DataFrame, size: str) -> pl.DataFrame:
 def _figures(size: str) -> pl.DataFrame:
     """Return the published figures of one size in long form; one that was not read off is left out."""
     rows = []
-    for event, protocols in published().items():
-        for protocol, table in protocols.items():
+    for event in ("acquisition", "floor"):
+        for protocol, table in published()[event].items():
             sizes = table["sizes"]
             if size not in sizes:
                 continue

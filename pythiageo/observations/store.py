@@ -114,6 +114,17 @@ class ObservationStore:
         self.table_path.unlink()
 
 
+def write_whole(folder: Path, table: pl.DataFrame) -> Path:
+    """Write a finished table of observations, sorted, into ``folder`` and return its path.
+
+    Raises:
+        MachineError: it could not be written.
+    """
+    path = Path(folder) / TABLE_NAME
+    replace_file(path, _parquet(table.select(list(COLUMNS))), "nothing else was touched")
+    return path
+
+
 def part_files(parts_folder: Path) -> list[tuple[int, Path]]:
     """Return ``(step, file)`` of every part in a parts folder, by step."""
     if not parts_folder.is_dir():

@@ -210,6 +210,18 @@ class TrainingConfig(_Table):
     clip: Annotated[float, Field(gt=0)] = 1.0
     checkpoints: str = "0-10000:100,10000-50000:500,50000-1000000:2000"
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
+    weights: Literal["keep", "measure-only"] = "keep"
+    """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
+    freeze_block: int | None = None
+    """Block that stands still at first: 0 is the input block, -1 the output block."""
+    freeze_until: Annotated[int, Field(ge=0)] = 0
+    """Steps for which it does."""
+
+    @model_validator(mode="after")
+    def _freeze(self) -> TrainingConfig:
+        if (self.freeze_block is None) != (self.freeze_until == 0):
+            raise ValueError("freeze_block and freeze_until belong together: which block, and for how many steps")
+        return self
 
 
 class TrainConfig(_Table):

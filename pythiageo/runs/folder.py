@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
@@ -27,6 +28,8 @@ _OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", 
         HASHES)  # fmt: skip
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
+_MAY_CHANGE = ("training.stop", "training.checkpoints")
+"""A resumed training run may go on for longer, and be looked at more or less often from there on."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -147,7 +150,7 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
                 f"{path}: holds a run already ({old.get('status')}): --resume goes on with it, --overwrite starts anew"
             )
         else:
-            changed = sorted(_differences(old.get("config", {}), resolved))
+            changed = sorted({*_differences(_completed(old.get("config", {}), config), resolved)} - set(_MAY_CHANGE))
             if changed:
                 raise UserError(
                     f"{path}: holds a run of another config; {', '.join(changed)} differ: "
@@ -159,7 +162,7 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
                     f"{path}: was measured on {before} so far, this is {device}: numbers of one table come from one "
                     f"device: choose another folder with --out, or --overwrite"
                 )
-            return {**old, "provenance": provenance(config.compute, device)}
+            return {**old, "config": resolved, "provenance": provenance(config.compute, device)}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -172,6 +175,14 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
         "corpus": None,
         "training": None,
     }
+
+
+def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Return an older config with the defaults of settings that did not exist yet; itself where it is no config now."""
+    try:
+        return type(config).model_validate(old).model_dump(mode="json")
+    except ValidationError:
+        return old
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:

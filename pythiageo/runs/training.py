@@ -12,71 +12,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pythiageo.errors import UserError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
-from pythiageo.probes.probeset import make_probe_set
-from pythiageo.probes.task import GeneratorTask
-from pythiageo.probes.tokenizer import VOCAB_SIZE
+from pythiageo.probes.encoding import CharacterTokenizer
+from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import Prepared, Probe, choose_probes, choose_tasks, describe_probes, prepare
+from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import Reading
-from pythiageo.series.steps import select
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
 from pythiageo.series.weights import combine, describe_nonfinite, examine_all
-from pythiageo.synthetic.batches import Batches, task_batches, text_batches, windows
+from pythiageo.synthetic.batches import windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.sizes import get_size
-from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable, write_checkpoint
-from pythiageo.synthetic.trainer import Optimiser, Schedule, Trainer, batch_loss
+from pythiageo.synthetic.trainable import Trainable, write_checkpoint
+from pythiageo.synthetic.trainer import Trainer, batch_loss
 
 HELD_OUT_WINDOWS = 256
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
-    """Fill in what the config leaves to the size and to the study, so that the manifest says everything.
-
-    Raises:
-        UserError: unknown size, task, level or step; a shape that does not fit.
-    """
-    size = get_size(config.model.size)
-    d_model, heads = config.model.d_model or size.d_model, config.model.heads or size.heads
-    neox = config.model.architecture == "gpt_neox"
-    if d_model % heads or (neox and (d_model // heads) % 8):
-        raise UserError(
-            f"model: d_model {d_model} and heads {heads} do not fit: expected d_model divisible by heads"
-            + (", into heads of a multiple of 8 (rotary on a quarter)" if neox else "")
-        )
-    model = config.model.model_copy(
-        update={
-            "layers": config.model.layers or size.layers,
-            "d_model": d_model,
-            "heads": heads,
-            "d_ff": config.model.d_ff or size.d_ff,
-        }
-    )
-    steps = config.training.steps or size.steps
-    training = config.training.model_copy(
-        update={
-            "steps": steps,
-            "peak_lr": config.training.peak_lr or size.peak_lr,
-            "stop": min(config.training.stop or steps, steps),
-        }
-    )
-    return config.model_copy(update={"model": model, "training": training})
-
-
-def checkpoint_steps(config: TrainConfig) -> list[int]:
-    """Return the steps at which a checkpoint is measured and saved; the last step is always among them."""
-    assert config.training.stop is not None
-    last = config.training.stop
-    return select(f"{config.training.checkpoints},{last}", list(range(last + 1)), beyond="ignore")
+class DivergedError(CheckpointError):
+    """The loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +64,7 @@ class _Training:
             trainable=trainable,
             shape=shape,
             corpus=corpus,
-            trainer=_trainer(config, trainable, shape, corpus),
+            trainer=make_trainer(config, trainable, shape, corpus),
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
             instruments=Instruments.of(config.measures),
@@ -172,6 +132,10 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
 
     The result does not depend on interruptions: batches are a function of seed and step, and a checkpoint's
     observations are written before the state that a resumed run starts from.
+
+    Raises:
+        UserError: a resumed run lacks observations that lie behind it.
+        DivergedError: the loss is no number any more; what was measured before is kept.
     """
     torch.set_num_threads(config.compute.threads)
     training = _Training.of(config)
@@ -181,65 +145,40 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
         trainer.load(folder.state)
     steps = checkpoint_steps(config)
     done = set(folder.observations.steps())
+    if trainer.step > steps[-1]:
+        raise UserError(f"{folder.path}: training is at step {trainer.step} already, beyond training.stop {steps[-1]}")
     remaining = [step for step in steps if step > trainer.step or step not in done]
     if remaining and remaining[0] < trainer.step:
-        raise UserError(f"{folder.path}: observations of step {remaining[0]} are gone: start anew with --overwrite")
-    produce = _produce(training, steps, report)
-    for checkpoint in TrainingSeries(config.name, config.model.size, steps, produce).checkpoints(remaining):
-        report(Progress(config.name, checkpoint.step, steps[-1], "measuring"))
-        folder.observations.write(checkpoint.step, training.observe(checkpoint))
-        with folder.new_checkpoint(checkpoint.step) as path:
-            write_checkpoint(path, training.trainable, checkpoint.step, trainer.tokens)
-        status = "nonfinite" if checkpoint.nonfinite else "ok"
-        folder.add_checkpoint(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite)
-        trainer.save(folder.state)
+        raise UserError(
+            f"{folder.path}: step {remaining[0]} was not measured, and training is at step {trainer.step} already: "
+            "ask for checkpoints after it, or start anew with --overwrite"
+        )
+    series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, report))
+    try:
+        _measure_all(training, series, remaining, folder, report)
+    except DivergedError as error:
+        folder.observations.consolidate()
+        folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
+        raise
     folder.observations.consolidate()
     folder.update(status="complete", training=training.summary())
     report(Progress(config.name, steps[-1], steps[-1], "done"))
 
 
-def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
-    """Return the freshly initialised model of a resolved config, and its shape."""
-    m = config.model
-    assert m.layers is not None
-    assert m.d_model is not None
-    assert m.heads is not None
-    assert m.d_ff is not None
-    shape = Shape(m.layers, m.d_model, m.heads, m.d_ff, m.context, VOCAB_SIZE, m.bias, m.residual_scaling)
-    return ARCHITECTURES[m.architecture](shape, config.seed), shape
-
-
-def _trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
-    t = config.training
-    assert t.steps is not None
-    assert t.peak_lr is not None
-    return Trainer(
-        trainable,
-        _batches(config, shape, corpus),
-        Schedule(t.peak_lr, t.warmup, t.steps),
-        Optimiser(t.betas, t.weight_decay, t.clip),
-    )
-
-
-def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
-    if corpus is not None:
-        return text_batches(corpus.train, shape.context, config.training.batch_size, config.seed)
-    tasks = []
-    for task in choose_tasks(config.data.tasks, config.probes):
-        if not isinstance(task, GeneratorTask):
-            raise UserError(f"data.tasks: {task.name} is of kind {task.kind}; only generated tasks can be trained on")
-        missing = [level for level in config.data.levels if level not in task.levels]
-        if missing:
-            raise UserError(
-                f"data.levels: task {task.name} has no level {missing[0]!r}; it has {', '.join(task.levels)}"
-            )
-        for level in config.data.levels:
-            try:
-                encode_probe_set(make_probe_set(task, level, 1, config.seed), CharacterTokenizer())
-            except ValueError as error:
-                raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
-        tasks.append(task)
-    return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
+def _measure_all(
+    training: _Training, series: TrainingSeries, steps: list[int], folder: RunFolder, report: Reporter
+) -> None:
+    """Train up to each of ``steps``; measure and write it, and save the state that a resumed run starts from."""
+    config, trainer = training.config, training.trainer
+    for checkpoint in series.checkpoints(steps):
+        report(Progress(config.name, checkpoint.step, steps[-1], "measuring"))
+        folder.observations.write(checkpoint.step, training.observe(checkpoint))
+        if config.training.weights == "keep":
+            with folder.new_checkpoint(checkpoint.step) as path:
+                write_checkpoint(path, training.trainable, checkpoint.step, trainer.tokens)
+        status = "nonfinite" if checkpoint.nonfinite else "ok"
+        folder.add_checkpoint(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite)
+        trainer.save(folder.state)
 
 
 def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterator[LiveCheckpoint]:
@@ -250,6 +189,11 @@ def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterato
             continue
         while trainer.step < step:
             trainer.advance()
+            if not math.isfinite(trainer.loss):
+                raise DivergedError(
+                    f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints "
+                    "before it are kept: a lower training.peak_lr or training.clip may help"
+                )
             report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
         _, tensors = trainable.export()
         facts = examine_all(tensors)

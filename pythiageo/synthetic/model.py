@@ -31,6 +31,18 @@ class Shape:
     bias: bool
     residual_scaling: bool = False
 
+    @property
+    def parameters(self) -> int:
+        """Parameters of the plain decoder, the tied output embedding counted once.
+
+        With vocabulary V, context C, L layers, width d and d_ff f: ``(V + C) d + L (4 d^2 + 2 d f + 2 d) + d``; biases
+        add ``L (7 d + f) + d``.
+        """
+        d, f = self.d_model, self.d_ff
+        block = 4 * d * d + 2 * d * f + 2 * d
+        biases = 4 * d + f + d + 2 * d  # qkv and projection, MLP in and out, two LayerNorms
+        return (self.vocab + self.context) * d + self.layers * (block + self.bias * biases) + d + self.bias * d
+
 
 class Attention(nn.Module):
     """Causal multi-head attention, written out: faster here than the fused kernel, and twice differentiable."""

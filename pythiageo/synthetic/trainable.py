@@ -37,6 +37,9 @@ class Trainable(Protocol):
     def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Return the logits of states taken after the final LayerNorm."""
 
+    def block(self, index: int) -> nn.Module:
+        """Return a block of the model."""
+
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return config.json and the tensors of model.safetensors, under transformers' names."""
 
@@ -67,6 +70,10 @@ class GPT2:
     def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Return the logits of states taken after the final LayerNorm."""
         return self._decoder.unembed(normed)
+
+    def block(self, index: int) -> nn.Module:
+        """Return a block of the model."""
+        return list(self._decoder.ordered_blocks())[index]
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return config.json and tensors of a GPT2LMHeadModel; its Conv1D weights are (in, out)."""
@@ -190,6 +197,10 @@ class NeoX:
     def unembed(self, normed: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
         """Return the logits of states taken after the final LayerNorm."""
         return self.module.get_output_embeddings()(normed)  # type: ignore[operator]
+
+    def block(self, index: int) -> nn.Module:
+        """Return a block of the model."""
+        return list(self._body.get_submodule("layers").children())[index]
 
     def export(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return config.json and tensors under the names that Pythia's files have (and ``save_pretrained`` writes)."""

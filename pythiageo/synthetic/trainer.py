@@ -42,14 +42,34 @@ class Optimiser:
     clip: float
 
 
+@dataclass(frozen=True)
+class Freeze:
+    """The block of index ``block`` stands still for the first ``until`` updates: no step, no decay, no moments.
+
+    Its gradient does not count when gradients are clipped.
+    """
+
+    block: int
+    until: int
+
+
 class Trainer:
     """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding)."""
 
-    def __init__(self, trainable: Trainable, batches: Batches, schedule: Schedule, optimiser: Optimiser) -> None:
+    def __init__(
+        self,
+        trainable: Trainable,
+        batches: Batches,
+        schedule: Schedule,
+        optimiser: Optimiser,
+        freeze: Freeze | None = None,
+    ) -> None:
         self._trainable = trainable
-        self._batches = batches
-        self._schedule = schedule
-        self._clip = optimiser.clip
+        self._freeze = freeze
+        self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
+        self.batches = batches
+        self.schedule = schedule
+        self.settings = optimiser
         self._parameters = dict(trainable.module.named_parameters())
         matrices = [p for p in self._parameters.values() if p.ndim >= 2]
         vectors = [p for p in self._parameters.values() if p.ndim < 2]
@@ -65,13 +85,16 @@ class Trainer:
 
     def advance(self) -> None:
         """Take one optimiser step."""
-        batch = self._batches(self.step)
+        batch = self.batches(self.step)
         for group in self._adamw.param_groups:
-            group["lr"] = self._schedule.lr(self.step)
+            group["lr"] = self.schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
         loss = batch_loss(self._trainable, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        if self._freeze is not None and self.step < self._freeze.until:
+            for parameter in self._frozen:
+                parameter.grad = None
+        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
         self._adamw.step()
         self.step += 1
         self.tokens += batch.tokens
