@@ -125,6 +125,20 @@ def test_tables_hold_the_planted_numbers(tmp_path: Path) -> None:
     assert table(runs, "table-v4-13").lacks
 
 
+def test_freezing_stands_beside_runs_without(tmp_path: Path) -> None:
+    plain = planted.write_run(tmp_path / "plain", planted.rows(steps=STEPS, levels=("L1",)))
+    held = planted.rows({"MOD": Plant(1000)}, steps=STEPS, levels=("L1",), run="held")
+    config = {"training": {"freeze_block": 0, "freeze_until": 1000}}
+    frozen = planted.write_run(tmp_path / "held", held, config=config)
+    thirteen = table(load_runs([plain, frozen]), "table-v4-13")
+    assert [row[0:1] + row[3:] for row in thirteen.frame.rows()] == [
+        ("nano-42", "none", "MOD", "L1", "900"),
+        ("held", "block 0 to step 1000", "MOD", "L1", "1,000"),
+    ]
+    assert thirteen.lacks == ()
+    assert table(load_runs([frozen]), "table-v4-13").lacks == ("no run of the same size without freezing",)
+
+
 def test_the_page_gets_plain_numbers(tmp_path: Path) -> None:
     for each in paper_figures(loaded(tmp_path)):
         text = json.dumps(each.as_json(), allow_nan=False)

@@ -124,6 +124,8 @@ async function start() {
   startTheme(showAll);
   listen();
   await showAll();
+  // panels in view are drawn within the next frames
+  for (let frame = 0; frame < 3; frame++) await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
   document.documentElement.dataset.drawn = Math.round(performance.now());
 }
 start();

@@ -35,5 +35,6 @@ def paper_tables(runs: Sequence[LoadedRun]) -> list[PaperTable]:
         tables.emergence_table(runs, None),
         tables.probe_table(runs),
         tables.time_table(runs),
-        *tables.absent_tables(),
+        tables.denoising_table(),
+        tables.freezing_table(runs),
     ]

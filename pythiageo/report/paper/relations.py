@@ -12,6 +12,8 @@ from pythiageo.report.paper.values import NO_ALIGNED, PROTOCOL, found, last_bloc
 
 MEASURES = (SIGMA_SQUARED, SIGMA, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
+RATES = "(b) the rate at which each measure leads: a claim, and without its null no figure"
+CONCORDANCE = "(b) concordance and the swap test: claims, and without their intervals no figure"
 _CLASSES = ("easy", "hard", "other")
 
 
@@ -53,7 +55,7 @@ def hierarchy(runs: Sequence[LoadedRun]) -> PaperFigure:
         "(a) Accuracy of MOD (left axis) and each measure scaled to its own minimum and maximum (right axis): where a "
         "curve turns can be read from it, how much it moves cannot.",
         (panel if lines else lacking(title, "neither accuracy nor a measure of MOD has a curve"),),
-        (*lacks, *([] if nano.size == "nano" else [f"no run of size nano; {nano.label} is drawn"])),
+        (*lacks, RATES, *([] if nano.size == "nano" else [f"no run of size nano; {nano.label} is drawn"])),
     )
 
 
@@ -107,4 +109,4 @@ def prediction(runs: Sequence[LoadedRun]) -> PaperFigure:
         "(a) Floor of the last block (billa-v4) against acquisition step (logarithmic), a point a task, level and run. "
         f"Hard: {', '.join(HARD)}, as in version 1."
     )
-    return PaperFigure("fig-5", "Figure 5. Limits of prediction", caption, tuple(panels), tuple(lacks))
+    return PaperFigure("fig-5", "Figure 5. Limits of prediction", caption, tuple(panels), (*lacks, CONCORDANCE))
