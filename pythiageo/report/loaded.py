@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class LoadedRun:
         """The run's size name."""
         return str(self.table["size"][0])
 
-    @property
+    @cached_property
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
         site = pl.col("site").str.ends_with(".hook_resid_post") | (pl.col("site") == "ln_final.hook_out")

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pythiageo.anatomy import PROTOCOLS
+from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.compare import Comparison, compare
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
@@ -93,6 +93,7 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
             "tasks": tasks,
             "columns": entries,
             "floors": floor_steps(runs),
+            "ranks": RANK_MEASURES,
             "paper": [figure.as_json() for figure in figures],
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
@@ -147,7 +148,9 @@ def measure_definitions() -> dict[str, str]:
 
 
 def _timeline(run: LoadedRun) -> dict[str, Any]:
-    block = run.table.filter(pl.col("site").str.ends_with(BLOCK_END))["layer"].max()
+    layers = run.table.select("site", "layer").unique()
+    ends = layers.filter(pl.col("site").str.ends_with(BLOCK_END))
+    block = (ends if ends.height else layers)["layer"].max()
     return {
         "label": run.label,
         "steps": run.table["step"].unique().sort().to_list(),

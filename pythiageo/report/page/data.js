@@ -32,10 +32,11 @@ async function linesOf(index) {
     const places = typeof column.lines === "number" ? data.columns[column.lines].lines : column.lines;
     const values = decimals(await inflate("column-" + index));
     let at = 0;
+    const levels = new Set(places.map((place) => place[2]));
     unpacked.set(index, places.map(([run, task, level, layer, site]) => {
       const steps = data.runs[run].steps.length;
       at += steps;
-      return { run, task, level, layer, site, values: values.subarray(at - steps, at) };
+      return { run, task, level, layer, site, levelled: levels.size > 1, values: values.subarray(at - steps, at) };
     }));
   }
   return unpacked.get(index);

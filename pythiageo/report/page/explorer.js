@@ -50,7 +50,7 @@ function layerColour(line) {
 }
 
 const siteNote = (line) => (!line.site || line.site === "ln_final.hook_out" || line.site.endsWith(".hook_resid_post") ? "" : " " + line.site.replace(/^blocks\.\d+\./, ""));
-const nameOf = (line) => (line.layer === null ? line.level || line.site || "whole" : blockOf(line)) + siteNote(line);
+const nameOf = (line) => (line.layer === null ? line.level || line.site || "whole" : blockOf(line) + (line.levelled && line.level ? " " + line.level : "")) + siteNote(line);
 const curve = (line, hue, name, dash) => ({ name, x: data.runs[line.run].steps, y: line.values, colour: hue, dash });
 
 // One range for all panels of a task, so that runs can be compared by eye.
@@ -90,7 +90,7 @@ function curves(column, lines) {
 function heatMaps(column, lines) {
   return byTaskAndRun(column, lines, (own, run, task, title) => {
     const ordered = [...own.filter(isBlock).sort((a, b) => a.layer - b.layer), ...own.filter((line) => !isBlock(line))];
-    const names = ordered.map((line) => (isBlock(line) ? String(line.layer) + siteNote(line) : line.site === "ln_final.hook_out" ? "LN" : nameOf(line)));
+    const names = ordered.map((line) => (isBlock(line) ? String(line.layer) + (line.levelled && line.level ? " " + line.level : "") + siteNote(line) : line.site === "ln_final.hook_out" ? "LN" : nameOf(line)));
     const z = ordered.map((line) => Array.from(line.values, (value) => (Number.isNaN(value) ? null : value)));
     const every = Math.ceil(names.length / 9);
     const axis = { kind: "names", names: names.map((name, i) => (i % every === 0 || name === "LN" ? name : "")), title: "block" };
@@ -122,7 +122,8 @@ function profiles(column, lines) {
       if (blocks.length) drawn.push(marks(blocks, blocks.map((line) => line.layer / depth)));
       if (final.length) drawn.push({ ...marks(final, [1.12]), mode: "markers", symbol: "diamond" });
     }
-    const lack = drawn.length ? undefined : explorer.at === "floor" ? "no floor was found in this run's checkpoints (see the table of floors)" : "there is no value at this step";
+    const floorless = data.ranks.includes(column.measure) ? "no floor was found in the runs' checkpoints (see the tables of floors)" : "a floor is defined for rank measures; choose a step";
+    const lack = drawn.length ? undefined : explorer.at === "floor" ? floorless : "there is no value at this step";
     const high = Math.max(0, ...drawn.flatMap((line) => Array.from(line.y)));
     return { title: taskName(task), lack, lines: drawn, x: { kind: "linear", title: "relative depth of the block (◆ final LayerNorm)", range: [-0.06, 1.2] }, y: { kind: "linear", range: high > 0 ? [0, high * 1.06] : undefined } };
   });
