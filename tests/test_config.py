@@ -47,7 +47,7 @@ def test_the_schedule_of_checkpoints_is_the_studys() -> None:
         ("stop = 1200", "stopp = 1200", r"unknown key 'training\.stopp' \(did you mean 'stop'\?\)"),
         ("[model]", "[modell]", r"'modell?'"),
         ("stop = 1200", "stop = 0", r"training\.stop: .*greater than or equal to 1"),
-        ('source = "tasks"', 'source = "web"', r"data\.source: .*'tasks' or 'text'.*'web'"),
+        ('source = "tasks"', 'source = "web"', r"data\.source: .*'tasks', 'text' or 'mix'.*'web'"),
         ('name = "demo-tasks"', 'name = "../escape"', "name: String should match pattern"),
         ('name = "demo-tasks"', "", "missing key 'name'"),
         (

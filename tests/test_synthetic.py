@@ -15,7 +15,7 @@ from pythiageo.errors import UserError
 from pythiageo.probes import tokenizer
 from pythiageo.probes.task import load_tasks
 from pythiageo.runs.probing import ALGORITHMIC
-from pythiageo.synthetic.batches import IGNORED, task_batches, text_batches, windows
+from pythiageo.synthetic.batches import IGNORED, mixed_batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import load_corpus
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES, get_size
@@ -124,6 +124,33 @@ def test_text_windows_predict_the_next_character() -> None:
     long = np.arange(2000, dtype=np.uint8) % 41
     one, same = (text_batches(long, 48, 8, seed=1)(3).ids for _ in range(2))
     assert torch.equal(one, same)
+
+
+def test_mixed_batches_hold_both_in_the_share_asked_for() -> None:
+    stored = np.full(500, 7, dtype=np.uint8)
+    batches = mixed_batches(TASKS, LEVELS, stored, 48, 32, 0.25, seed=3)
+    counts = []
+    for step in range(60):
+        batch = batches(step)
+        text = (batch.targets == 7).all(1)
+        counts.append(int((~text).sum()))
+        assert batch.ids.shape == batch.targets.shape == (32, 48)
+        assert batch.scored == int((batch.targets != IGNORED).sum())
+        assert batch.tokens == int((batch.ids != tokenizer.PAD).sum())
+        for ids, targets in zip(batch.ids[~text].tolist(), batch.targets[~text].tolist(), strict=True):
+            answer = tokenizer.decode([t for t in targets if t != IGNORED]).removesuffix("[EOS]")
+            assert tokenizer.decode([i for i in ids if i != tokenizer.PAD]).endswith("= " + answer)
+    # 1,920 draws of probability 1/4: 4 standard errors
+    assert sum(counts) / 1920 == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 1920) ** 0.5)
+    assert len(set(counts)) > 5
+    again = mixed_batches(TASKS, LEVELS, stored, 48, 32, 0.25, seed=3)(7)
+    assert torch.equal(again.ids, batches(7).ids)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+def test_a_batch_may_be_of_one_kind(share: float) -> None:
+    batch = mixed_batches(TASKS, LEVELS, np.full(500, 7, dtype=np.uint8), 48, 4, share, seed=0)(0)
+    assert len(batch.ids) == 4
 
 
 def test_the_library_corpus_is_english_in_41_characters() -> None:

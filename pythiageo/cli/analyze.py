@@ -37,7 +37,7 @@ Sites = Annotated[
 Layers = Annotated[str | None, typer.Option(help="all, or e.g. 0,3-5,last.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. Default: auto.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16, of the forward pass.")]
-RegimeName = Annotated[str | None, typer.Option("--regime", help="task-aligned or naturalistic.")]
+RegimeName = Annotated[str | None, typer.Option("--regime", help="task-aligned, naturalistic or mix:P.")]
 DiskBudget = Annotated[
     str | None, typer.Option("--disk-budget", help="Most that fetched checkpoints may take at one time, e.g. 12GB.")
 ]

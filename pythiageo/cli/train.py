@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +28,18 @@ def train(
         str | None, typer.Option(help="Instead of a config: a study's own training, billa-v4.", show_default=False)
     ] = None,
     size: Annotated[str | None, typer.Option(help="nano, micro, small, medium, large or xlarge.")] = None,
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="aligned|natural|mix:P",
+            help="Train on the tasks, on text, or on text with a share P of task examples.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and batches.")] = None,
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     freeze_block: Annotated[
         int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
     ] = None,
@@ -59,17 +68,20 @@ def train(
 
     if out is not None and len(configs or []) > 1:
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
-    overrides = [f"data.corpus={[str(path) for path in corpus]}", 'data.source="text"'] if corpus else []
+    overrides = _regime(regime) if regime is not None else ['data.source="text"'] if corpus else []
+    overrides += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
     for key, value in (
         ("model.size", size),
         ("seed", seed),
         ("training.weights", checkpoints),
+        ("training.tensorboard", tensorboard or None),
         ("training.freeze_block", freeze_block),
         ("training.freeze_until", freeze_until),
     ):
         overrides += [] if value is None else [f"{key}={json.dumps(value)}"]
     if protocol is not None:
-        overrides.append(f"name={json.dumps(_protocol_run(protocol, configs, size, seed))}")
+        name = _protocol_run(protocol, configs, size, seed) + (f"-{regime.replace(':', '-')}" if regime else "")
+        overrides.append(f"name={json.dumps(name)}")
         configs = [f"{protocol}.toml"]
     elif not configs:
         raise UserError("nothing to train: name a config, or --protocol billa-v4 with --size and --seed")
@@ -91,6 +103,27 @@ def train(
     return finish(work, jobs, quiet, as_json)
 
 
+def _regime(text: str) -> list[str]:
+    """Return the settings of a regime given in a word.
+
+    Raises:
+        UserError: no such regime.
+    """
+    words = {"aligned": ("task-aligned", "tasks"), "natural": ("naturalistic", "text")}
+    if text in words:
+        name, source = words[text]
+        return [f'regime="{name}"', f'data.source="{source}"']
+    share = text.removeprefix("mix:")
+    try:
+        if share == text or not 0 < float(share) < 1:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--regime: expected aligned, natural or mix:P with a share P between 0 and 1, got {text!r}"
+        ) from None
+    return [f'regime="mix:{float(share):g}"', 'data.source="mix"', f"data.task_share={float(share)}"]
+
+
 def _protocol_run(protocol: str, configs: list[str] | None, size: str | None, seed: int | None) -> str:
     """Return the name of a run of a study's own training.
 
@@ -110,14 +143,20 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
     from pythiageo.runs.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
+    from pythiageo.runs.workers import started_together
 
+    if started_together() > 1 and (len(work) > 1 or jobs > 1):
+        raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
+    first = os.environ.get("RANK", "0") == "0"
     names = [job.config.name for job in work]
     failures: list[Failure] = []
-    with display.shown_progress(names, quiet) as report:
+    with display.shown_progress(names, quiet or not first) as report:
         if len(work) == 1:
             code = execute(work[0], report)
         else:
             code, failures = execute_all(work, jobs, report)
+    if not first:
+        return code
     failed = {failure.run for failure in failures}
     summaries = [summarise(job.path) for job in work if job.config.name not in failed]
     if as_json:

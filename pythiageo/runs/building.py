@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil  # type: ignore[import-untyped]
 
 from pythiageo.errors import MachineError, UserError
@@ -12,16 +14,20 @@ from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.probing import choose_tasks
 from pythiageo.series.steps import select
-from pythiageo.synthetic.batches import Batches, task_batches, text_batches
+from pythiageo.synthetic.batches import Batches, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.sizes import get_size
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
+from pythiageo.synthetic.workers import ALONE, Workers
+
+WIDE = 512
+"""d_model from which on a training step gains by more threads than one: from medium on."""
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """Fill in what the config leaves to the size and to the study, so that the manifest says everything.
+    """Fill in what the config leaves to the size, the study and the machine, so that the manifest says everything.
 
     Raises:
         UserError: unknown size, task, level or step; a shape that does not fit.
@@ -57,7 +63,14 @@ def resolve(config: TrainConfig) -> TrainConfig:
             "stop": min(config.training.stop or steps, steps),
         }
     )
-    return config.model_copy(update={"model": model, "training": training})
+    threads = config.compute.threads or (1 if d_model < WIDE else cores())
+    compute = config.compute.model_copy(update={"threads": threads})
+    return config.model_copy(update={"model": model, "training": training, "compute": compute})
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_steps(config: TrainConfig) -> list[int]:
@@ -102,7 +115,9 @@ def training_memory(config: TrainConfig, shape: Shape) -> int:
     return 4 * (4 * shape.parameters + config.training.batch_size * shape.context * kept)
 
 
-def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+def make_trainer(
+    config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None, workers: Workers = ALONE
+) -> Trainer:
     """Return the optimiser loop of a resolved config, at step 0."""
     t = config.training
     assert t.steps is not None
@@ -113,12 +128,22 @@ def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus
         Schedule(t.peak_lr, t.warmup, t.steps),
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
+        workers,
     )
 
 
 def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
-    if corpus is not None:
-        return text_batches(corpus.train, shape.context, config.training.batch_size, config.seed)
+    data, size, seed = config.data, config.training.batch_size, config.seed
+    if data.source == "tasks":
+        return task_batches(_tasks(config), list(data.levels), size, seed)
+    assert corpus is not None
+    if data.task_share is None:
+        return text_batches(corpus.train, shape.context, size, seed)
+    return mixed_batches(_tasks(config), list(data.levels), corpus.train, shape.context, size, data.task_share, seed)
+
+
+def _tasks(config: TrainConfig) -> list[GeneratorTask]:
+    """Return the tasks that are trained on, each of which this vocabulary can write at every level."""
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
         if not isinstance(task, GeneratorTask):
@@ -134,4 +159,4 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
             except ValueError as error:
                 raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
-    return task_batches(tasks, list(config.data.levels), config.training.batch_size, config.seed)
+    return tasks

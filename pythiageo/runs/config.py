@@ -29,10 +29,18 @@ def _readable_size(text: str) -> str:
     return text
 
 
+def _regime(name: str) -> str:
+    known = re.fullmatch(r"task-aligned|naturalistic|mix:(0\.\d{1,6})", name)
+    if known is None or (known[1] is not None and name != f"mix:{float(known[1]):g}"):
+        raise ValueError(f"expected task-aligned, naturalistic or a mixture such as mix:0.1, got {name!r}")
+    return name
+
+
 Size = Annotated[str, AfterValidator(_readable_size)]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Count = Annotated[int, Field(ge=1)]
-Regime = Literal["task-aligned", "naturalistic"]
+Regime = Annotated[str, AfterValidator(_regime)]
+"""``task-aligned``, ``naturalistic``, or ``mix:0.1``: a stream of text, a tenth of whose examples are the tasks'."""
 
 
 class _Table(BaseModel):
@@ -157,11 +165,17 @@ class ComputeConfig(_Table):
     """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one. Training is on the CPU."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Default: one, and for training a model of ``WIDE`` or more as many as there are cores (docs/training.md)."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""
     state_memory: Size = "1GB"
     """Most that the states of one probe set take at one time; more sites than fit are read in several passes."""
+
+    @property
+    def thread_count(self) -> int:
+        """``threads``, one by default."""
+        return self.threads or 1
 
     @property
     def state_bytes(self) -> int:
@@ -185,9 +199,12 @@ class ModelConfig(_Table):
 
 
 class DataConfig(_Table):
-    """What the model is trained on: the tasks, or running text."""
+    """What the model is trained on: the tasks, running text, or both in one stream."""
 
-    source: Literal["tasks", "text"]
+    source: Literal["tasks", "text", "mix"]
+    task_share: Annotated[float, Field(ge=1e-4, le=0.9999)] | None = None
+    """Share of the examples that are the tasks', for ``mix``. A window of text has many more scored tokens than an
+    answer, and the loss is the mean over scored tokens."""
     tasks: tuple[str, ...] = ()
     """Task names; empty: the eight algorithmic tasks."""
     levels: tuple[str, ...] = ("L1", "L2", "L3")
@@ -212,6 +229,8 @@ class TrainingConfig(_Table):
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
     weights: Literal["keep", "measure-only"] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, into the run's folder."""
     freeze_block: int | None = None
     """Block that stands still at first: 0 is the input block, -1 the output block."""
     freeze_until: Annotated[int, Field(ge=0)] = 0
@@ -241,7 +260,14 @@ class TrainConfig(_Table):
     @model_validator(mode="after")
     def _one_source(self) -> TrainConfig:
         if self.data.source == "tasks" and self.data.corpus:
-            raise ValueError("data.corpus is for data.source = 'text'")
+            raise ValueError("data.corpus is for data.source = 'text' or 'mix'")
+        if (self.data.source == "mix") != (self.data.task_share is not None):
+            raise ValueError(
+                "data.task_share belongs to data.source = 'mix': the share of examples that are the tasks'"
+            )
+        regime = f"mix:{self.data.task_share:g}" if self.data.task_share is not None else None
+        if regime != (self.regime if self.regime.startswith("mix") else None):
+            raise ValueError(f"regime: expected {regime or 'task-aligned or naturalistic'} for this data")
         return self
 
     @model_validator(mode="after")

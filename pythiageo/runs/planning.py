@@ -116,7 +116,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
         MachineError: the Hub cannot be reached.
     """
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = out / "downloads"

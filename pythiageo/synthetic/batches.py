@@ -79,6 +79,47 @@ def text_batches(stored: np.ndarray, context: int, batch_size: int, seed: int) -
     return batch
 
 
+def mixed_batches(
+    tasks: list[GeneratorTask],
+    levels: list[str],
+    stored: np.ndarray,
+    context: int,
+    batch_size: int,
+    share: float,
+    seed: int,
+) -> Batches:
+    """Return batches whose every example is one of the tasks' with probability ``share``, else a window of text.
+
+    Each kind is drawn as ``task_batches`` and ``text_batches`` draw it. All scored tokens count the same: with ``a``
+    of them in a mean answer, the tasks have ``share a / (share a + (1 - share) context)`` of the loss.
+    """
+    combinations = [(task, level) for task in tasks for level in levels]
+    tokenizer = CharacterTokenizer()
+
+    def batch(step: int) -> Batch:
+        rng = stream(seed, TRAIN_STREAM, step)
+        count = int((rng.random(batch_size) < share).sum())
+        chosen = rng.integers(len(combinations), size=count)
+        drawn = [draw(task, level, rng) for task, level in (combinations[i] for i in chosen)]
+        starts = rng.integers(len(stored) - context + 1, size=batch_size - count)
+        parts = [padded([encode_example(example, tokenizer) for example in drawn])] if count else []
+        parts += [windows(stored, starts, context)] if len(starts) else []
+        return Batch(
+            ids=_stacked([part.ids for part in parts], PAD),
+            targets=_stacked([part.targets for part in parts], IGNORED),
+            tokens=sum(part.tokens for part in parts),
+            scored=sum(part.scored for part in parts),
+        )
+
+    return batch
+
+
+def _stacked(parts: list[Tensor], filler: int) -> Tensor:
+    """Return matrices under one another, filled up at the end to one width."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=filler) for part in parts])
+
+
 def windows(stored: np.ndarray, starts: np.ndarray, context: int) -> Batch:
     """Return the windows of ``stored`` that begin at ``starts``, each behind a ``[BOS]``."""
     targets = stored[starts[:, None] + np.arange(context)].astype(np.int64)
