@@ -8,6 +8,7 @@ import json
 import re
 import zlib
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pythiageo.report import build_report
 from pythiageo.report.columns import columns, packed
 from pythiageo.report.loaded import load_runs
 from pythiageo.report.packing import pack, unpack
+from pythiageo.report.paper.draw import CATEGORIES
 from pythiageo.report.report import measure_definitions
 from pythiageo.runs.linear_probe import CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 
@@ -357,3 +359,40 @@ def test_a_run_that_never_fell_says_so_and_a_shared_note_is_said_once(tmp_path: 
     assert "falls for no task: every one is lowest at the first checkpoint" in page.text
     assert page.text.count("billa-v1: too few checkpoints with a value: 4, and the rule needs 5 in a row") == 1
     assert page.text.count("no fall was seen and the minimum may lie outside") == 1
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB
+VISION = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+}
+
+
+def cielab(colour: str, vision: str) -> np.ndarray:
+    """CIE L*a*b* (D65) of an sRGB colour as a kind of vision has it."""
+    srgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ seen / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("theme", "ground"), [("light", "#ffffff"), ("dark", "#14181c")])
+def test_any_two_colours_are_told_apart(theme: str, ground: str, vision: str) -> None:
+    page = Path(__file__).parents[1] / "pythiageo" / "report" / "page"
+    assert f"--bg: {ground}" in (page / "report.css").read_text(encoding="utf-8")
+    source = (page / "theme.js").read_text(encoding="utf-8")
+    palette = re.search(theme + r": \{ categories: \[([^\]]+)\]", source)
+    assert palette is not None
+    colours = [*re.findall("#[0-9a-fA-F]{6}", palette[1]), ground]
+    assert len(colours) == 8
+    if theme == "light":
+        assert colours[:7] == list(CATEGORIES)  # files and page agree
+    for first, second in combinations(colours, 2):
+        # 2.3 is a just noticeable difference
+        assert np.linalg.norm(cielab(first, vision) - cielab(second, vision)) > 10, (first, second)

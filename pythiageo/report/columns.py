@@ -56,9 +56,11 @@ def columns(runs: Sequence[LoadedRun]) -> list[Column]:
     return sorted(made, key=_order)
 
 
-def _order(column: Column) -> tuple[int, bool, str, str]:
+def _order(column: Column) -> tuple[int, bool, bool, str, str]:
     rank = _FIRST.index(column.measure) if column.measure in _FIRST else len(_FIRST)
-    return rank, column.readout != READOUT, column.measure, column.readout or ""
+    missing = sum(int(np.isnan(values).sum()) for values in column.values)
+    sparse = 2 * missing > sum(len(values) for values in column.values)
+    return rank, sparse, column.readout != READOUT, column.measure, column.readout or ""
 
 
 def _column(

@@ -64,16 +64,20 @@ function commonRange(lines, fromZero) {
 }
 
 function byTaskAndRun(column, lines, make) {
-  const panels = [];
+  const panels = [], measured = chosenRuns().filter((run) => lines.some((line) => line.run === run));
   for (const task of tasksShown(lines)) {
     const here = lines.filter((line) => line.task === task);
     const range = commonRange(here, true);
-    for (const run of chosenRuns()) {
+    for (const run of measured) {
       const own = here.filter((line) => line.run === run);
       const title = panelTitle(task, run);
       if (!anyValue(own)) panels.push({ title, lack: lackOf(column, run, task), x: { kind: "step" }, y: { kind: "linear" } });
       else panels.push(...make(own, run, task, title, range));
     }
+  }
+  // a run without any of it says so once, not in a panel a task
+  for (const run of chosenRuns()) {
+    if (!measured.includes(run)) panels.push({ title: data.runs[run].label, lack: lackOf(column, run, undefined), x: { kind: "step" }, y: { kind: "linear" } });
   }
   return panels;
 }
@@ -131,7 +135,7 @@ function profiles(column, lines) {
 
 function sideBySide(column, lines) {
   return tasksShown(lines).map((task) => {
-    const own = lines.filter((line) => line.task === task && line.site && line.site.endsWith(".hook_resid_post") && line.layer === depthOf(line.run) - 1 && anyValue([line]));
+    const own = lines.filter((line) => line.task === task && isBlock(line) && !siteNote(line) && line.layer === depthOf(line.run) - 1 && anyValue([line]));
     const drawn = own.map((line) => curve(line, "category-" + line.run, data.runs[line.run].label));
     return { title: taskName(task), lack: drawn.length ? undefined : "no run has a value at its last block", lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", range: commonRange(own, true) } };
   });

@@ -37,6 +37,7 @@ function valuesTable(column, lines) {
 }
 
 const grouped = new Set(["curves", "heat", "scores"]); // figures with a panel a run
+const runsOf = (lines) => new Set(lines.map((line) => line.run).filter((run) => chosenRuns().includes(run))).size;
 let turn = 0;
 async function showGeometry() {
   if (!byId("measure")) return;
@@ -45,14 +46,15 @@ async function showGeometry() {
   const x = stepAxisShown();
   const drawn = { curves: curves(column, lines), heat: heatMaps(column, lines), profiles: profiles(column, lines) };
   if (explorer.figures.beside) drawn.beside = sideBySide(column, lines);
-  for (const [name, panels] of Object.entries(drawn)) explorer.figures[name].show({ panels, x, group: grouped.has(name) ? chosenRuns().length : 1 });
+  for (const [name, panels] of Object.entries(drawn)) explorer.figures[name].show({ panels, x, group: grouped.has(name) ? runsOf(lines) : 1 });
   valuesTable(column, lines);
   byId("step-shown").textContent = explorer.at === "step" ? "step " + profileStep(column, chosenRuns()[0], null).toLocaleString("en") : "";
 }
 
 async function showScores() {
   if (!byId("score")) return;
-  explorer.figures.scores.show({ panels: await scores(Number(chosen("score"))), x: stepAxisShown(), group: chosenRuns().length });
+  const index = Number(chosen("score"));
+  explorer.figures.scores.show({ panels: await scores(index), x: stepAxisShown(), group: runsOf(await linesOf(index)) });
 }
 
 async function showAll() {

@@ -22,7 +22,7 @@ def hierarchy(runs: Sequence[LoadedRun]) -> PaperFigure:
     shown = aligned(runs)
     nano = next((run for run in shown if run.size == "nano"), shown[0] if shown else None)
     if nano is None:
-        return PaperFigure("fig-4", "Figure 4. Hierarchy", "", (lacking("(a) MOD", NO_ALIGNED),))
+        return PaperFigure("fig-4", "Figure 4. Hierarchy", "", (lacking("(a) MOD", NO_ALIGNED),), (NO_ALIGNED, RATES))
     level = "L2" if score(nano, "accuracy", "MOD", "L2").height else "L1"
     accuracy = score(nano, "accuracy", "MOD", level)
     title = f"(a) {nano.label}, MOD {level}"

@@ -115,7 +115,7 @@ def emergence_table(runs: Sequence[LoadedRun], level: str | None) -> PaperTable:
     name, title = (
         ("table-5", "Table 5. Acquisition at L2") if level else ("table-8", "Table 8. Acquisition, all levels")
     )
-    lacks = missing_sizes(shown) if shown else [NO_ALIGNED]
+    lacks = missing_sizes(shown)
     if shown and not places:
         lacks.append(f"no accuracy{f' at {level}' if level else ''} was measured")
     frame = text_frame(head, [[*place, *cells[place]] for place in places])

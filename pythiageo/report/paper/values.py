@@ -66,11 +66,13 @@ def spectrum_name(measure: str) -> str:
 
 def missing_sizes(runs: Sequence[LoadedRun]) -> list[str]:
     """Return a sentence on the paper's sizes that no run has, and on its seeds."""
+    if not runs:
+        return [NO_ALIGNED]
     there = {run.size for run in runs}
     absent = [size for size in SIZES if size not in there]
     said = [f"no run of size {', '.join(absent)}"] if absent else []
     seeds = {run.table["seed"][0] for run in runs if run.table["seed"][0] is not None}
-    if runs and len(seeds) < len(SEEDS):
+    if len(seeds) < len(SEEDS):
         numbers = ", ".join(map(str, sorted(seeds))) or "none named"
         said.append(f"seeds: {numbers}; the paper has {len(SEEDS)}")
     return said
