@@ -22,7 +22,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
-from pythiageo.runs.config import TrainConfig, load_config
+from pythiageo.runs.config import ComputeConfig, TrainConfig, load_config
 from pythiageo.synthetic.batches import task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES
@@ -66,6 +66,7 @@ def test_small_models_take_one_thread_and_wide_ones_all(monkeypatch: pytest.Monk
     config = load_config(Path("billa-v4.toml"), ["model.size=large", "compute.threads=3"], "train")
     assert isinstance(config, TrainConfig)
     assert resolve(config).compute.threads == 3
+    assert resolve(study("large").model_copy(update={"compute": ComputeConfig()}), at_once=3).compute.threads == 2
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -196,13 +197,19 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    launch = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines",
+        "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_ip", "127.0.0.1",
+        "--main_process_port", str(port),
+    ]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_ip",
-         "127.0.0.1", "--main_process_port", str(port), "-m", "pythiageo", "train", *TINY, *settings, "--out", str(tmp_path / "two")],
+        [*launch, "-m", "pythiageo", "train", *TINY, *settings, "--out", str(tmp_path / "two")],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert train(tmp_path / "one", *settings) == 0
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)

@@ -65,6 +65,7 @@ def train(
     from pythiageo.runs.config import TrainConfig, load_config
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.training import run_path
+    from pythiageo.runs.workers import started_together
 
     if out is not None and len(configs or []) > 1:
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
@@ -89,7 +90,7 @@ def train(
     for path in configs:
         config = load_config(Path(path), [*overrides, *(sets or [])], "train")
         assert isinstance(config, TrainConfig)
-        resolved.append(resolve(config))
+        resolved.append(resolve(config, max(jobs, started_together())))
     names = [config.name for config in resolved]
     if len(set(names)) < len(names):
         raise UserError(f"two configs are called {max(names, key=names.count)!r}: each run needs its own name")

@@ -26,8 +26,10 @@ WIDE = 512
 """d_model from which on a training step gains by more threads than one: from medium on."""
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
+def resolve(config: TrainConfig, at_once: int = 1) -> TrainConfig:
     """Fill in what the config leaves to the size, the study and the machine, so that the manifest says everything.
+
+    ``at_once`` processes share the machine's cores.
 
     Raises:
         UserError: unknown size, task, level or step; a shape that does not fit.
@@ -63,7 +65,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
             "stop": min(config.training.stop or steps, steps),
         }
     )
-    threads = config.compute.threads or (1 if d_model < WIDE else cores())
+    threads = config.compute.threads or (1 if d_model < WIDE else max(1, cores() // at_once))
     compute = config.compute.model_copy(update={"threads": threads})
     return config.model_copy(update={"model": model, "training": training, "compute": compute})
 
