@@ -21,6 +21,7 @@ from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.compare import Comparison, compare
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
+from pythiageo.report.claims import Claim, case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
@@ -44,7 +45,12 @@ _TERMS = {
 
 
 def build_report(
-    runs: list[Path], out: Path, measures: Sequence[str] | None = None, readouts: Sequence[str] | None = None
+    runs: list[Path],
+    out: Path,
+    measures: Sequence[str] | None = None,
+    readouts: Sequence[str] | None = None,
+    claims: Sequence[Claim] = (),
+    specifications: pl.DataFrame | None = None,
 ) -> Path:
     """Write the report of one or more run folders to ``out`` and return it.
 
@@ -53,7 +59,8 @@ def build_report(
     strangers' files, so every one is escaped, in the page, in its data and in the labels of its figures.
 
     ``measures`` and ``readouts`` choose the curves that go in, all of them as far as the page stays small; tables and
-    findings do not depend on it.
+    findings do not depend on it. ``claims`` are shown with their verdicts, ``specifications`` (see
+    ``specification_curve``) as curves.
 
     Raises:
         UserError: no run folder, one that cannot be read, or a measure or readout that no run has.
@@ -62,11 +69,21 @@ def build_report(
     loaded = load_runs(runs)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, _render(loaded, measures, readouts).encode("utf-8"), "an earlier report is unchanged")
+    replace_file(
+        out,
+        _render(loaded, measures, readouts, claims, specifications).encode("utf-8"),
+        "an earlier report is unchanged",
+    )
     return out
 
 
-def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts: Sequence[str] | None) -> str:
+def _render(
+    runs: Sequence[LoadedRun],
+    measures: Sequence[str] | None,
+    readouts: Sequence[str] | None,
+    claims: Sequence[Claim],
+    specifications: pl.DataFrame | None,
+) -> str:
     every = columns(runs)
     entries, blocks, left_out = packed(_chosen(every, measures, readouts))
     # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
@@ -76,6 +93,7 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
     template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
     definitions = measure_definitions()
     figures = paper_figures(runs)
+    curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
     return template.render(
@@ -94,7 +112,7 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
             "columns": entries,
             "floors": floor_steps(runs),
             "ranks": RANK_MEASURES,
-            "paper": [figure.as_json() for figure in figures],
+            "paper": [figure.as_json() for figure in (*figures, *([curve] if curve else []))],
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
         runs=[_section(run) for run in runs],
@@ -102,6 +120,9 @@ def _render(runs: Sequence[LoadedRun], measures: Sequence[str] | None, readouts:
         audit_table=audit_table(runs),
         paper_figures=[_captions(figure) for figure in figures],
         paper_tables=[_paper_table(table) for table in paper_tables(runs)],
+        claims=claims_table(claims) if claims else None,
+        claim_cases=case_tables(claims),
+        specifications=_captions(curve) if curve else None,
         comparison=_comparison(runs),
         not_ok=not_ok_table(runs),
         protocols=list(PROTOCOLS.values()),
@@ -171,8 +192,9 @@ def _section(run: LoadedRun) -> dict[str, Any]:
 
 
 def _captions(figure: PaperFigure) -> dict[str, Any]:
-    maps = any(panel.cells for panel in figure.panels)
-    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "lacks": figure.lacks, "maps": maps}
+    shape = " wide tall" if any(panel.cells for panel in figure.panels) else ""
+    shape = " wide" if any(panel.y.kind == "names" for panel in figure.panels) and not shape else shape
+    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "lacks": figure.lacks, "shape": shape}
 
 
 def _paper_table(table: PaperTable) -> dict[str, Any]:

@@ -25,11 +25,14 @@ function stepAxis(steps, logarithmic) {
 
 function axisLayout(axis) {
   if (axis.kind === "names") {
-    return { tickvals: axis.names.map((_, i) => i), ticktext: axis.names.map((name) => label(name, 18)), range: [-0.5, axis.names.length - 0.5] };
+    return { tickvals: axis.names.map((_, i) => i), ticktext: axis.names.map((name) => label(name, 30)), range: [-0.5, axis.names.length - 0.5] };
   }
   const range = axis.range || undefined;
   return axis.kind === "log" ? { type: "log", range: range && range.map(Math.log10), dtick: 1 } : { range, nticks: 5 };
 }
+
+// room for the longest name, as far as the panel has it
+const nameRoom = (axis) => Math.min(190, 26 + (axis.title ? 16 : 0) + 6.1 * Math.max(...axis.names.map((name) => Math.min(30, name.length))));
 
 class Figure {
   constructor(host, legend) {
@@ -137,7 +140,7 @@ class Figure {
     const xLayout = onSteps ? { ...this.figure.x.layout, ...(this.zoom ? { range: this.zoom.slice() } : {}) } : axisLayout(spec.x);
     const titled = (text) => (text ? { text: label(text), standoff: 4, font: { size: 11, color: soft } } : undefined);
     const layout = { height: plot.clientHeight || 190, font, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)", margin: { ...margins, ...(spec.y.kind === "names" ? { l: 74 } : {}), ...(spec.right ? { r: 46 } : {}) }, hoverlabel: { font: { ...font, color: ink }, bgcolor: cssColour("--bg"), bordercolor: cssColour("--line") },
+      plot_bgcolor: "rgba(0,0,0,0)", margin: { ...margins, ...(spec.y.kind === "names" ? { l: nameRoom(spec.y) } : {}), ...(spec.right ? { r: 46 } : {}) }, hoverlabel: { font: { ...font, color: ink }, bgcolor: cssColour("--bg"), bordercolor: cssColour("--line") },
       xaxis: { ...axis, ...xLayout, title: titled(spec.x.title) }, yaxis: { ...axis, ...axisLayout(spec.y), title: titled(spec.y.title) }, shapes: [] };
     if (spec.right) layout.yaxis2 = { ...axis, ...axisLayout(spec.right), overlaying: "y", side: "right", showgrid: false, title: titled(spec.right.title) };
     if (spec.shade) layout.shapes.push({ type: "rect", xref: "x", yref: "paper", x0: place(spec.shade[0]), x1: place(spec.shade[1]), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour("grey"), opacity: 0.15, layer: "below" });

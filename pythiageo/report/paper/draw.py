@@ -21,6 +21,7 @@ CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", 
 _FINAL, _GREY = "#B4430C", "#767676"
 _DEPTH = ("#9DBFDB", "#5B98C6", "#2B6EA6", "#0B2F5E")
 _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
+_SYMBOLS = {"circle": "o", "diamond": "D", "x": "x"}
 _WIDTH, _HEIGHT = 3.3, 2.5
 _COLUMNS = 4
 _STYLE: Any = {
@@ -114,7 +115,7 @@ def _line(axes: Axes, line: Line, many: bool) -> None:
     y = [math.nan if value is None else value for value in line.y]
     colour = colour_of(line.colour)
     style = "none" if line.mode == "markers" else _DASHES[line.dash]
-    marker = "o" if line.mode == "markers" else "none" if many or line.dash == "dot" else "."
+    marker = _SYMBOLS[line.symbol] if line.mode == "markers" else "none" if many or line.dash == "dot" else "."
     axes.plot(
         line.x,
         y,

@@ -29,7 +29,8 @@ class Axis:
 class Line:
     """Points in their order. ``colour``: ``category-N``, ``depth-SHARE``, ``final`` or ``grey``; ``mode``: None (a line
     with points) or ``markers``; ``low`` and ``high``: ends of intervals; ``right``: whether it goes by the right axis;
-    ``legend``: the entry that it shares with others, its own name where there is none."""
+    ``legend``: the entry that it shares with others, its own name where there is none; ``symbol``: ``circle``,
+    ``diamond`` or ``x``."""
 
     name: str
     x: Sequence[float]
@@ -42,6 +43,7 @@ class Line:
     right: bool = False
     text: Sequence[str] | None = None
     legend: str | None = None
+    symbol: str = "circle"
 
 
 @dataclass(frozen=True)
