@@ -17,10 +17,11 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
-from pythiageo.runs.landscape import Landscape, logits_of
+from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
+from pythiageo.runs.problems import logits_of
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.watch import Watch

@@ -111,7 +111,13 @@ class _Training:
         reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
         rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
         rows += self.landscape.rows(
-            self.trainable.module, self._logits, self.shape.layers, self.prepared, origin, checkpoint.nonfinite
+            self.trainable.module,
+            self._logits,
+            self.shape.layers,
+            self.prepared,
+            origin,
+            checkpoint.nonfinite,
+            self.trainable.scored_logits,
         )
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
