@@ -43,6 +43,8 @@ def test_the_planted_readout_is_found_and_determined() -> None:
     assert choice.best == {"measure": "covariance_effective_rank", "readout": "answer/centred", "place": "last-block"}
     assert choice.determined
     assert choice.verdict.startswith("determined: covariance_effective_rank of answer/centred at last-block")
+    assert "sigma" in choice.excluded  # planted at 2.5 times the floors
+    assert choice.verdict.endswith("comes near")
     first = choice.candidates.row(0, named=True)
     assert first["log_rmse"] == pytest.approx((-math.log(0.97) + 0 + math.log(1.03)) / 3, abs=1e-9)
     assert (first["lowest"], first["highest"]) == (pytest.approx(0, abs=1e-9), pytest.approx(-math.log(0.97)))
