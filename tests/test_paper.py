@@ -8,6 +8,7 @@ from pathlib import Path
 
 import planted
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from planted import Plant
 from test_report import ATTACK, hostile
@@ -15,6 +16,7 @@ from test_report import ATTACK, hostile
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations.export import latex_text
+from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report.loaded import LoadedRun, load_runs
 from pythiageo.report.paper import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.report.paper.draw import draw, short_step
@@ -186,6 +188,38 @@ def test_an_unknown_format_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
     assert "there are png, svg, pdf" in capsys.readouterr().err
     assert cli(["figures", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["report", "figures"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("column", "has no column 'task'"),
+        ("schema", "has schema version 99, and this pythiageo reads 1: update pythiageo"),
+        ("nonfinite", "a finite value and status 'ok' go together"),
+        ("twice", "is there twice"),
+    ],
+)
+def test_a_damaged_table_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, damage: str, said: str
+) -> None:
+    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100]))
+    path = run / "observations.parquet"
+    table = pl.read_parquet(path)
+    changed = {
+        "column": table.drop("task"),
+        "schema": table,
+        "nonfinite": table.with_columns(pl.lit(float("inf")).alias("value")),
+        "twice": pl.concat([table, table]),
+    }[damage]
+    version = "99" if damage == "schema" else "1"
+    pq.write_table(changed.to_arrow().replace_schema_metadata({SCHEMA_KEY: version.encode()}), path)
+    out = tmp_path / "out"
+    assert cli([command, str(run), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not out.exists()
 
 
 def test_the_command_says_what_each_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

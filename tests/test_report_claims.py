@@ -19,12 +19,14 @@ from pythiageo.report.claims import shown, specification_curve
 class Planted:
     """A claim as an analysis hands it over."""
 
-    name: str = "collapse comes first"
+    name: str = "collapse first"
+    claim: str = "collapse comes first"
     verdict: str = "supported"
     rule: str = "the interval lies above the null"
     estimate: float | None = 0.875
     interval: Any = (0.7, 0.95)
     null: Any = 0.5
+    p: float | None = 0.012
     n: int | None = 24
     reason: str | None = None
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame({"task": ["MOD", "ADD"], "lead": [300.0, None]}))
@@ -34,6 +36,7 @@ def curve(count: int = 6) -> pl.DataFrame:
     """Estimates 0.1, 0.2 .. in mixed order; the upper half is supported."""
     rows = [
         {
+            "name": "collapse first",
             "claim": "collapse comes first",
             "protocol": ("billa-v1", "billa-v4")[i % 2],
             "readout": "answer/centred",
@@ -50,28 +53,30 @@ def curve(count: int = 6) -> pl.DataFrame:
 
 def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path) -> None:
     run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
-    undecided = Planted("swap", "not decidable", estimate=None, interval=None, null=None, n=0, reason="one size only")
+    undecided = Planted(
+        "swap", "swaps", "not decidable", estimate=None, interval=None, null=None, p=None, n=0, reason="one size only"
+    )
     page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(), undecided], specifications=curve()))
     rule = "the interval lies above the null"
-    assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "24", "", rule] in page.rows
-    assert ["swap", "not decidable", "–", "–", "–", "0", "one size only", rule] in page.rows
+    assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows
+    assert ["swaps", "not decidable", "–", "–", "–", "–", "0", "one size only", rule] in page.rows
     assert ["MOD", "300"] in page.rows
     assert ["ADD", "–"] in page.rows
     assert [each["id"] for each in page.data["paper"]][-1] == "specifications"
     without = Page(build_report([run], tmp_path / "without.html"))
-    assert "Verdict" not in [cell for row in without.rows for cell in row if len(row) == 8]
+    assert "Verdict" not in [cell for row in without.rows for cell in row if len(row) == 9]
 
 
 def test_a_strangers_claim_is_text(tmp_path: Path) -> None:
     run = planted.write_run(tmp_path / "run", planted.rows(steps=[0]))
-    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(ATTACK, reason=ATTACK)]))
+    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(ATTACK, ATTACK, reason=ATTACK)]))
     assert len([tag for tag in page.script_tags if "type" not in tag[1]]) == 1
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
 def test_a_specification_curve_is_in_order_and_names_its_share() -> None:
     estimates, choices = specification_curve(curve()).panels
-    assert estimates.title == "collapse comes first: supported in 3 of 6 (50%)"
+    assert estimates.title == "collapse first: supported in 3 of 6 (50%)"
     points = {line.name: (list(line.x), list(line.y)) for line in estimates.lines}
     assert points == {"supported": ([3, 4, 5], [0.4, 0.5, 0.6]), "not decidable": ([0, 1, 2], [0.1, 0.2, 0.3])}
     assert estimates.lines[0].low == [0.3, 0.4, 0.5]

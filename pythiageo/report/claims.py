@@ -17,7 +17,8 @@ VERDICTS = {
     "not decidable": ("grey", "x"),
 }
 """Verdicts, and the colour and symbol of their points."""
-_OWN = ("claim", "verdict", "estimate", "low", "high")
+_OWN = ("name", "claim", "verdict", "rule", "estimate", "low", "high", "null", "p", "n", "reason", "resamples", "seed")
+"""Columns of a specification that are no choices."""
 _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
 
@@ -27,7 +28,11 @@ class Claim(Protocol):
 
     @property
     def name(self) -> str:
-        """What is claimed."""
+        """What tables call it."""
+
+    @property
+    def claim(self) -> str:
+        """The claim, a sentence that can be true or false."""
 
     @property
     def verdict(self) -> str:
@@ -50,6 +55,10 @@ class Claim(Protocol):
         """What it would be if nothing were the case."""
 
     @property
+    def p(self) -> float | None:
+        """The share of the null's draws at least as large as the estimate."""
+
+    @property
     def n(self) -> int | None:
         """How many cases."""
 
@@ -66,9 +75,9 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     """Return one row a claim."""
     rows = []
     for each in claims:
-        numbers = [shown(value) for value in (each.estimate, each.interval, each.null, each.n)]
-        rows.append([each.name, each.verdict, *numbers, each.reason or "", each.rule])
-    head = ["Claim", "Verdict", "Estimate", "Interval", "Null", "n", "Why", "Rule"]
+        numbers = [shown(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
+        rows.append([each.claim, each.verdict, *numbers, each.reason or "", each.rule])
+    head = ["Claim", "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
     return {"head": head, "rows": rows, "text": len(head)}
 
 
@@ -103,8 +112,8 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
     """Return the specification curve of every claim: estimates in their order, and beside them the choices.
 
     Args:
-        specifications: one row a claim and specification: ``claim``, ``verdict``, ``estimate``, and ``low`` and
-            ``high`` where there is an interval; every other column is a choice (protocol, readout, measure ..).
+        specifications: one row a claim and specification: ``name``, ``verdict``, ``estimate``, ``low`` and ``high``
+            (null where there is no interval); other columns are choices (protocol, readout, measure ..).
 
     Raises:
         ValueError: a verdict that is none of ``VERDICTS``.
@@ -113,7 +122,7 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
     if unknown:
         raise ValueError(f"verdicts are {', '.join(VERDICTS)}; found {sorted(map(str, unknown))}")
     panels: list[Panel] = []
-    for rows in specifications.partition_by("claim", maintain_order=True):
+    for rows in specifications.partition_by("name", maintain_order=True):
         panels += _claim_panels(rows)
     return PaperFigure(
         "specifications",
@@ -125,7 +134,7 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
 
 
 def _claim_panels(rows: pl.DataFrame) -> list[Panel]:
-    name, count = str(rows["claim"][0]), rows.height
+    name, count = str(rows["name"][0]), rows.height
     supported = int((rows["verdict"] == "supported").sum())
     title = f"{name}: supported in {supported} of {count} ({supported / count:.0%})"
     known = rows.filter(pl.col("estimate").is_not_null() & pl.col("estimate").is_finite()).sort("estimate")
