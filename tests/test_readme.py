@@ -52,6 +52,8 @@ def test_every_readme_command_works_in_its_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "reference").symlink_to(ROOT / "outputs" / "reference")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
     series = tmp_path / "series"
     steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
