@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import planted
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from planted import Plant
 from pythiageo.errors import UserError
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
+from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report import build_report
 from pythiageo.report.columns import columns, packed
 from pythiageo.report.loaded import load_runs
@@ -87,7 +90,7 @@ class Page(HTMLParser):
         for place in places:
             count = len(self.data["runs"][place[0]]["steps"])
             found[tuple(place)], values = values[:count], values[count:]
-        assert not values
+        assert len(values) == (sum(map(len, found.values())) if columns[index]["errors"] else 0)
         return found
 
     def block(self, name: str) -> str:
@@ -334,6 +337,15 @@ def test_curves_are_chosen_and_what_does_not_fit_is_named(tmp_path: Path, monkey
     assert (len(entries), len(blocks)) == (1, 1)
     assert left_out[0] == "covariance_effective_rank last/centred"
     assert len(left_out) == len(found) - 1
+
+
+def test_an_infinite_standard_error_of_a_strangers_table_is_a_gap(tmp_path: Path) -> None:
+    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
+    path = run / "observations.parquet"
+    table = pl.read_parquet(path).with_columns(pl.lit(float("inf")).alias("stderr"))
+    pq.write_table(table.to_arrow().replace_schema_metadata({SCHEMA_KEY: b"1"}), path)
+    page = Page(build_report([run], tmp_path / "r.html"))
+    assert not any(column["errors"] for column in page.data["columns"])
 
 
 def test_every_measure_has_its_sentence() -> None:

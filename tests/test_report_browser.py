@@ -260,6 +260,18 @@ def test_measures_of_other_makers_are_drawn_by_layer_and_level(browser: Any, tmp
     report.page.close()
 
 
+def test_standard_errors_stand_beside_their_values(browser: Any, tmp_path: Path) -> None:
+    rows = [row._replace(stderr=0.125 if row.step else None) for row in planted.rows(steps=[0, 100, 200])]
+    report = opened(browser, build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
+    report.drawn("curves")
+    said = report.page.evaluate("document.querySelector('#panels-curves .plot').data[1].customdata")
+    assert said == [[0, ""], [100, " ± 0.125"], [200, " ± 0.125"]]
+    report.choose("at", "last")
+    assert report.cells("#values-body")[1] == ["block 1", "8 ± 0.125"]
+    assert report.said == []
+    report.page.close()
+
+
 def test_a_run_of_pythias_size_stays_small_and_is_drawn_at_once(browser: Any, tmp_path: Path) -> None:
     out = build_report([planted.write_large_run(tmp_path / "large")], tmp_path / "report.html")
     page = Page(out)

@@ -28,13 +28,15 @@ class Column:
     """One measure under one readout (``None`` for scores).
 
     ``lines[i]`` is (run, task, level, layer, site), the run by its index; ``values[i]`` its values at that run's
-    checkpoints, NaN where there is none. ``why`` says for (run, task) without any value why that is.
+    checkpoints, NaN where there is none, and ``errors[i]`` their standard errors. ``why`` says for (run, task) without
+    any value why that is.
     """
 
     measure: str
     readout: str | None
     lines: tuple[tuple[int, str | None, str | None, int | None, str | None], ...]
     values: tuple[np.ndarray, ...]
+    errors: tuple[np.ndarray, ...]
     why: dict[tuple[int, str | None], str]
 
     @property
@@ -68,17 +70,20 @@ def _column(
 ) -> Column:
     lines: list[Any] = []
     values: list[np.ndarray] = []
+    errors: list[np.ndarray] = []
     why: dict[tuple[int, str | None], str] = {}
     for number, rows in parts:
         places = rows.select(_LINE).unique().sort(_LINE).with_row_index("line")
         steps = timelines[number].to_frame().with_row_index("at")
         cells = rows.join(places, on=_LINE, nulls_equal=True).join(steps, on="step").drop_nulls("value")
-        grid = np.full((places.height, steps.height), np.nan)
-        grid[cells["line"].to_numpy(), cells["at"].to_numpy()] = cells["value"].to_numpy()
         lines += [(number, *line) for line in places.select(_LINE).iter_rows()]
-        values += list(grid)
+        for name, grids in (("value", values), ("stderr", errors)):
+            grid = np.full((places.height, steps.height), np.nan)
+            grid[cells["line"].to_numpy(), cells["at"].to_numpy()] = cells[name].fill_null(np.nan).to_numpy()
+            grid[~np.isfinite(grid)] = np.nan  # nobody checks the standard errors of a table
+            grids += list(grid)
         why |= {(number, task): reason for task, reason in _reasons(rows).items()}
-    return Column(*key, tuple(lines), tuple(values), why)
+    return Column(*key, tuple(lines), tuple(values), tuple(errors), why)
 
 
 def _reasons(rows: pl.DataFrame) -> dict[str | None, str]:
@@ -118,13 +123,15 @@ def packed(found: Sequence[Column], budget: int = BUDGET) -> tuple[list[dict[str
     left_out: list[str] = []
     spent = 0
     for column in found:
-        block = pack(np.concatenate(column.values))
+        uncertain = any(np.isfinite(errors).any() for errors in column.errors)
+        block = pack(np.concatenate([*column.values, *(column.errors if uncertain else ())]))
         if spent + len(block) > budget and blocks:
             left_out.append(column.measure + (f" {column.readout}" if column.readout else ""))
             continue
         spent += len(block)
         why = [[number, task, said] for (number, task), said in column.why.items()]
         entry = {"measure": column.measure, "readout": column.readout, "layered": column.layered, "why": why}
+        entry["errors"] = uncertain  # standard errors follow the values
         entries.append(entry | {"lines": column.lines})
         blocks.append(block)
     return _shared(entries), blocks, left_out

@@ -31,12 +31,13 @@ async function linesOf(index) {
     const column = data.columns[index];
     const places = typeof column.lines === "number" ? data.columns[column.lines].lines : column.lines;
     const values = decimals(await inflate("column-" + index));
-    let at = 0;
     const levels = new Set(places.map((place) => place[2]));
+    let at = 0, half = values.length / 2;
     unpacked.set(index, places.map(([run, task, level, layer, site]) => {
       const steps = data.runs[run].steps.length;
       at += steps;
-      return { run, task, level, layer, site, levelled: levels.size > 1, values: values.subarray(at - steps, at) };
+      const errors = column.errors ? values.subarray(half + at - steps, half + at) : null;
+      return { run, task, level, layer, site, levelled: levels.size > 1, values: values.subarray(at - steps, at), errors };
     }));
   }
   return unpacked.get(index);
@@ -49,6 +50,8 @@ const depthOf = (run) => data.runs[run].depth;
 const taskName = (task) => task === null ? "no task" : task;
 // a number as the tables of the toolkit round it
 const shown = (value) => Number.isNaN(value) ? "–" : String(Number(value.toPrecision(5)));
+// what a value's standard error adds to it, in words
+const plusMinus = (line, at) => (line.errors && !Number.isNaN(line.errors[at]) ? " ± " + shown(line.errors[at]) : "");
 const shortStep = (step) => (step >= 1e6 ? step / 1e6 + "M" : step >= 1e3 ? step / 1e3 + "K" : String(step));
 
 function label(text, length = 60) {

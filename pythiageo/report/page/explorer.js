@@ -51,7 +51,7 @@ function layerColour(line) {
 
 const siteNote = (line) => (!line.site || line.site === "ln_final.hook_out" || line.site.endsWith(".hook_resid_post") ? "" : " " + line.site.replace(/^blocks\.\d+\./, ""));
 const nameOf = (line) => (line.layer === null ? line.level || line.site || "whole" : blockOf(line) + (line.levelled && line.level ? " " + line.level : "")) + siteNote(line);
-const curve = (line, hue, name, dash) => ({ name, x: data.runs[line.run].steps, y: line.values, colour: hue, dash });
+const curve = (line, hue, name, dash) => ({ name, x: data.runs[line.run].steps, y: line.values, colour: hue, dash, errors: line.errors });
 
 // One range for all panels of a task, so that runs can be compared by eye.
 function commonRange(lines, fromZero) {
@@ -122,7 +122,7 @@ function profiles(column, lines) {
       const legend = data.runs[run].label, depth = Math.max((depthOf(run) || 1) - 1, 1);
       const blocks = own.filter((line) => isBlock(line) && !siteNote(line)).sort((a, b) => a.layer - b.layer);
       const final = own.filter((line) => line.site === "ln_final.hook_out");
-      const marks = (which, x) => ({ name, legend, x, y: which.map((line) => line.values[at]), colour: "category-" + run, text: which.map((line) => nameOf(line)) });
+      const marks = (which, x) => ({ name, legend, x, y: which.map((line) => line.values[at]), colour: "category-" + run, text: which.map((line) => nameOf(line) + plusMinus(line, at)) });
       if (blocks.length) drawn.push(marks(blocks, blocks.map((line) => line.layer / depth)));
       if (final.length) drawn.push({ ...marks(final, [1.12]), mode: "markers", symbol: "diamond" });
     }
@@ -156,7 +156,7 @@ async function scores(index) {
       const same = guesses.filter((each) => each.run === run && each.task === task && each.level === line.level);
       if (!same.length) continue;
       const values = line.values.map((_, i) => same.reduce((high, each) => (Number.isNaN(each.values[i]) ? high : Number.isNaN(high) ? each.values[i] : Math.max(high, each.values[i])), NaN));
-      drawn.push({ ...curve({ ...line, values }, hue(line), (line.level || "") + " chance", "dot"), legend: "chance, in the level's colour" });
+      drawn.push({ ...curve({ ...line, values, errors: null }, hue(line), (line.level || "") + " chance", "dot"), legend: "chance, in the level's colour" });
     }
     const axis = { kind: "linear", range: column.measure.startsWith("accuracy") || column.measure === "linear_probe" ? [-0.03, 1.03] : range };
     return [{ title, lines: drawn, x: { kind: "step", title: "training step" }, y: axis }];

@@ -21,7 +21,7 @@ function valuesTable(column, lines) {
     const own = lines.filter((line) => line.run === run && line.task === task);
     for (const line of [...own.filter(isBlock), ...own.filter((each) => !isBlock(each))]) {
       if (!cells.has(nameOf(line))) { names.push(nameOf(line)); cells.set(nameOf(line), runs.map(() => "–")); }
-      cells.get(nameOf(line))[place] = at < 0 ? "–" : shown(line.values[at]);
+      cells.get(nameOf(line))[place] = at < 0 ? "–" : shown(line.values[at]) + plusMinus(line, at);
     }
   });
   const head = element("tr");

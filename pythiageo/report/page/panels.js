@@ -153,9 +153,9 @@ class Figure {
   line(line, place, onSteps, spec) {
     const count = (spec.lines || []).reduce((sum, each) => sum + each.x.length, 0);
     const hue = colour(line.colour), marked = line.dash === "dot" || count > 400 ? "lines" : "lines+markers";
-    const trace = { type: "scatter", mode: line.mode || marked, name: label(line.name), x: Array.from(line.x, place), y: line.y, customdata: line.text ? line.text.map((each) => label(each, 90)) : line.x,
+    const trace = { type: "scatter", mode: line.mode || marked, name: label(line.name), x: Array.from(line.x, place), y: line.y, customdata: line.text ? line.text.map((each) => label(each, 90)) : Array.from(line.x, (x, i) => [x, plusMinus(line, i)]),
       yaxis: line.right ? "y2" : "y", line: { color: hue, width: 1.7, dash: line.dash || "solid" }, marker: { size: line.mode === "markers" ? 7 : 4.5, color: hue, symbol: line.symbol || "circle" },
-      connectgaps: false, cliponaxis: true, hovertemplate: (line.text ? "%{customdata}<br>" : onSteps ? "step %{customdata:,}<br>" : "") + "%{y:.5~g}<extra>%{fullData.name}</extra>" };
+      connectgaps: false, cliponaxis: true, hovertemplate: (line.text ? "%{customdata}<br>%{y:.5~g}" : (onSteps ? "step %{customdata[0]:,}<br>" : "") + "%{y:.5~g}%{customdata[1]}") + "<extra>%{fullData.name}</extra>" };
     if (line.low) {
       trace.error_y = { type: "data", symmetric: false, color: hue, thickness: 1.2, width: 3,
         array: line.high.map((high, i) => (high === null ? 0 : high - line.y[i])), arrayminus: line.low.map((low, i) => (low === null ? 0 : line.y[i] - low)) };
