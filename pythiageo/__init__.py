@@ -10,14 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.memory import measure
     from pythiageo.api.run import Run, open_run
     from pythiageo.errors import PythiageoError, UserError
 
 __version__ = "0.1.0"
-__all__ = ["PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
+__all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
 
 _HOMES = {
+    "MeasureCallback": "pythiageo.api.callback",
     "PythiageoError": "pythiageo.errors",
     "Run": "pythiageo.api.run",
     "UserError": "pythiageo.errors",

@@ -89,6 +89,14 @@ class ObservationStore:
             leftover.unlink(missing_ok=True)
         return [step for step, _ in part_files(self.parts_folder)]
 
+    def drop_after(self, step: int) -> None:
+        """Remove the parts of later steps, and the consolidated table with them."""
+        later = [path for known, path in part_files(self.parts_folder) if known > step]
+        if later:
+            self._drop_table()
+        for path in later:
+            path.unlink()
+
     def consolidate(self) -> Path:
         """Write all parts, sorted, into one table and return its path. Equal parts give equal bytes.
 
