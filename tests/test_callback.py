@@ -84,10 +84,10 @@ def test_the_run_is_one_that_every_command_reads(
     # kept weights, analyzed as any folder of checkpoints, give the very same table
     few = [part for key, value in FEW.items() for part in ("--set", f"{key}={value}")]
     assert cli(["analyze", str(out), "--tasks", "ADD", "--measures", "rankme", "--readouts", "answer/centred",
-                "--name", "followed", "--out", str(tmp_path / "again"), "--quiet", *few]) == 0  # fmt: skip
+                "--name", "again", "--out", str(tmp_path / "again"), "--quiet", *few]) == 0  # fmt: skip
     assert cli(["compare", str(out), str(tmp_path / "again")]) == 0
     found, again = read_observations(out), read_observations(tmp_path / "again")
-    identity = ["series", "size"]
+    identity = ["run", "series", "size"]
     assert found.drop(identity).equals(again.drop(identity))
     assert found["tokens"].unique().sort().to_list() == [0, 64, 128, 192]
 
