@@ -24,8 +24,8 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.landscape import problem_of
 from pythiageo.runs.probing import ALGORITHMIC
+from pythiageo.runs.problems import shared_problem_of
 
 pytestmark = pytest.mark.bench
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
@@ -41,7 +41,7 @@ def examples() -> list[Encoded]:
 
 
 def mixture(model: torch.nn.Module) -> Problem:
-    return problem_of(model, lambda ids, positions: model(ids)[:, positions], examples())
+    return shared_problem_of(model, model.scored_logits, examples())  # type: ignore[arg-type]
 
 
 def trained(steps: int = 150) -> torch.nn.Module:

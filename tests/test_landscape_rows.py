@@ -15,13 +15,15 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
 from pythiageo.landscape.gram import GradientGram, gradient_gram
+from pythiageo.landscape.hessian import Hessian
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
 from pythiageo.runs.config import LandscapeConfig
-from pythiageo.runs.landscape import Landscape, block_prefix, llc_settings, logits_of, problem_of
+from pythiageo.runs.landscape import Landscape, block_prefix, llc_settings
 from pythiageo.runs.probing import GEOMETRY, SCORE, Probe, prepare
+from pythiageo.runs.problems import logits_of, problem_of, shared_problem_of
 from pythiageo.series.opening import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
@@ -264,3 +266,27 @@ def test_score_probes_have_no_landscape(series: Path) -> None:
     prepared = prepare([probe(purpose=SCORE)], CharacterTokenizer(), None)
     with pytest.raises(UserError, match="is not probed"):
         Landscape.of(LandscapeConfig(measures=("llc",), tasks=("ADD",)), [0], [prepared[0].probe])
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_what_examples_share_changes_no_number(architecture: str) -> None:
+    trainable = ARCHITECTURES[architecture](Shape(2, 16, 2, 32, 48, 41, True), seed=3)
+    module = trainable.module.double()
+    if architecture == "gpt2":
+        module.mask = module.mask.double()
+    encoded = prepare([probe("SORT", 120)], CharacterTokenizer(), None)[0].encoded
+
+    def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return trainable.unembed(trainable.final_norm(trainable.residual_stream(ids)[-1])[:, positions])
+
+    plain = problem_of(module, logits, encoded)
+    shared = shared_problem_of(module, trainable.scored_logits, encoded)
+    assert len(plain.pieces) > len(shared.pieces) == 1
+    torch.testing.assert_close(shared.example_losses(), plain.example_losses(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(shared.gradient(), plain.gradient(), rtol=1e-8, atol=1e-12)
+    vector = torch.randn(plain.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with Hessian(plain) as a, Hessian(shared) as b:
+        torch.testing.assert_close(b.product(vector), a.product(vector), rtol=1e-7, atol=1e-10)
+    few = torch.tensor([0, 7, 11, 90])
+    drawn = [torch.cat([one.piece_losses(piece) for piece, _ in one.minibatch(few)]) for one in (plain, shared)]
+    torch.testing.assert_close(drawn[1], drawn[0], rtol=1e-10, atol=1e-12)

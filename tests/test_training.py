@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import polars as pl
 import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
+from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
-from pythiageo.runs.config import TrainConfig, load_config
+from pythiageo.runs.config import ComputeConfig, TrainConfig, load_config
 from pythiageo.synthetic.batches import task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES
@@ -51,6 +58,15 @@ def test_the_studys_sizes(size: str) -> None:
     assert config.training.peak_lr == (1e-4 if long else 3e-4)
     assert (config.probes.score_examples, config.probes.geometry_examples) == (1000, 200)
     assert (config.training.batch_size, config.training.warmup, config.training.clip) == (64, 1000, 1.0)
+
+
+def test_small_models_take_one_thread_and_wide_ones_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pythiageo.runs.building.cores", lambda: 8)
+    assert [study(size).compute.threads for size in SIZES] == [1, 1, 1, 8, 8, 8]
+    config = load_config(Path("billa-v4.toml"), ["model.size=large", "compute.threads=3"], "train")
+    assert isinstance(config, TrainConfig)
+    assert resolve(config).compute.threads == 3
+    assert resolve(study("large").model_copy(update={"compute": ComputeConfig()}), at_once=3).compute.threads == 2
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -171,6 +187,84 @@ def test_a_diverged_run_stops_with_what_was_good(tmp_path: Path, capsys: pytest.
     assert train(tmp_path / "a", *wild, "--resume") == 1  # the same step again
 
 
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()][1:]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    settings = ["--set", 'training.checkpoints="0-12:1"', "--set", "training.stop=12"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines",
+        "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_ip", "127.0.0.1",
+        "--main_process_port", str(port),
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*launch, "-m", "pythiageo", "train", *TINY, *settings, "--out", str(tmp_path / "two")],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert train(tmp_path / "one", *settings) == 0
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    one, two = (load_file(tmp_path / name / "checkpoints/step12/model.safetensors") for name in ("one", "two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+    assert read_manifest(tmp_path / "two")["training"]["processes"] == 2
+    tokens = [read_manifest(tmp_path / name)["training"]["tokens"] for name in ("one", "two")]
+    assert tokens[0] == tokens[1]
+
+
+def test_processes_that_cannot_share_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    assert train(tmp_path / "a", "--set", "training.stop=2") == 2
+    assert "a batch of 8 examples cannot be shared by 9 processes" in capsys.readouterr().err
+    assert cli(["train", "demo/tasks.toml", "demo/english.toml"]) == 2
+    assert "give one config" in capsys.readouterr().err
+
+
+def test_people_see_loss_speed_and_what_is_acquired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [argument for argument in TINY if argument != "--quiet"]
+    settings = ["--set", 'training.checkpoints="0-8:2"', "--set", "training.stop=8"]
+    assert cli(["train", *told, *settings, "--out", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().err
+    assert re.search(r"demo-tasks: \d/8 loss \d\.\d{3}, [\d.]+ steps/s, \d+ of 24 acquired", shown)
+    log = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 2, 4, 6, 8]
+    assert all(line["seconds"]["measuring"] > 0 for line in log)
+    table = read_observations(tmp_path / "a")
+    wanted = events(table, "billa-v4").filter((pl.col("event") == "acquisition") & (pl.col("status") == "found"))
+    assert log[-1]["acquired"] == wanted.height
+    assert log[-1]["loss"] == read_manifest(tmp_path / "a")["training"]["last_batch_loss"]
+
+
+def test_tensorboards_files_are_written_on_request(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore
+
+    settings = ["--set", 'training.checkpoints="0,20"', "--set", "training.stop=20", "--tensorboard"]
+    assert train(tmp_path / "a", *settings) == 0
+    files = EventAccumulator(str(tmp_path / "a" / "tensorboard"))
+    files.Reload()
+    assert [event.step for event in files.Scalars("loss")] == [10, 20]
+    assert files.Scalars("loss")[-1].value == pytest.approx(losses(tmp_path / "a")[-1], rel=1e-6)
+    assert [event.step for event in files.Scalars("accuracy/MOD/L1")] == [0, 20]
+
+
+def test_without_tensorboard_it_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(tmp_path / "a", "--set", "training.stop=2", "--tensorboard") == 2
+    assert "pip install 'pythiageo[tensorboard]'" in capsys.readouterr().err
+
+
 def test_a_size_beyond_memory_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     needed = training_memory(study("xlarge"), shape_of(study("xlarge")))
     assert needed > 16 * 151e6  # weights, gradient, two moments
@@ -219,3 +313,16 @@ def test_a_frozen_block_does_not_move(architecture: str, block: int, tmp_path: P
     for _ in range(4):
         free.advance()
     assert any(moved(free, [p.detach() for p in one._trainable.module.parameters()]))
+
+
+def test_the_price_is_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["price", "--sizes", "nano", "--steps", "1", "--sample", "10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    [nano] = found["sizes"]
+    assert (nano["size"], nano["steps"], nano["checkpoints"], nano["dear"]) == ("nano", 100_000, 206, None)
+    assert nano["step"] > 0
+    assert nano["cheap"] > 0
+    assert nano["hours"] == pytest.approx((100_000 * nano["step"] + 206 * nano["cheap"]) / 3600)
+    assert found["total_hours"] == pytest.approx(3 * nano["hours"])
+    assert cli(["price", "--sizes", "nano,nano"]) == 2
+    assert cli(["price", "--sizes", "huge"]) == 2

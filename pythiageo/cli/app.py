@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, llc, measures, readout, results, runs, serve, tasks, train
+from pythiageo.cli import analyze, audit, llc, measures, price, published, readout, results, runs, serve, tasks, train
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -45,9 +45,12 @@ app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(results.export)
 app.command()(results.report)
+app.command()(results.figures)
 app.command()(readout.readout)
+app.command()(published.published)
 app.command()(serve.serve)
 app.command()(measures.measures)
+app.command()(price.price)
 app.add_typer(llc.app, name="llc")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")

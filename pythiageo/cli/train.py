@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def train(
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     freeze_block: Annotated[
         int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
     ] = None,
@@ -63,6 +65,7 @@ def train(
     from pythiageo.runs.config import TrainConfig, load_config
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.training import run_path
+    from pythiageo.runs.workers import started_together
 
     if out is not None and len(configs or []) > 1:
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
@@ -72,6 +75,7 @@ def train(
         ("model.size", size),
         ("seed", seed),
         ("training.weights", checkpoints),
+        ("training.tensorboard", tensorboard or None),
         ("training.freeze_block", freeze_block),
         ("training.freeze_until", freeze_until),
     ):
@@ -86,7 +90,7 @@ def train(
     for path in configs:
         config = load_config(Path(path), [*overrides, *(sets or [])], "train")
         assert isinstance(config, TrainConfig)
-        resolved.append(resolve(config))
+        resolved.append(resolve(config, max(jobs, started_together())))
     names = [config.name for config in resolved]
     if len(set(names)) < len(names):
         raise UserError(f"two configs are called {max(names, key=names.count)!r}: each run needs its own name")
@@ -140,14 +144,20 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
     from pythiageo.runs.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
+    from pythiageo.runs.workers import started_together
 
+    if started_together() > 1 and (len(work) > 1 or jobs > 1):
+        raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
+    first = os.environ.get("RANK", "0") == "0"
     names = [job.config.name for job in work]
     failures: list[Failure] = []
-    with display.shown_progress(names, quiet) as report:
+    with display.shown_progress(names, quiet or not first) as report:
         if len(work) == 1:
             code = execute(work[0], report)
         else:
             code, failures = execute_all(work, jobs, report)
+    if not first:
+        return code
     failed = {failure.run for failure in failures}
     summaries = [summarise(job.path) for job in work if job.config.name not in failed]
     if as_json:

@@ -35,7 +35,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter) -> bool:
 
     A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
     """
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = folder.downloads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil  # type: ignore[import-untyped]
 
 from pythiageo.errors import MachineError, UserError
@@ -18,10 +20,16 @@ from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.sizes import get_size
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
+from pythiageo.synthetic.workers import ALONE, Workers
+
+WIDE = 512
+"""d_model from which on a training step gains by more threads than one: from medium on."""
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
-    """Fill in what the config leaves to the size and to the study, so that the manifest says everything.
+def resolve(config: TrainConfig, at_once: int = 1) -> TrainConfig:
+    """Fill in what the config leaves to the size, the study and the machine, so that the manifest says everything.
+
+    ``at_once`` processes share the machine's cores.
 
     Raises:
         UserError: unknown size, task, level or step; a shape that does not fit.
@@ -57,7 +65,14 @@ def resolve(config: TrainConfig) -> TrainConfig:
             "stop": min(config.training.stop or steps, steps),
         }
     )
-    return config.model_copy(update={"model": model, "training": training})
+    threads = config.compute.threads or (1 if d_model < WIDE else max(1, cores() // at_once))
+    compute = config.compute.model_copy(update={"threads": threads})
+    return config.model_copy(update={"model": model, "training": training, "compute": compute})
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_steps(config: TrainConfig) -> list[int]:
@@ -102,7 +117,9 @@ def training_memory(config: TrainConfig, shape: Shape) -> int:
     return 4 * (4 * shape.parameters + config.training.batch_size * shape.context * kept)
 
 
-def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None) -> Trainer:
+def make_trainer(
+    config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None, workers: Workers = ALONE
+) -> Trainer:
     """Return the optimiser loop of a resolved config, at step 0."""
     t = config.training
     assert t.steps is not None
@@ -113,6 +130,7 @@ def make_trainer(config: TrainConfig, trainable: Trainable, shape: Shape, corpus
         Schedule(t.peak_lr, t.warmup, t.steps),
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
+        workers,
     )
 
 

@@ -19,8 +19,8 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.config import ProbeConfig
-from pythiageo.runs.landscape import logits_of, problem_of
 from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
+from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.series import open_series
 from pythiageo.series.hub import HubSeries

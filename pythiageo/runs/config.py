@@ -165,11 +165,17 @@ class ComputeConfig(_Table):
     """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one. Training is on the CPU."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Default: one, and for training a model of ``WIDE`` or more as many as there are cores (docs/training.md)."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""
     state_memory: Size = "1GB"
     """Most that the states of one probe set take at one time; more sites than fit are read in several passes."""
+
+    @property
+    def thread_count(self) -> int:
+        """``threads``, one by default."""
+        return self.threads or 1
 
     @property
     def state_bytes(self) -> int:
@@ -223,6 +229,8 @@ class TrainingConfig(_Table):
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
     weights: Literal["keep", "measure-only"] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, into the run's folder."""
     freeze_block: int | None = None
     """Block that stands still at first: 0 is the input block, -1 the output block."""
     freeze_until: Annotated[int, Field(ge=0)] = 0

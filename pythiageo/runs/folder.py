@@ -22,10 +22,12 @@ from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
+STATE = "state.safetensors"
 LOG = "log.jsonl"
 HASHES = "hashes.json"
-_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", "state.safetensors", "downloads", LOG,
-        HASHES)  # fmt: skip
+TENSORBOARD = "tensorboard"
+_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", STATE, "downloads", LOG,
+        HASHES, TENSORBOARD)  # fmt: skip
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _MAY_CHANGE = ("training.stop", "training.checkpoints")
@@ -41,9 +43,11 @@ class RunFolder:
         self.manifest = manifest
         self.observations = ObservationStore(path)
         self.checkpoints = path / "checkpoints"
-        self.state = path / "state.safetensors"
+        self.state = path / STATE
         self.log = path / LOG
         """One line a checkpoint: when, and how long its parts took."""
+        self.tensorboard = path / TENSORBOARD
+        """Event files, where they were asked for."""
         self.hashes = path / HASHES
         """Hashes of a series' files, for a resumed run."""
         self.downloads = path / "downloads"

@@ -147,7 +147,7 @@ class Following:
     def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
         with undisturbed():
-            torch.set_num_threads(self._config.compute.threads)
+            torch.set_num_threads(self._config.compute.thread_count)
             with open_run_folder(self._path, self._config, resume, overwrite=not resume) as folder:
                 yield folder
 

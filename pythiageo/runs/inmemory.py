@@ -35,7 +35,7 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
         MachineError: disk or memory run out.
     """
     with undisturbed():
-        torch.set_num_threads(config.compute.threads)
+        torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
         meter = Meter(config.measures, config.compute, device, choose_probes(config.probes), [step])
         with TemporaryDirectory(prefix="pythiageo-") as folder:

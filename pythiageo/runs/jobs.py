@@ -11,10 +11,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError
+from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
-from pythiageo.runs.folder import open_run_folder
+from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.workers import join_workers, started_together
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,13 @@ class Job:
 def execute(job: Job, report: Reporter) -> int:
     """Do one job in this process; return ``EXIT_OK``, or ``EXIT_LOOK`` where a checkpoint could not be measured.
 
+    Of processes that a launcher started together, all train, and the first one alone opens the run folder.
+
     Raises:
         PythiageoError: see ``open_run_folder``, ``train`` and ``analyze``.
     """
+    if isinstance(job.config, TrainConfig) and started_together() > 1:
+        return _train_together(job.config, job, report)
     with open_run_folder(job.path, job.config, job.resume, job.overwrite) as folder:
         if isinstance(job.config, TrainConfig):
             from pythiageo.runs.training import train  # noqa: PLC0415 - training does not load the lens
@@ -42,6 +47,23 @@ def execute(job: Job, report: Reporter) -> int:
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
             analyze(job.config, folder, report)
+        return EXIT_OK if folder.sound else EXIT_LOOK
+
+
+def _train_together(config: TrainConfig, job: Job, report: Reporter) -> int:
+    from pythiageo.runs.training import train, train_along  # noqa: PLC0415
+
+    if config.training.batch_size < started_together():
+        raise UserError(
+            f"{config.name}: a batch of {config.training.batch_size} examples cannot be shared by {started_together()} "
+            "processes: launch fewer, or raise training.batch_size"
+        )
+    workers = join_workers()
+    if workers.rank > 0:
+        train_along(config, job.path / STATE, workers)
+        return EXIT_OK
+    with open_run_folder(job.path, config, job.resume, job.overwrite) as folder:
+        train(config, folder, report, workers)
         return EXIT_OK if folder.sound else EXIT_LOOK
 
 

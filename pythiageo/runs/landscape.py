@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import (
@@ -29,108 +25,14 @@ from pythiageo.landscape.hessian import Hessian, trace
 from pythiageo.landscape.lanczos import top_eigenvalues
 from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
-from pythiageo.landscape.problem import Piece, Problem
+from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import Encoded
 from pythiageo.runs.config import LandscapeConfig
 from pythiageo.runs.measuring import Origin, columns_of
 from pythiageo.runs.probing import GEOMETRY, Prepared, Probe
+from pythiageo.runs.problems import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.series.steps import select
-
-_IGNORED = -100
-_LOGITS = 2048
-"""Greatest number of positions with logits in one piece: 50,304 columns of them take 0.4 GB, and their gradient too."""
-
-_PASS = 256
-"""What a pass costs beside its tokens, in tokens of all examples: a draw takes a part of them, and every pass."""
-
-Logits = Callable[[Int[Tensor, "example position"], Int[Tensor, " scored"]], Float[Tensor, "example scored vocab"]]
-"""A model's logits at some positions, with gradient."""
-
-
-def logits_of(model: nn.Module) -> Logits:
-    """Return how to ask a transformers model for logits: where it can, at the wanted positions only."""
-    keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-
-    def logits(ids: Tensor, positions: Tensor) -> Tensor:
-        if keeps:
-            return model(ids, use_cache=False, logits_to_keep=positions).logits
-        return model(ids, use_cache=False).logits[:, positions]
-
-    return logits
-
-
-def problem_of(
-    module: nn.Module, logits: Logits, encoded: Sequence[Encoded], parameters: Sequence[str] = ("*",)
-) -> Problem:
-    """Return the loss of ``encoded`` examples as a landscape problem.
-
-    L is the mean over examples of the mean cross-entropy (nats) of an example's answer tokens, so a long answer weighs
-    as much as a short one. Examples of similar length make a piece, padded at the end, which no earlier position of a
-    causal model can see: a draw of a few examples then takes a few passes and not one for each length.
-
-    Raises:
-        UserError: no example, or a pattern that matches no parameter.
-    """
-    groups = list(_groups(encoded))
-    places: dict[int, list[int]] = defaultdict(list)  # by width, which vmap knows; a number in the piece it would not
-    for group in groups:
-        scored = {p for example in group for p in example.answer_positions}
-        places[_width(group)] = sorted(scored.union(places[_width(group)]))
-    pieces: list[Piece] = []
-    for group in groups:
-        column = {position: k for k, position in enumerate(places[_width(group)])}
-        targets = torch.full((len(group), len(column)), _IGNORED)
-        ids = torch.zeros(len(group), _width(group), dtype=torch.long)
-        for row, example in enumerate(group):
-            targets[row, [column[p] for p in example.answer_positions]] = torch.tensor(example.targets)
-            ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        pieces.append((ids, targets))
-
-    def losses(piece: Piece) -> Tensor:
-        ids, targets = piece
-        flat = logits(ids, torch.tensor(places[ids.shape[1]])).flatten(0, 1)
-        each = functional.cross_entropy(flat, targets.flatten(), ignore_index=_IGNORED, reduction="none")
-        return each.view(targets.shape).sum(1) / (targets != _IGNORED).sum(1)
-
-    return Problem(module, losses, pieces, parameters)
-
-
-def _groups(encoded: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    """Cut the examples, by length, where padding and passes together cost least."""
-    by_length: dict[int, list[Encoded]] = defaultdict(list)
-    for example in encoded:
-        by_length[len(example.ids)].append(example)
-    lengths = sorted(by_length)
-    best: list[tuple[float, int]] = [(0.0, 0)]  # of the first k lengths: the cost, and where the last piece begins
-    for last in range(1, len(lengths) + 1):
-        options = []
-        for first in range(last):
-            group = [example for length in lengths[first:last] for example in by_length[length]]
-            options.append((best[first][0] + _cost(group), first))
-        best.append(min(options))
-    cuts, last = [], len(lengths)
-    while last:
-        cuts.append((best[last][1], last))
-        last = best[last][1]
-    for first, last in reversed(cuts):
-        group = [example for length in lengths[first:last] for example in by_length[length]]
-        size = max(1, _LOGITS // _scored(group))
-        yield from (group[start : start + size] for start in range(0, len(group), size))
-
-
-def _cost(group: Sequence[Encoded]) -> float:
-    """Return what passes over a piece cost, in tokens; a position with logits costs about half a token more."""
-    return _PASS + len(group) * (_width(group) + 0.5 * _scored(group))
-
-
-def _width(group: Sequence[Encoded]) -> int:
-    return max(len(example.ids) for example in group)
-
-
-def _scored(group: Sequence[Encoded]) -> int:
-    return len({p for example in group for p in example.answer_positions})
 
 
 def block_prefix(module: nn.Module, layers: int) -> str:
@@ -183,9 +85,11 @@ class Landscape:
         prepared: Sequence[Prepared],
         origin: Origin,
         nonfinite: str | None = None,
+        scored: ScoredLogits | None = None,
     ) -> list[Observation]:
         """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
 
+        ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
         ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason.
         """
         if origin.step not in self.steps:
@@ -194,13 +98,15 @@ class Landscape:
         for probe in prepared:
             if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
                 for layer, parameters in self._restrictions(module, layers):
-                    problem = problem_of(module, logits, probe.encoded[: self.config.examples], parameters)
+                    encoded = probe.encoded[: self.config.examples]
+                    problem = problem_of(module, logits, encoded, parameters)
+                    whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
                     readout = f"parameters={','.join(parameters)};count={problem.size}"
                     columns = {**columns_of(probe), "layer": layer, "readout": readout, "n": problem.examples}
                     if nonfinite:
                         rows += [origin.failed(name, "nonfinite", nonfinite, **columns) for name in self.measures]
                         continue
-                    rows += self._measured(problem, columns, origin)
+                    rows += self._measured(problem, whole, columns, origin)
         return rows
 
     def _restrictions(self, module: nn.Module, layers: int) -> list[tuple[int | None, tuple[str, ...]]]:
@@ -209,8 +115,10 @@ class Landscape:
         prefix = block_prefix(module, layers)
         return [(layer, (f"{prefix}.{layer}.*",)) for layer in range(layers)]
 
-    def _measured(self, problem: Problem, columns: dict[str, Any], origin: Origin) -> Iterator[Observation]:
-        for result in _Taking(self.config, set(self.measures), problem).results():
+    def _measured(
+        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin
+    ) -> Iterator[Observation]:
+        for result in _Taking(self.config, set(self.measures), problem, whole).results():
             if result.value is None:
                 yield origin.failed(result.measure, result.status, result.reason or "", **columns)
             else:
@@ -227,12 +135,16 @@ class _Result:
 
 
 class _Taking:
-    """Takes the measures of a problem; gradients and Hessian are made once for all that need them."""
+    """Takes the measures of a problem; gradients and Hessian are made once for all that need them.
 
-    def __init__(self, config: LandscapeConfig, measures: set[str], problem: Problem) -> None:
+    ``whole`` is the same problem, for what needs the loss of all examples together.
+    """
+
+    def __init__(self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem) -> None:
         self._config = config
         self._measures = measures
         self._problem = problem
+        self._whole = whole
 
     def results(self) -> Iterator[_Result]:
         """Yield the results of the measures."""
@@ -273,7 +185,7 @@ class _Taking:
     def _hessian(self, wanted: set[str]) -> Iterator[_Result]:
         config = self._config
         try:
-            with Hessian(self._problem, keep_graph=config.hessian.keep_graph) as hessian:
+            with Hessian(self._whole, keep_graph=config.hessian.keep_graph) as hessian:
                 if "hessian_top" in wanted:
                     yield from self._eigenvalues(hessian)
                 if "hessian_trace" in wanted:
@@ -300,7 +212,7 @@ class _Taking:
                 yield _Result(name, float(top.values[number]))
 
     def _llc(self) -> _Result:
-        estimate = llc(self._problem, llc_settings(self._config, self._problem.examples), self._config.seed)
+        estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
         if isinstance(estimate, Undefined):
             return _undefined("llc", estimate)
         if estimate.findings:

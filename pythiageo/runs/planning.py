@@ -23,9 +23,10 @@ from pythiageo.probes.encoding import Encoded, FileTokenizer
 from pythiageo.probes.scoring import predict
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
-from pythiageo.runs.landscape import Landscape, llc_settings, logits_of, problem_of
+from pythiageo.runs.landscape import Landscape, llc_settings
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, Prepared, choose_probes, prepare
+from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import SCORED, Reading, passes
 from pythiageo.runs.sites import parse_layers
@@ -116,7 +117,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
         MachineError: the Hub cannot be reached.
     """
-    torch.set_num_threads(config.compute.threads)
+    torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = out / "downloads"

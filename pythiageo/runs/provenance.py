@@ -34,7 +34,7 @@ def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
         "git_dirty": None if status is None else bool(status),
         "device": device,
         "dtype": compute.dtype,
-        "threads": compute.threads,
+        "threads": compute.thread_count,
         "processing": "raw weights: no LayerNorm folding, no centring",
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -23,6 +23,7 @@ from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.training_view import TrainingView
 from pythiageo.series.training import LiveCheckpoint, TrainingSeries
 from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.batches import windows
@@ -31,6 +32,7 @@ from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable, write_checkpoint
 from pythiageo.synthetic.trainer import Trainer, batch_loss
+from pythiageo.synthetic.workers import ALONE, Workers
 
 HELD_OUT_WINDOWS = 256
 
@@ -52,23 +54,25 @@ class _Training:
     prepared: list[Prepared]
     instruments: Instruments
     landscape: Landscape
+    processes: int
 
     @classmethod
-    def of(cls, config: TrainConfig) -> _Training:
+    def of(cls, config: TrainConfig, workers: Workers) -> _Training:
         """Set it up as ``config`` says, with nothing trained yet."""
         trainable, shape = build_model(config)
-        corpus = None if config.data.source == "tasks" else load_corpus(list(config.data.corpus), shape.context)
+        corpus = _corpus(config, shape)
         probes = choose_probes(config.probes)
         return cls(
             config=config,
             trainable=trainable,
             shape=shape,
             corpus=corpus,
-            trainer=make_trainer(config, trainable, shape, corpus),
+            trainer=make_trainer(config, trainable, shape, corpus, workers),
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
             instruments=Instruments.of(config.measures),
             landscape=Landscape.of(config.measures.landscape, checkpoint_steps(config), probes),
+            processes=workers.count,
         )
 
     def description(self) -> dict[str, Any]:
@@ -107,7 +111,13 @@ class _Training:
         reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
         rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
         rows += self.landscape.rows(
-            self.trainable.module, self._logits, self.shape.layers, self.prepared, origin, checkpoint.nonfinite
+            self.trainable.module,
+            self._logits,
+            self.shape.layers,
+            self.prepared,
+            origin,
+            checkpoint.nonfinite,
+            self.trainable.scored_logits,
         )
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
@@ -121,13 +131,18 @@ class _Training:
         """Return how far training came."""
         trainer = self.trainer
         loss = trainer.loss if math.isfinite(trainer.loss) else None
-        summary: dict[str, Any] = {"step": trainer.step, "tokens": trainer.tokens, "last_batch_loss": loss}
+        summary: dict[str, Any] = {
+            "step": trainer.step,
+            "tokens": trainer.tokens,
+            "last_batch_loss": loss,
+            "processes": self.processes,
+        }
         if self.corpus is not None:
             summary["epochs"] = trainer.tokens / len(self.corpus.train)
         return summary
 
 
-def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
+def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Workers = ALONE) -> None:
     """Train, measure and save every checkpoint of ``config``, from the last one saved if there is one.
 
     The result does not depend on interruptions: batches are a function of seed and step, and a checkpoint's
@@ -137,8 +152,8 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
         UserError: a resumed run lacks observations that lie behind it.
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
-    torch.set_num_threads(config.compute.threads)
-    training = _Training.of(config)
+    torch.set_num_threads(config.compute.thread_count)
+    training = _Training.of(config, workers)
     trainer = training.trainer
     folder.update(**training.description())
     if folder.state.exists():
@@ -153,9 +168,11 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
             f"{folder.path}: step {remaining[0]} was not measured, and training is at step {trainer.step} already: "
             "ask for checkpoints after it, or start anew with --overwrite"
         )
-    series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, report))
+    workers.wait()  # from here on the others may read the state
+    view = TrainingView(config.name, steps[-1], folder, report, config.training.tensorboard)
+    series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
     try:
-        _measure_all(training, series, remaining, folder, report)
+        _measure_all(training, series, remaining, folder, view)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
@@ -165,36 +182,62 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter) -> None:
     report(Progress(config.name, steps[-1], steps[-1], "done"))
 
 
+def train_along(config: TrainConfig, state: Path, workers: Workers) -> None:
+    """Take every step that the first process of ``workers`` takes in ``train``, and write nothing.
+
+    Raises:
+        DivergedError: as ``train``.
+    """
+    torch.set_num_threads(config.compute.thread_count)
+    trainable, shape = build_model(config)
+    trainer = make_trainer(config, trainable, shape, _corpus(config, shape), workers)
+    workers.wait()
+    if state.exists():
+        trainer.load(state)
+    while trainer.step < checkpoint_steps(config)[-1]:
+        _advance(trainer, config.name)
+
+
+def _corpus(config: TrainConfig, shape: Shape) -> Corpus | None:
+    return None if config.data.source == "tasks" else load_corpus(list(config.data.corpus), shape.context)
+
+
+def _advance(trainer: Trainer, name: str) -> None:
+    trainer.advance()
+    if not math.isfinite(trainer.loss):
+        raise DivergedError(
+            f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints before it "
+            "are kept: a lower training.peak_lr or training.clip may help"
+        )
+
+
 def _measure_all(
-    training: _Training, series: TrainingSeries, steps: list[int], folder: RunFolder, report: Reporter
+    training: _Training, series: TrainingSeries, steps: list[int], folder: RunFolder, view: TrainingView
 ) -> None:
     """Train up to each of ``steps``; measure and write it, and save the state that a resumed run starts from."""
     config, trainer = training.config, training.trainer
     for checkpoint in series.checkpoints(steps):
-        report(Progress(config.name, checkpoint.step, steps[-1], "measuring"))
-        folder.observations.write(checkpoint.step, training.observe(checkpoint))
+        view.measuring(checkpoint.step)
+        rows = training.observe(checkpoint)
+        folder.observations.write(checkpoint.step, rows)
         if config.training.weights == "keep":
             with folder.new_checkpoint(checkpoint.step) as path:
                 write_checkpoint(path, training.trainable, checkpoint.step, trainer.tokens)
         status = "nonfinite" if checkpoint.nonfinite else "ok"
         folder.add_checkpoint(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite)
         trainer.save(folder.state)
+        view.measured(checkpoint.step, status, rows, trainer)
 
 
-def _produce(training: _Training, steps: list[int], report: Reporter) -> Iterator[LiveCheckpoint]:
+def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:
     """Train, and hand the model out at each of ``steps`` that is still ahead (or where training stands now)."""
     trainer, trainable, name = training.trainer, training.trainable, training.config.name
     for step in steps:
         if step < trainer.step:
             continue
         while trainer.step < step:
-            trainer.advance()
-            if not math.isfinite(trainer.loss):
-                raise DivergedError(
-                    f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints "
-                    "before it are kept: a lower training.peak_lr or training.clip may help"
-                )
-            report(Progress(name, trainer.step, steps[-1], f"loss {trainer.loss:.3f}"))
+            _advance(trainer, name)
+            view.stepped(trainer)
         _, tensors = trainable.export()
         facts = examine_all(tensors)
         yield LiveCheckpoint(

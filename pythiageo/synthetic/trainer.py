@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from pythiageo.errors import UserError
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
 from pythiageo.synthetic.trainable import Trainable
+from pythiageo.synthetic.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Trainer:
         schedule: Schedule,
         optimiser: Optimiser,
         freeze: Freeze | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self._trainable = trainable
+        self._workers = workers
         self._freeze = freeze
         self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
         self.batches = batches
@@ -89,16 +92,18 @@ class Trainer:
         for group in self._adamw.param_groups:
             group["lr"] = self.schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
-        loss = batch_loss(self._trainable, batch)
+        loss = batch_loss(self._trainable, self._workers.share(batch))
         loss.backward()
         if self._freeze is not None and self.step < self._freeze.until:
             for parameter in self._frozen:
                 parameter.grad = None
+        loss = loss.detach()
+        self._workers.add_up([*(p.grad for p in self._parameters.values() if p.grad is not None), loss])
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
         self._adamw.step()
         self.step += 1
         self.tokens += batch.tokens
-        self.loss = float(loss.detach())
+        self.loss = float(loss)
 
     def save(self, path: Path) -> None:
         """Write weights, optimiser moments and counters to one file, atomically."""
