@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -55,6 +56,9 @@ def test_every_readme_command_works_in_its_order(
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "reference").symlink_to(ROOT / "outputs" / "reference")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
+    (tmp_path / "harness-results").mkdir()
+    results = {"results": {"sciq": {"acc,none": 0.5}}, "config": {"model_args": "pretrained=a/b,revision=step1000"}}
+    (tmp_path / "harness-results" / "results.json").write_text(json.dumps(results))
     series = tmp_path / "series"
     steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
     assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
