@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
+from pythiageo.report.claimed import Claim
 from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
@@ -21,54 +22,6 @@ _OWN = ("name", "claim", "verdict", "rule", "estimate", "low", "high", "null", "
 """Columns of a specification that are no choices."""
 _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
-
-
-class Claim(Protocol):
-    """What a claim must have to be shown."""
-
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-
-    @property
-    def claim(self) -> str:
-        """The claim, a sentence that can be true or false."""
-
-    @property
-    def verdict(self) -> str:
-        """``supported``, ``contradicted`` or ``not decidable``."""
-
-    @property
-    def rule(self) -> str:
-        """The rule that gave the verdict."""
-
-    @property
-    def estimate(self) -> float | None:
-        """The number that it rests on."""
-
-    @property
-    def interval(self) -> Any:
-        """Its interval, if there is one."""
-
-    @property
-    def null(self) -> Any:
-        """What it would be if nothing were the case."""
-
-    @property
-    def p(self) -> float | None:
-        """The share of the null's draws at least as large as the estimate."""
-
-    @property
-    def n(self) -> int | None:
-        """How many cases."""
-
-    @property
-    def reason(self) -> str | None:
-        """What a reader should know, or why nothing can be decided."""
-
-    @property
-    def table(self) -> pl.DataFrame:
-        """The cases."""
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:

@@ -21,7 +21,8 @@ from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.compare import Comparison, compare
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
-from pythiageo.report.claims import Claim, case_tables, claims_table, specification_curve
+from pythiageo.report.claimed import Claim
+from pythiageo.report.claims import case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
@@ -92,7 +93,7 @@ def _render(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
     definitions = measure_definitions()
-    figures = paper_figures(runs)
+    figures = paper_figures(runs, claims)
     curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
@@ -119,7 +120,7 @@ def _render(
         run_table=run_table(runs),
         audit_table=audit_table(runs),
         paper_figures=[_captions(figure) for figure in figures],
-        paper_tables=[_paper_table(table) for table in paper_tables(runs)],
+        paper_tables=[_paper_table(table) for table in paper_tables(runs, claims)],
         claims=claims_table(claims) if claims else None,
         claim_cases=case_tables(claims),
         specifications=_captions(curve) if curve else None,
