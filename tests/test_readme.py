@@ -114,7 +114,24 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "analyze", "plan", "measures", "audit", "compare", "export", "report", "tasks", "runs", "serve"],
+    [
+        "train",
+        "analyze",
+        "plan",
+        "measures",
+        "price",
+        "audit",
+        "import",
+        "compare",
+        "published",
+        "readout",
+        "export",
+        "report",
+        "figures",
+        "tasks",
+        "runs",
+        "serve",
+    ],
 )
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README
