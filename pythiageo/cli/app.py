@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, llc, measures, price, published, readout, results, runs, serve, tasks, train
+from pythiageo.cli import (
+    analyze,
+    audit,
+    importing,
+    llc,
+    measures,
+    price,
+    published,
+    readout,
+    results,
+    runs,
+    serve,
+    tasks,
+    train,
+)
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -48,6 +62,7 @@ app.command()(results.report)
 app.command()(results.figures)
 app.command()(readout.readout)
 app.command()(published.published)
+app.command("import")(importing.import_results)
 app.command()(serve.serve)
 app.command()(measures.measures)
 app.command()(price.price)

@@ -165,7 +165,8 @@ def _side_by_side(
     for row in chosen.iter_rows(named=True):
         shown = row["status"]
         if shown == "found":
-            shown = f"{row[column]:.4g}" + ("*" if row["reason"] else "")
+            number = f"{row[column]:,}" if column == "step" else f"{row[column]:.4g}"
+            shown = number + ("*" if row["reason"] else "")
             if row["reason"]:
                 notes[f"{row['run']}, {row['task']}: {row['reason']}"] = None
         cells.setdefault((row["task"], row["level"]), {})[row["run"]] = shown
