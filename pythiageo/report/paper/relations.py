@@ -24,7 +24,7 @@ from pythiageo.report.paper.values import NO_ALIGNED, PROTOCOL, found, last_bloc
 
 MEASURES = (SIGMA_SQUARED, SIGMA, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
-PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-easy": "easy", "swap": "swap"}
+PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-easy": "easy", "prediction-swap": "swap"}
 """The claims of Figure 5b and what its axis calls them."""
 _CLASSES = ("easy", "hard", "other")
 
