@@ -1,28 +1,41 @@
-"""pythiageo: layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path."""
+"""pythiageo: layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.
+
+``open_run`` opens a run folder, ``measure`` measures a model in memory, ``MeasureCallback`` measures while
+transformers' ``Trainer`` trains. Each is imported when it is first used: ``import pythiageo`` loads no library.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import polars as pl
+    from pythiageo.api.callback import MeasureCallback
+    from pythiageo.api.memory import measure
+    from pythiageo.api.run import Run, open_run
+    from pythiageo.errors import PythiageoError, UserError
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_run"]
+__all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
+
+_HOMES = {
+    "MeasureCallback": "pythiageo.api.callback",
+    "PythiageoError": "pythiageo.errors",
+    "Run": "pythiageo.api.run",
+    "UserError": "pythiageo.errors",
+    "measure": "pythiageo.api.memory",
+    "open_run": "pythiageo.api.run",
+}
 
 
-def open_run(path: str | Path) -> pl.DataFrame:
-    """Return the observation table of a run folder, one row an observation (columns: ``observations.schema``).
+def __getattr__(name: str) -> Any:
+    """Import what ``name`` stands for from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pythiageo' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
 
-    Works on an unfinished run too: it then holds the checkpoints finished so far.
 
-    Raises:
-        UserError: ``path`` is no run folder, its table is damaged, or a newer pythiageo wrote it.
-    """
-    from pathlib import Path  # noqa: PLC0415 - keeps `import pythiageo` light
-
-    from pythiageo.observations import read_observations  # noqa: PLC0415
-
-    return read_observations(Path(path))
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

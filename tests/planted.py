@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from pythiageo.observations import COLUMNS, Observation, ObservationStore
+from pythiageo.observations.schema import SCHEMA_VERSION
+from pythiageo.observations.store import SCHEMA_KEY, TABLE_NAME
 
 STEPS = tuple(range(0, 2001, 100))
 
@@ -147,5 +151,35 @@ def write_run(folder: Path, observations: Sequence[Observation], consolidate: bo
     if consolidate:
         store.consolidate()
     text = json.dumps(manifest(observations, **changed))
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_large_run(folder: Path, measures: Sequence[str] = ("covariance_effective_rank",)) -> Path:
+    """Write a run as large as Pythia's: 154 checkpoints, 32 blocks and the final LayerNorm, 15 tasks, 10 readouts."""
+    steps = [0, *(2**power for power in range(10)), *range(1000, 144_000, 1000)]
+    layers = [*range(32), 31]
+    sites = [*(f"blocks.{layer}.hook_resid_post" for layer in range(32)), "ln_final.hook_out"]
+    places = ("answer", "equals", "last", "all", "mean")
+    readouts = [f"{place}/{centring}" for place in places for centring in ("centred", "uncentred")]
+    frame = pl.DataFrame({"step": steps}).join(pl.DataFrame({"task": [f"TASK{i:02d}" for i in range(15)]}), how="cross")
+    for each in ({"layer": layers, "site": sites}, {"readout": readouts}, {"measure": list(measures)}):
+        frame = frame.join(pl.DataFrame(each), how="cross")
+    # falls to step 512, rises after it, lower with depth; the digits are as many as real numbers have
+    noise = pl.Series(np.random.default_rng(0).normal(size=frame.height))
+    fall = 30 * (-((pl.col("step") / 512 - 1) ** 2)).exp()
+    fixed = observation(
+        run="large", series="large", regime="naturalistic", size="large", seed=None, level="mixed"
+    )._asdict()
+    columns = [
+        pl.lit(value).cast(COLUMNS[name]).alias(name) for name, value in fixed.items() if name not in frame.columns
+    ]
+    frame = frame.with_columns(*columns).with_columns(
+        (60 - fall - 0.5 * pl.col("layer") + noise).alias("value"), pl.format("sha-{}", "step").alias("weight_sha")
+    )
+    folder.mkdir(parents=True)
+    table = frame.select([pl.col(name).cast(kind) for name, kind in COLUMNS.items()]).to_arrow()
+    pq.write_table(table.replace_schema_metadata({SCHEMA_KEY: SCHEMA_VERSION.encode()}), folder / TABLE_NAME)
+    text = json.dumps(manifest([observation(step=step) for step in steps]))
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     return folder

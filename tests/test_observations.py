@@ -47,7 +47,7 @@ def test_parts_become_one_sorted_table(tmp_path: Path) -> None:
     # nulls first: the scores, which have no layer, come before the geometry within a task and level
     assert set(table.rows()) == {tuple(row) for row in rows}
     assert table.sort("step", "task", "level", "layer", "site", "readout", "measure", nulls_last=False).equals(table)
-    assert pythiageo.open_run(tmp_path).equals(table)
+    assert pythiageo.open_run(tmp_path).observations.equals(table)
 
 
 def test_equal_rows_give_equal_bytes_in_any_order(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -52,7 +53,12 @@ def test_every_readme_command_works_in_its_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "reference").symlink_to(ROOT / "outputs" / "reference")
     (tmp_path / "mine.txt").write_text("\n\n".join(f"Paragraph number {i}, in plain words." for i in range(3000)))
+    (tmp_path / "harness-results").mkdir()
+    results = {"results": {"sciq": {"acc,none": 0.5}}, "config": {"model_args": "pretrained=a/b,revision=step1000"}}
+    (tmp_path / "harness-results" / "results.json").write_text(json.dumps(results))
     series = tmp_path / "series"
     steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
     assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
@@ -108,7 +114,24 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "analyze", "plan", "measures", "audit", "compare", "export", "report", "tasks", "runs", "serve"],
+    [
+        "train",
+        "analyze",
+        "plan",
+        "measures",
+        "price",
+        "audit",
+        "import",
+        "compare",
+        "published",
+        "readout",
+        "export",
+        "report",
+        "figures",
+        "tasks",
+        "runs",
+        "serve",
+    ],
 )
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README

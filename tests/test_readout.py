@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +44,8 @@ def test_the_planted_readout_is_found_and_determined() -> None:
     assert choice.best == {"measure": "covariance_effective_rank", "readout": "answer/centred", "place": "last-block"}
     assert choice.determined
     assert choice.verdict.startswith("determined: covariance_effective_rank of answer/centred at last-block")
+    assert "sigma" in choice.excluded  # planted at 2.5 times the floors
+    assert choice.verdict.endswith("comes near")
     first = choice.candidates.row(0, named=True)
     assert first["log_rmse"] == pytest.approx((-math.log(0.97) + 0 + math.log(1.03)) / 3, abs=1e-9)
     assert (first["lowest"], first["highest"]) == (pytest.approx(0, abs=1e-9), pytest.approx(-math.log(0.97)))
@@ -120,3 +123,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert write_choice(choose_readout([run(1), run(2)]), tmp_path / "again")
     assert command(["readout", folders[0]]) == 2
     assert "two or more runs" in capsys.readouterr().err
+
+
+def test_events_stand_beside_the_published_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plants = {"MOD": Plant(acquired=1300, low=2.07), "MUL": Plant(acquired=None, low=2 * 3.03)}
+    folder = write_run(tmp_path / "a", rows(plants))
+    assert command(["published", str(folder), "--out", str(tmp_path / "beside.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"acquisition +MOD +L1 +1,300 +3,200 +0\.41", shown)
+    assert re.search(r"acquisition +MUL +L2 +not-reached +6,900 +-", shown)
+    assert re.search(r"floor +MUL +mixed +6\.06 +3\.03 +2\.00", shown)
+    assert "nano-42, floor: median ratio 1.50, quartiles 1.25 to 1.75, over 2 of 2 that both found" in shown
+    assert (tmp_path / "beside.csv").read_text().count("\n") == 9
+    strange = write_run(tmp_path / "b", rows(plants, size="huge"))
+    assert command(["published", str(strange)]) == 2
+    assert "no published figures for size 'huge'" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_values_do_not_depend_on_batching(trained: Path, tmp_path: Path) -> None
 
 
 def test_the_table_and_manifest_say_what_was_done(trained: Path) -> None:
-    table = pythiageo.open_run(trained)
+    table = pythiageo.open_run(trained).observations
     manifest = read_manifest(trained)
     geometry = table.filter(pl.col("readout").is_not_null() & (pl.col("step") == 25))
     assert geometry.height == 8 * 3 * 10 * 3  # tasks, sites, readouts, measures

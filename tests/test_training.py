@@ -313,3 +313,16 @@ def test_a_frozen_block_does_not_move(architecture: str, block: int, tmp_path: P
     for _ in range(4):
         free.advance()
     assert any(moved(free, [p.detach() for p in one._trainable.module.parameters()]))
+
+
+def test_the_price_is_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["price", "--sizes", "nano", "--steps", "1", "--sample", "10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    [nano] = found["sizes"]
+    assert (nano["size"], nano["steps"], nano["checkpoints"], nano["dear"]) == ("nano", 100_000, 206, None)
+    assert nano["step"] > 0
+    assert nano["cheap"] > 0
+    assert nano["hours"] == pytest.approx((100_000 * nano["step"] + 206 * nano["cheap"]) / 3600)
+    assert found["total_hours"] == pytest.approx(3 * nano["hours"])
+    assert cli(["price", "--sizes", "nano,nano"]) == 2
+    assert cli(["price", "--sizes", "huge"]) == 2

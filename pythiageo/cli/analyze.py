@@ -155,8 +155,8 @@ _LISTS = {"tasks", "readouts", "measures", "sites"}
 
 def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
     """Return the config that a command's options stand for. Raises ``UserError``."""
-    from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
     from pythiageo.runs.config import AnalyzeConfig, load_config, make_config
+    from pythiageo.runs.options import measure_keys, overrides
 
     values: dict[str, Any] = {}
     for option, key in _KEYS.items():
@@ -164,36 +164,25 @@ def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
         if value is not None:
             values[key] = _split(value) if option in _LISTS else str(value)
     if measures := values.pop("measures.geometry", None):
-        dear = [name for name in measures if name in {*LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS}]
-        values["measures.geometry"] = [name for name in measures if name not in {*dear, "linear_probe"}]
-        if "linear_probe" in measures:
-            values["measures.linear_probe"] = True
-        values["measures.landscape.measures"] = dear
+        values |= measure_keys(measures)
     if options["keep"]:
         values["fetch.keep"] = True
     if options["no_audit"]:
         values["audit"] = False
     if options["trust_revisions"]:
         values["trust_revisions"] = True
-    overrides = [f"{key}={_toml(value)}" for key, value in values.items()] + (options["sets"] or [])
+    changes = overrides(values) + (options["sets"] or [])
     target: str = options["target"]
     if target.endswith(".toml"):
-        config = load_config(Path(target), overrides, "analyze")
+        config = load_config(Path(target), changes, "analyze")
     else:
-        config = make_config({"name": _run_name(target), "target": target}, overrides, "analyze", "analyze")
+        config = make_config({"name": _run_name(target), "target": target}, changes, "analyze", "analyze")
     assert isinstance(config, AnalyzeConfig)
     return config
 
 
 def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _toml(value: Any) -> str:
-    """Return ``value`` as a TOML value: JSON's strings, lists of them and booleans are TOML too."""
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _run_name(target: str) -> str:

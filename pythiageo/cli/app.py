@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from pythiageo import __version__
-from pythiageo.cli import analyze, audit, claims, llc, measures, readout, results, runs, serve, tasks, train
+from pythiageo.cli import (
+    analyze,
+    audit,
+    claims,
+    importing,
+    llc,
+    measures,
+    price,
+    published,
+    readout,
+    results,
+    runs,
+    serve,
+    tasks,
+    train,
+)
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -46,9 +61,13 @@ app.command()(results.compare)
 app.command()(claims.claims)
 app.command()(results.export)
 app.command()(results.report)
+app.command()(results.figures)
 app.command()(readout.readout)
+app.command()(published.published)
+app.command("import")(importing.import_results)
 app.command()(serve.serve)
 app.command()(measures.measures)
+app.command()(price.price)
 app.add_typer(llc.app, name="llc")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")

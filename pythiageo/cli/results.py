@@ -68,16 +68,47 @@ def export(
 def report(
     runs: RunsArgument,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("outputs/report.html"),
+    measures: Annotated[str | None, typer.Option(help="Measures with curves, by commas. Default: all.")] = None,
+    readouts: Annotated[str | None, typer.Option(help="Readouts with curves, by commas. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page about the runs, side by side."""
     from pythiageo.report import build_report
 
-    path = build_report(runs, out)
+    path = build_report(runs, out, _names(measures), _names(readouts))
     if as_json:
         display.print_json({"report": str(path)})
     else:
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+
+
+def figures(
+    runs: RunsArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("outputs/figures"),
+    formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several by commas.")] = "png,svg,pdf",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the figures and tables of arXiv 2602.15997 for these runs, each with what it lacks."""
+    from pythiageo.report.paper.write import write_paper
+
+    written = write_paper(runs, out, _names(formats) or [])
+    if as_json:
+        display.print_json(
+            [
+                {"title": each.title, "files": [str(path) for path in each.files], "lacks": each.lacks}
+                for each in written
+            ]
+        )
+        return
+    rows = [
+        (each.title, ", ".join(path.name for path in each.files), "; ".join(each.lacks) or "nothing")
+        for each in written
+    ]
+    display.print_table(f"figures and tables in {out}/", ("for this data", "files", "lacks"), rows)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def compare(
@@ -134,7 +165,8 @@ def _side_by_side(
     for row in chosen.iter_rows(named=True):
         shown = row["status"]
         if shown == "found":
-            shown = f"{row[column]:.4g}" + ("*" if row["reason"] else "")
+            number = f"{row[column]:,}" if column == "step" else f"{row[column]:.4g}"
+            shown = number + ("*" if row["reason"] else "")
             if row["reason"]:
                 notes[f"{row['run']}, {row['task']}: {row['reason']}"] = None
         cells.setdefault((row["task"], row["level"]), {})[row["run"]] = shown

@@ -53,8 +53,18 @@ class ReadoutChoice:
         return self.candidates.select(CANDIDATE).row(0, named=True)
 
     @property
+    def excluded(self) -> list[str]:
+        """Spectra under which no readout comes within the spread."""
+        within = self.candidates.filter(~pl.col("beyond_best"))["spectrum"]
+        return sorted(set(self.candidates["spectrum"]) - set(within))
+
+    @property
     def verdict(self) -> str:
         """One sentence."""
+        return self._choice + (f"; no readout of {' or '.join(self.excluded)} comes near" if self.excluded else "")
+
+    @property
+    def _choice(self) -> str:
         best, second = self.candidates.row(0, named=True), self.candidates.row(1, named=True)
         name = "{measure} of {readout} at {place}".format(**best)
         if self.determined:
@@ -121,6 +131,7 @@ def write_choice(choice: ReadoutChoice, folder: Path) -> list[Path]:
         "best": choice.best,
         "protocol": PROTOCOL,
         "last_step": choice.last_step,
+        "excluded_spectra": choice.excluded,
     }
     path = folder / "verdict.json"
     replace_file(path, (json.dumps(said, indent=1) + "\n").encode(), "the tables written before are whole")

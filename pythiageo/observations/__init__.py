@@ -3,7 +3,7 @@
 from pythiageo.observations.export import FORMATS, wide, write_table
 from pythiageo.observations.reader import read_manifest, read_observations
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
-from pythiageo.observations.store import ObservationStore
+from pythiageo.observations.store import ObservationStore, table_of
 
 __all__ = [
     "COLUMNS",
@@ -15,6 +15,7 @@ __all__ = [
     "ObservationStore",
     "read_manifest",
     "read_observations",
+    "table_of",
     "wide",
     "write_table",
 ]

@@ -136,8 +136,8 @@ def _md(frame: pl.DataFrame) -> bytes:
 
 def _latex(frame: pl.DataFrame) -> bytes:
     columns = "".join("r" if dtype.is_numeric() else "l" for dtype in frame.dtypes)
-    head = " & ".join(map(_latex_text, frame.columns))
-    body = [" & ".join(_cell(value, _latex_text) for value in row) for row in frame.rows()]
+    head = " & ".join(map(latex_text, frame.columns))
+    body = [" & ".join(_cell(value, latex_text) for value in row) for row in frame.rows()]
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\hline", f"{head} \\\\", "\\hline"]
     return "\n".join([*lines, *(f"{row} \\\\" for row in body), "\\hline", "\\end{tabular}", ""]).encode()
 
@@ -170,7 +170,8 @@ _LATEX_SPECIAL = {
 }
 
 
-def _latex_text(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Return text that LaTeX shows as it is."""
     return "".join(_LATEX_SPECIAL.get(character, character) for character in " ".join(text.split()))
 
 

@@ -89,6 +89,14 @@ class ObservationStore:
             leftover.unlink(missing_ok=True)
         return [step for step, _ in part_files(self.parts_folder)]
 
+    def drop_after(self, step: int) -> None:
+        """Remove the parts of later steps, and the consolidated table with them."""
+        later = [path for known, path in part_files(self.parts_folder) if known > step]
+        if later:
+            self._drop_table()
+        for path in later:
+            path.unlink()
+
     def consolidate(self) -> Path:
         """Write all parts, sorted, into one table and return its path. Equal parts give equal bytes.
 
@@ -125,6 +133,16 @@ def write_whole(folder: Path, table: pl.DataFrame) -> Path:
     return path
 
 
+def table_of(step: int, rows: Sequence[Observation]) -> pl.DataFrame:
+    """Return the observations of one checkpoint as ``read_observations`` would, without any file.
+
+    Raises:
+        ValueError: a row breaks the table's rules.
+    """
+    _check(step, rows)
+    return _sorted(_frame(rows))
+
+
 def part_files(parts_folder: Path) -> list[tuple[int, Path]]:
     """Return ``(step, file)`` of every part in a parts folder, by step."""
     if not parts_folder.is_dir():
@@ -137,9 +155,13 @@ def _frame(rows: Sequence[Observation]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
+def _sorted(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.sort(SORT_KEY, nulls_last=False, maintain_order=True)
+
+
 def _parquet(frame: pl.DataFrame) -> bytes:
     """Return the rows, in the table's order, as the bytes of a Parquet file that names the schema version."""
-    table = frame.sort(SORT_KEY, nulls_last=False, maintain_order=True).to_arrow(compat_level=pl.CompatLevel.oldest())
+    table = _sorted(frame).to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.replace_schema_metadata({SCHEMA_KEY: SCHEMA_VERSION.encode()})
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")

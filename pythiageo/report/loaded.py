@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class LoadedRun:
     """The table with repeated weights still in it."""
     readout: str | None
     """The readout shown, or ``None`` for a run without geometry."""
+    folder: Path | None = None
+    """Where the run lies."""
     known: dict[str, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
     """Events read so far, by measure."""
 
@@ -43,7 +46,7 @@ class LoadedRun:
         """The run's size name."""
         return str(self.table["size"][0])
 
-    @property
+    @cached_property
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
         site = pl.col("site").str.ends_with(".hook_resid_post") | (pl.col("site") == "ln_final.hook_out")
@@ -59,8 +62,10 @@ class LoadedRun:
 
     def _read_events(self, measure: str) -> pl.DataFrame:
         shown = self.geometry.filter(pl.col("measure") == measure)
-        is_rank = pl.col("measure").is_in(RANK_MEASURES)
-        table = self.table if shown.height else self.table.filter(~is_rank)
+        # what no event is read from is left away, but for one row a step, so that every checkpoint is still one
+        timeline = self.table.filter(~pl.col("measure").is_in(RANK_MEASURES) & pl.col("site").is_null())
+        missing = self.table.filter(~pl.col("step").is_in(timeline["step"].unique().implode())).unique("step")
+        table = pl.concat([timeline, missing.with_columns(pl.lit("checkpoint").alias("measure")), shown])
         return pl.concat([events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS])
 
 
@@ -78,9 +83,9 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
     loaded = [(folder, read_manifest(folder), read_observations(folder)) for folder in folders]
     labels = _labels([(folder, _one_run(folder, table)) for folder, _, table in loaded])
     result = []
-    for label, (_, manifest, table) in zip(labels, loaded, strict=True):
+    for label, (folder, manifest, table) in zip(labels, loaded, strict=True):
         named = table.with_columns(pl.lit(label).alias("run"))
-        result.append(LoadedRun(label, manifest, without_duplicates(named), named, _readout(named)))
+        result.append(LoadedRun(label, manifest, without_duplicates(named), named, _readout(named), folder))
     return result
 
 

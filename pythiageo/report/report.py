@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +17,167 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pythiageo.anatomy import PROTOCOLS
+from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.compare import Comparison, compare
+from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
+from pythiageo.report.claimed import Claim
+from pythiageo.report.claims import case_tables, claims_table, specification_curve
+from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
-from pythiageo.report.panels import figures, tasks_of
-from pythiageo.report.tables import acquisition_table, aligned_table, floor_table, not_ok_table, run_table
+from pythiageo.report.packing import deflate
+from pythiageo.report.paper import PaperFigure, PaperTable, paper_figures, paper_tables
+from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 
 _HERE = Path(__file__).parent
-_DRAWN = ("id", "x", "panels")
-"""What the page's script needs of a figure; the template shows the rest."""
+_SCRIPTS = ("data", "theme", "panels", "explorer", "page")
+_MANIFEST = 20_000
+"""Characters of a manifest shown."""
+_TERMS = {
+    "recovery step": "The first checkpoint after the floor above the midpoint between the floor and the first value.",
+    "of first value": "The floor as a share of the value at the run's first checkpoint.",
+    "log-prob midpoint": "The first of three checkpoints in a row above the midpoint of the first and last value.",
+    "σ², steps 0–200": "Floor of the covariance effective rank in billa-v1's window.",
+    "σ², first 10K": "Floor of the covariance effective rank in the window of billa-v4 and pythiageo.",
+    "RankMe (σ), first 10K": "Floor of RankMe in the window of billa-v4 and pythiageo.",
+    "Readout": "Which positions' states form the rows of the matrix, and whether their mean is removed first.",
+}
 
 
-def build_report(runs: list[Path], out: Path) -> Path:
+def build_report(
+    runs: list[Path],
+    out: Path,
+    measures: Sequence[str] | None = None,
+    readouts: Sequence[str] | None = None,
+    claims: Sequence[Claim] = (),
+    specifications: pl.DataFrame | None = None,
+) -> Path:
     """Write the report of one or more run folders to ``out`` and return it.
 
     The file needs no network and asks for none: scripts and styles are inside, its security policy forbids
     every request, and only the scripts named there by their hash may run. Names and reasons come from
     strangers' files, so every one is escaped, in the page, in its data and in the labels of its figures.
 
+    ``measures`` and ``readouts`` choose the curves that go in, all of them as far as the page stays small; tables and
+    findings do not depend on it. ``claims`` are shown with their verdicts, ``specifications`` (see
+    ``specification_curve``) as curves.
+
     Raises:
-        UserError: no run folder, or one that cannot be read.
+        UserError: no run folder, one that cannot be read, or a measure or readout that no run has.
         MachineError: ``out`` could not be written.
     """
     loaded = load_runs(runs)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, _render(loaded).encode("utf-8"), "an earlier report is unchanged")
+    replace_file(
+        out,
+        _render(loaded, measures, readouts, claims, specifications).encode("utf-8"),
+        "an earlier report is unchanged",
+    )
     return out
 
 
-def _render(runs: Sequence[LoadedRun]) -> str:
-    drawn = figures(runs)
-    sources = [get_plotlyjs(), (_HERE / "report.js").read_text(encoding="utf-8")] if drawn else []
-    # "</script" would end the block early; both hold it, if at all, inside strings, where this is the same
-    scripts = [source.replace("</script", "<\\/script") for source in sources]
+def _render(
+    runs: Sequence[LoadedRun],
+    measures: Sequence[str] | None,
+    readouts: Sequence[str] | None,
+    claims: Sequence[Claim],
+    specifications: pl.DataFrame | None,
+) -> str:
+    every = columns(runs)
+    entries, blocks, left_out = packed(_chosen(every, measures, readouts))
+    # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
+    library, packed_library = drawing_library()
+    script = "\n".join((_HERE / "page" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_HERE / "report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
+    definitions = measure_definitions()
+    figures = paper_figures(runs, claims)
+    curve = None if specifications is None else specification_curve(specifications)
+    shown = {entry["measure"] for entry in entries}
+    tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
     return template.render(
-        policy=_policy(scripts),
-        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        scripts=[Markup(source) for source in scripts],
-        figures=drawn,
-        tasks=tasks_of(runs),
-        data={"figures": [{name: figure[name] for name in _DRAWN} for figure in drawn]},
+        policy=_policy([library, script]),
+        style=Markup((_HERE / "page" / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        plotly=packed_library,
+        blocks=blocks,
+        left_out=left_out,
+        has_layers=any(entry["layered"] for entry in entries),
+        has_scores=not all(entry["layered"] for entry in entries),
+        tasks=tasks,
+        data={
+            "runs": [_timeline(run) for run in runs],
+            "tasks": tasks,
+            "columns": entries,
+            "floors": floor_steps(runs),
+            "ranks": RANK_MEASURES,
+            "paper": [figure.as_json() for figure in (*figures, *([curve] if curve else []))],
+            "definitions": {name: text for name, text in definitions.items() if name in shown},
+        },
         runs=[_section(run) for run in runs],
         run_table=run_table(runs),
+        audit_table=audit_table(runs),
+        paper_figures=[_captions(figure) for figure in figures],
+        paper_tables=[_paper_table(table) for table in paper_tables(runs, claims)],
+        claims=claims_table(claims) if claims else None,
+        claim_cases=case_tables(claims),
+        specifications=_captions(curve) if curve else None,
         comparison=_comparison(runs),
         not_ok=not_ok_table(runs),
         protocols=list(PROTOCOLS.values()),
+        terms={protocol.name: f"{protocol.rule} ({protocol.source})" for protocol in PROTOCOLS.values()} | _TERMS,
+        definitions=definitions,
+        shown_measures=shown,
     )
+
+
+def _chosen(every: Sequence[Column], measures: Sequence[str] | None, readouts: Sequence[str] | None) -> list[Column]:
+    """Return the columns of these measures and readouts (``None``: all); scores have no readout and stay.
+
+    Raises:
+        UserError: a measure or readout that no run has.
+    """
+    for word, wanted, known in (
+        ("measure", measures, {column.measure for column in every}),
+        ("readout", readouts, {column.readout for column in every if column.readout}),
+    ):
+        for name in wanted or ():
+            if name not in known:
+                raise UserError(
+                    f"no run has {word} {name!r}{nearest(name, known)}; there are {', '.join(sorted(known))}."
+                )
+    return [
+        column
+        for column in every
+        if (measures is None or column.measure in measures)
+        and (readouts is None or column.readout is None or column.readout in readouts)
+    ]
+
+
+@cache
+def drawing_library() -> tuple[str, str]:
+    """Return the source of plotly.js, and the same deflated: 4.8 MB and 1.9."""
+    source = get_plotlyjs()
+    return source, deflate(source)
+
+
+@cache
+def measure_definitions() -> dict[str, str]:
+    """Return what each measure is, in a sentence."""
+    return tomllib.loads((_HERE / "definitions.toml").read_text(encoding="utf-8"))
+
+
+def _timeline(run: LoadedRun) -> dict[str, Any]:
+    layers = run.table.select("site", "layer").unique()
+    ends = layers.filter(pl.col("site").str.ends_with(BLOCK_END))
+    block = (ends if ends.height else layers)["layer"].max()
+    return {
+        "label": run.label,
+        "steps": run.table["step"].unique().sort().to_list(),
+        "depth": None if block is None else int(block) + 1,  # type: ignore[arg-type]
+    }
 
 
 def _section(run: LoadedRun) -> dict[str, Any]:
@@ -75,7 +188,26 @@ def _section(run: LoadedRun) -> dict[str, Any]:
         "findings": findings(run),
         "acquisition": acquisition_table(run),
         "floors": floor_table(run),
+        "manifest": _manifest(run),
     }
+
+
+def _captions(figure: PaperFigure) -> dict[str, Any]:
+    shape = " wide tall" if any(panel.cells for panel in figure.panels) else ""
+    shape = " wide" if any(panel.y.kind == "names" for panel in figure.panels) and not shape else shape
+    return {"id": figure.id, "title": figure.title, "caption": figure.caption, "lacks": figure.lacks, "shape": shape}
+
+
+def _paper_table(table: PaperTable) -> dict[str, Any]:
+    grid = {"head": table.frame.columns, "rows": table.frame.rows(), "text": table.frame.width}
+    return {"title": table.title, "caption": table.caption, "lacks": table.lacks, "grid": grid}
+
+
+def _manifest(run: LoadedRun) -> str:
+    """Return the manifest as text, less its lists of checkpoints and probe sets, which may be long."""
+    short = {key: value for key, value in run.manifest.items() if key not in ("checkpoints", "probe_sets", "audit")}
+    text = json.dumps(short, indent=2, ensure_ascii=False)
+    return text if len(text) <= _MANIFEST else text[:_MANIFEST] + "\n…"
 
 
 def _comparison(runs: Sequence[LoadedRun]) -> dict[str, Any] | None:

@@ -61,6 +61,34 @@ def _facts(run: LoadedRun) -> dict[str, str]:
     }
 
 
+def audit_table(runs: Sequence[LoadedRun]) -> Table:
+    """Return how many checkpoints of each run have which verdict or status, and why those that are not ``ok``.
+
+    From the observations: each checkpoint that was left out has a row that says why. Checkpoints with both numbers and
+    gaps are under ``ok``; the gaps are listed by themselves.
+    """
+    rows = []
+    for run in runs:
+        measured = run.every.filter(pl.col("status") == "ok")["step"].unique()
+        others = run.every.filter(~pl.col("step").is_in(measured.implode()))
+        if measured.len():
+            rows.append([run.label, "ok", _number(measured.len()), _steps(measured), ""])
+        groups = (
+            others.group_by("status").agg(pl.col("step").unique(), pl.col("reason").drop_nulls().first()).sort("status")
+        )
+        rows += [
+            [run.label, status, _number(len(steps)), _steps(pl.Series(steps)), _text(reason)]
+            for status, steps, reason in groups.rows()
+        ]
+    return {"head": ["Run", "Verdict", "Checkpoints", "Steps", "First reason"], "rows": rows, "text": 5}
+
+
+def _steps(steps: pl.Series) -> str:
+    """Return the steps in few words."""
+    found = [f"{step:,}" for step in steps.sort()]
+    return ", ".join(found) if len(found) <= 8 else f"{found[0]}, {found[1]}, {found[2]} … {found[-1]}"
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,16 @@ from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError, UserError
-from pythiageo.lens import BridgeReader
+from pythiageo.errors import CheckpointError
 from pythiageo.observations import read_manifest
-from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import MANIFEST, RunFolder
-from pythiageo.runs.landscape import Landscape
-from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
-from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.runs.problems import logits_of
+from pythiageo.runs.meter import Meter
+from pythiageo.runs.probing import Probe, choose_probes, describe_probes
 from pythiageo.runs.progress import Progress, Reporter
-from pythiageo.runs.reading import Reading
 from pythiageo.runs.watch import Watch
 from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
@@ -113,12 +108,9 @@ class _Session:
         self._config = config
         self._folder = folder
         self._identity = identity
-        self._probes = probes
-        self._instruments = Instruments.of(config.measures, config.compute.dtype)
-        self._landscape = Landscape.of(config.measures.landscape, folder.manifest["steps"], probes)
-        self._watch = Watch(config.name, len(folder.manifest["steps"]), folder, report)
-        self._tokenizer_sha = ""
-        self._prepared: list[Prepared] = []
+        steps = folder.manifest["steps"]
+        self._meter = Meter(config.measures, config.compute, folder.device, probes, steps)
+        self._watch = Watch(config.name, len(steps), folder, report)
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
         """Measure checkpoints one after the other, those on the Hub fetched ahead and dropped when done."""
@@ -147,37 +139,16 @@ class _Session:
         self._watch.close(checkpoint.step, checkpoint.label, status)
 
     def measure(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> str:
-        """Read one checkpoint through TransformerLens, write its observations, return its status."""
-        assert opened.tokenizer_folder is not None
-        config: Any = opened.model.config
-        context = getattr(config, "max_position_embeddings", None)
-        layers, d_model = config.num_hidden_layers, config.hidden_size
-        # counted before TransformerLens splits joint matrices into copies
-        parameters = sum(p.numel() for p in opened.model.parameters())
-        self._prepare(opened.tokenizer_folder, context)
+        """Measure one checkpoint, write its observations, return its status."""
         origin = self._origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
-        # on the plain module: the bridge's copies of joint matrices are not its parameters
-        landscape = self._landscape.rows(
-            opened.model, logits_of(opened.model), layers, self._prepared, origin, opened.nonfinite
-        )
-        compute = self._config.compute
-        dtype = getattr(torch, compute.dtype)
-        with loading():
-            reader = BridgeReader(opened.model, opened.tokenizer_folder, self._folder.device, dtype)
-        reading = Reading.of(reader, self._config.measures, compute)
 
         def tell(share: float) -> None:
             look()
             self._watch.measured(share)
 
-        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
-        self._folder.observations.write(checkpoint.step, [*rows, *landscape])
-        self._folder.manifest["model"] = {
-            "architecture": opened.architecture,
-            "parameters": parameters,
-            "layers": layers,
-            "d_model": d_model,
-        }
+        taken = self._meter.take(opened, origin, tell)
+        self._folder.observations.write(checkpoint.step, taken.rows)
+        self._folder.manifest["model"] = taken.model
         status = "nonfinite" if opened.nonfinite else "ok"
         self._folder.add_checkpoint(checkpoint.step, checkpoint.label, opened.weight_sha, status, opened.nonfinite)
         return status
@@ -213,15 +184,3 @@ class _Session:
 
     def _origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
         return Origin(run=self._config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self._identity)
-
-    def _prepare(self, tokenizer_folder: Path, context: int | None) -> None:
-        """Tokenize the probe sets, again only if this checkpoint's tokenizer is another one."""
-        file = tokenizer_folder / "tokenizer.json"
-        sha = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
-        if sha != self._tokenizer_sha:
-            try:
-                tokenizer = FileTokenizer(tokenizer_folder)
-            except UserError as error:  # this checkpoint's fault; the next may have one
-                raise CheckpointError(str(error)) from None
-            self._prepared = prepare(self._probes, tokenizer, context)
-            self._tokenizer_sha = sha

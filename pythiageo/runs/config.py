@@ -322,8 +322,34 @@ class AnalyzeConfig(_Table):
     compute: ComputeConfig = ComputeConfig()
 
 
-RunConfig = TrainConfig | AnalyzeConfig
-_KINDS: dict[str, type[TrainConfig] | type[AnalyzeConfig]] = {"train": TrainConfig, "analyze": AnalyzeConfig}
+class FollowConfig(_Table):
+    """A run that follows somebody else's training, see ``api.callback``."""
+
+    kind: Literal["follow"] = "follow"
+    name: RunName
+    regime: Regime = "naturalistic"
+    size: str
+    seed: int | None = None
+    steps: str = "log:20"
+    """Which steps of the training, as for ``analyze``, or ``saves``; its first and its last are always measured."""
+    weights: Literal["keep", "measure-only"] = "measure-only"
+    """Whether the weights that are measured are kept in the run folder."""
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _known_steps(self) -> FollowConfig:
+        landscape = self.measures.landscape
+        if self.steps == "saves" and landscape.measures and landscape.steps != "all":
+            raise ValueError(
+                "steps: which steps are saved is not known before, so measures.landscape.steps must be 'all'"
+            )
+        return self
+
+
+RunConfig = TrainConfig | AnalyzeConfig | FollowConfig
+_KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "analyze": AnalyzeConfig, "follow": FollowConfig}
 
 
 def load_config(path: Path, overrides: list[str], kind: str) -> RunConfig:

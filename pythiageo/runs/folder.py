@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
-from pythiageo.runs.config import AnalyzeConfig, RunConfig
+from pythiageo.runs.config import RunConfig, TrainConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.provenance import provenance
 
@@ -63,6 +63,15 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def forget_after(self, step: int) -> list[int]:
+        """Remove what was measured at later steps, weights too; return these steps."""
+        later = [known["step"] for known in self.manifest["checkpoints"] if known["step"] > step]
+        self.update(checkpoints=[known for known in self.manifest["checkpoints"] if known["step"] <= step])
+        self.observations.drop_after(step)
+        for known in later:
+            shutil.rmtree(self.checkpoints / f"step{known}", ignore_errors=True)
+        return later
 
     def worth_retrying(self) -> set[int]:
         """Return the steps that could not be fetched or read: a resumed run tries them again."""
@@ -139,7 +148,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
-    device = resolve_device(config.compute.device) if isinstance(config, AnalyzeConfig) else "cpu"
+    device = "cpu" if isinstance(config, TrainConfig) else resolve_device(config.compute.device)
     if (path / MANIFEST).exists():
         old = read_manifest(path)
         if overwrite:

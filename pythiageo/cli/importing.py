@@ -1,0 +1,57 @@
+"""``pythiageo import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythiageo.cli import display
+from pythiageo.cli.results import JsonOption
+from pythiageo.errors import UserError
+
+
+def import_results(
+    source: Annotated[Path, typer.Argument(help="A .csv or .parquet table, or the harness's .json file or folder.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write; there must be none.")],
+    mapping: Annotated[
+        Path | None, typer.Option("--map", metavar="TOML", help="Which of a table's columns is which of ours.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of a table to keep (may be repeated).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default that of the series.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn other people's results into a run that report, compare, export and claims read."""
+    from pythiageo.observations import read_observations
+    from pythiageo.runs.harness import import_harness
+    from pythiageo.runs.importing import import_table, load_mapping
+
+    if mapping is None:
+        if where:
+            raise UserError("--where chooses rows of a table, and needs --map")
+        path = import_harness(source, out, name)
+    else:
+        chosen = {}
+        for text in where or []:
+            column, equals, value = text.partition("=")
+            if not equals or not column:
+                raise UserError(f"--where {text}: expected COLUMN=VALUE")
+            chosen[column] = value
+        path = import_table(source, load_mapping(mapping), chosen, out, name)
+    table = read_observations(path)
+    facts = {
+        "run": str(path),
+        "observations": table.height,
+        "steps": table["step"].n_unique(),
+        "without_value": table.filter(status="undefined").height,
+    }
+    if as_json:
+        display.print_json(facts)
+    else:
+        typer.echo(
+            f"{path}: {facts['observations']:,} observations of {facts['steps']} steps, "
+            f"{facts['without_value']:,} of them without a value"
+        )

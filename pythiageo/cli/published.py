@@ -1,0 +1,67 @@
+"""``pythiageo published``: a run's events beside the study's."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pythiageo.cli import display
+from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
+
+
+def published(
+    runs: RunsArgument,
+    protocol: Annotated[str, typer.Option(help="billa-v1 or billa-v4.")] = "billa-v4",
+    readout: Annotated[str, typer.Option(help="Readout of the floors.")] = FLOOR_READOUT,
+    measure: Annotated[str, typer.Option(help="Measure of the floors.")] = FLOOR_MEASURE,
+    site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
+    out: Annotated[Path | None, typer.Option(help="A CSV file to write.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put acquisition steps and floors beside the published ones, with their ratio."""
+    import polars as pl
+
+    from pythiageo.anatomy import events
+    from pythiageo.compare import beside_published
+    from pythiageo.observations import read_observations, write_table
+
+    tables = []
+    for run in runs:
+        table = read_observations(run)
+        found = events(table, protocol, readout, measure, site)
+        tables += [beside_published(found, size) for size in table["size"].unique().sort().to_list()]
+    beside = pl.concat(tables)
+    if out is not None:
+        write_table(beside, out, "csv")
+    if as_json:
+        display.print_json(beside.to_dicts())
+        return
+    header = ("run", "event", "task", "level", "ours", "published", "ratio")
+    rows = [
+        (row["run"], row["event"], row["task"], row["level"], _shown(row, "ours", "our_status"),
+         _shown(row, "published", "published_status"), None if row["ratio"] is None else f"{row['ratio']:.2f}")
+        for row in beside.iter_rows(named=True)
+    ]  # fmt: skip
+    display.print_table(f"beside the study ({protocol}; floors: {measure}, {readout}, {site})", header, rows)
+    for (run, event), part in beside.drop_nulls("ratio").group_by("run", "event", maintain_order=True):
+        low, middle, high = _quartiles(part["ratio"].to_list())
+        typer.echo(
+            f"{run}, {event}: median ratio {middle:.2f}, quartiles {low:.2f} to {high:.2f}, over {part.height} of "
+            f"{beside.filter(run=run, event=event).height} that both found"
+        )
+
+
+def _shown(row: dict[str, Any], value: str, status: str) -> str:
+    if row[value] is None:
+        return str(row[status])
+    return f"{row[value]:.4g}" if row["event"] == "floor" else f"{row[value]:,.0f}"
+
+
+def _quartiles(ratios: list[float]) -> tuple[float, float, float]:
+    if len(ratios) == 1:
+        return ratios[0], ratios[0], ratios[0]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return low, middle, high

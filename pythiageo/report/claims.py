@@ -1,0 +1,136 @@
+"""Claims on the page: estimate, interval, null and verdict of each, and how its verdict depends on definitions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from pythiageo.report.claimed import Claim
+from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.report.tables import Table
+
+VERDICTS = {
+    "supported": ("category-2", "circle"),
+    "contradicted": ("category-1", "diamond"),
+    "not decidable": ("grey", "x"),
+}
+"""Verdicts, and the colour and symbol of their points."""
+_OWN = ("name", "claim", "verdict", "rule", "estimate", "low", "high", "null", "p", "n", "reason", "resamples", "seed")
+"""Columns of a specification that are no choices."""
+_MANY = 400
+"""Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
+
+
+def claims_table(claims: Sequence[Claim]) -> Table:
+    """Return one row a claim."""
+    rows = []
+    for each in claims:
+        numbers = [shown(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
+        rows.append([each.claim, each.verdict, *numbers, each.reason or "", each.rule])
+    head = ["Claim", "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
+    return {"head": head, "rows": rows, "text": len(head)}
+
+
+def case_tables(claims: Sequence[Claim], limit: int = 200) -> list[dict[str, Any]]:
+    """Return each claim's cases, the first ``limit`` of them."""
+    return [
+        {
+            "title": each.name,
+            "grid": {
+                "head": each.table.columns,
+                "rows": [[shown(cell) for cell in row] for row in each.table.head(limit).rows()],
+                "text": each.table.width,
+            },
+            "more": max(0, each.table.height - limit),
+        }
+        for each in claims
+    ]
+
+
+def shown(value: Any) -> str:
+    """Return a cell: four significant digits, intervals as ``low to high``, nothing as a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return (" to " if len(value) == 2 else ", ").join(shown(each) for each in value)
+    return str(value)
+
+
+def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
+    """Return the specification curve of every claim: estimates in their order, and beside them the choices.
+
+    Args:
+        specifications: one row a claim and specification: ``name``, ``verdict``, ``estimate``, ``low`` and ``high``
+            (null where there is no interval); other columns are choices (protocol, readout, measure ..).
+
+    Raises:
+        ValueError: a verdict that is none of ``VERDICTS``.
+    """
+    unknown = set(specifications["verdict"]) - set(VERDICTS)
+    if unknown:
+        raise ValueError(f"verdicts are {', '.join(VERDICTS)}; found {sorted(map(str, unknown))}")
+    panels: list[Panel] = []
+    for rows in specifications.partition_by("name", maintain_order=True):
+        panels += _claim_panels(rows)
+    return PaperFigure(
+        "specifications",
+        "Specification curves",
+        "Each claim under every definition, in the order of its estimate; beside it, which choices a point stands for. "
+        "The title has the share of specifications in which the claim is supported.",
+        tuple(panels) or (lacking("Specifications", "no claim was made under several definitions"),),
+    )
+
+
+def _claim_panels(rows: pl.DataFrame) -> list[Panel]:
+    name, count = str(rows["name"][0]), rows.height
+    supported = int((rows["verdict"] == "supported").sum())
+    title = f"{name}: supported in {supported} of {count} ({supported / count:.0%})"
+    known = rows.filter(pl.col("estimate").is_not_null() & pl.col("estimate").is_finite()).sort("estimate")
+    if not known.height:
+        return [lacking(title, "no specification gave an estimate")]
+    lacks = count - known.height
+    title += f"; {lacks} without an estimate" if lacks else ""
+    if known.height > _MANY:
+        title += f"; {_MANY} of {known.height} drawn"
+        known = known.gather([round(i * (known.height - 1) / (_MANY - 1)) for i in range(_MANY)])
+    known = known.with_row_index("place")
+    lines = tuple(_points(known.filter(pl.col("verdict") == verdict), verdict) for verdict in VERDICTS)
+    x = Axis("linear", "specification, by its estimate", (-1.0, float(known.height)))
+    curve = Panel(title, x, Axis("linear", "estimate"), tuple(line for line in lines if line.x))
+    return [curve, _choices(known, x, name)]
+
+
+def _points(rows: pl.DataFrame, verdict: str) -> Line:
+    low, high = (rows[name].to_list() if name in rows.columns else None for name in ("low", "high"))
+    text = [_words(row) for row in rows.iter_rows(named=True)]
+    places, estimates = rows["place"].to_list(), rows["estimate"].to_list()
+    colour, symbol = VERDICTS[verdict]
+    return Line(verdict, places, estimates, colour, mode="markers", low=low, high=high, text=text, symbol=symbol)
+
+
+def _words(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {shown(value)}" for name, value in row.items() if name not in (*_OWN, "place"))
+
+
+def _choices(rows: pl.DataFrame, x: Axis, claim: str) -> Panel:
+    """Return a panel with a row a choice and a mark where a specification made it."""
+    names: list[str] = []
+    lines: list[Line] = []
+    for column in rows.columns:
+        values = [] if column in (*_OWN, "place") else rows[column].unique().sort().to_list()
+        if len(values) < 2:
+            continue  # a choice that was never made differently tells nothing
+        for value in values:
+            places = rows.filter(pl.col(column).eq_missing(pl.lit(value)))["place"].to_list()
+            height = len(names)
+            names.append(f"{column} {shown(value)}")
+            lines.append(Line(names[-1], places, [height] * len(places), "grey", mode="markers", legend="choice made"))
+    title = f"{claim}: choices"
+    if not names:
+        return lacking(title, "there is one specification only, so no choice")
+    return Panel(title, x, Axis("names", names=tuple(names)), tuple(lines))

@@ -1,0 +1,133 @@
+"use strict";
+// The page: controls, what is drawn when, and the table of values under the profile.
+function readoutOptions(id, measure) {
+  const found = data.columns.filter((each) => each.layered && each.measure === measure).map((each) => each.readout);
+  options(id, found.map((readout) => [readout === null ? "" : readout, readout || "none"]), true);
+}
+
+const layeredIndex = () => columnOf(chosen("measure"), chosen("readout") || null);
+
+function define() {
+  if (byId("measure")) byId("definition").textContent = data.definitions[chosen("measure")] || "";
+  if (byId("score")) byId("score-definition").textContent = data.definitions[data.columns[Number(chosen("score"))].measure] || "";
+}
+
+function valuesTable(column, lines) {
+  const task = chosenTask() < 0 ? tasksShown(lines)[0] : data.tasks[chosenTask()];
+  const runs = chosenRuns(), steps = runs.map((run) => profileStep(column, run, task));
+  const names = [], cells = new Map();
+  runs.forEach((run, place) => {
+    const at = data.runs[run].steps.indexOf(steps[place]);
+    const own = lines.filter((line) => line.run === run && line.task === task);
+    for (const line of [...own.filter(isBlock), ...own.filter((each) => !isBlock(each))]) {
+      if (!cells.has(nameOf(line))) { names.push(nameOf(line)); cells.set(nameOf(line), runs.map(() => "–")); }
+      cells.get(nameOf(line))[place] = at < 0 ? "–" : shown(line.values[at]) + plusMinus(line, at);
+    }
+  });
+  const head = element("tr");
+  head.append(element("th", "layer", { scope: "col" }), ...runs.map((run, place) => element("th", data.runs[run].label + (steps[place] === undefined ? ", no floor" : ", step " + steps[place].toLocaleString("en")), { scope: "col", class: "n" })));
+  const rows = names.map((name) => {
+    const row = element("tr");
+    row.append(element("td", name), ...cells.get(name).map((cell) => element("td", cell, { class: "n" })));
+    return row;
+  });
+  byId("values-of").textContent = [taskName(task), column.measure, column.readout].filter(Boolean).join(", ");
+  byId("values-head").replaceChildren(head);
+  byId("values-body").replaceChildren(...rows);
+}
+
+const grouped = new Set(["curves", "heat", "scores"]); // figures with a panel a run
+const runsOf = (lines) => new Set(lines.map((line) => line.run).filter((run) => chosenRuns().includes(run))).size;
+let turn = 0;
+async function showGeometry() {
+  if (!byId("measure")) return;
+  const mine = ++turn, index = layeredIndex(), column = data.columns[index], lines = await linesOf(index);
+  if (mine !== turn) return; // another choice was made while this one was unpacked
+  const x = stepAxisShown();
+  const drawn = { curves: curves(column, lines), heat: heatMaps(column, lines), profiles: profiles(column, lines) };
+  if (explorer.figures.beside) drawn.beside = sideBySide(column, lines);
+  for (const [name, panels] of Object.entries(drawn)) explorer.figures[name].show({ panels, x, group: grouped.has(name) ? runsOf(lines) : 1 });
+  valuesTable(column, lines);
+  byId("step-shown").textContent = explorer.at === "step" ? "step " + profileStep(column, chosenRuns()[0], null).toLocaleString("en") : "";
+}
+
+async function showScores() {
+  if (!byId("score")) return;
+  const index = Number(chosen("score"));
+  explorer.figures.scores.show({ panels: await scores(index), x: stepAxisShown(), group: runsOf(await linesOf(index)) });
+}
+
+async function showAll() {
+  define();
+  await Promise.all([showGeometry(), showScores()]);
+  if (explorer.paper) for (const [figure, spec] of explorer.paper) figure.show({ panels: spec.panels, x: stepAxis(spec.steps, true) });
+}
+
+function zoomTo(range) {
+  for (const figure of Object.values(explorer.figures)) if (figure.figure && figure !== explorer.figures.profiles) figure.setZoom(range);
+}
+
+function typedZoom() {
+  const { place, layout } = stepAxisShown();
+  const [low, high] = ["from", "to"].map((id) => (chosen(id) === "" ? null : Number(chosen(id))));
+  zoomTo(low === null && high === null ? null : [low === null ? layout.range[0] : place(low), high === null ? layout.range[1] : place(high)]);
+}
+
+function zoomShown(range) {
+  const { back } = stepAxisShown();
+  byId("from").value = range ? Math.max(0, Math.round(back(range[0]))) : "";
+  byId("to").value = range ? Math.max(0, Math.round(back(range[1]))) : "";
+}
+
+function makeFigures() {
+  for (const name of ["curves", "heat", "profiles", "beside", "scores"]) {
+    const host = byId("panels-" + name);
+    if (!host) continue;
+    explorer.figures[name] = new Figure(host, byId("legend-" + name));
+    if (name !== "profiles") explorer.figures[name].onZoom = (range) => { zoomShown(range); zoomTo(range); };
+  }
+  explorer.paper = (data.paper || []).map((spec) => [new Figure(byId("panels-" + spec.id), byId("legend-" + spec.id)), spec]);
+}
+
+function listen() {
+  const on = (id, name, act) => byId(id) && byId(id).addEventListener(name, act);
+  on("measure", "change", () => { readoutOptions("readout", chosen("measure")); showAll(); });
+  for (const id of ["readout", "layers"]) on(id, "change", () => { define(); showGeometry(); });
+  for (const id of ["task", "run"]) on(id, "change", showAll);
+  on("score", "change", () => { define(); showScores(); });
+  on("scale", "change", () => { zoomShown(null); for (const figure of Object.values(explorer.figures)) figure.zoom = null; showAll(); });
+  for (const id of ["from", "to"]) on(id, "change", typedZoom);
+  on("reset", "click", () => { zoomShown(null); zoomTo(null); });
+  on("at", "change", () => { explorer.at = chosen("at"); showGeometry(); });
+  on("step", "input", () => { explorer.at = "step"; byId("at").value = "step"; showGeometry(); });
+  window.addEventListener("beforeprint", () => { for (const figure of [...Object.values(explorer.figures), ...explorer.paper.map((each) => each[0])]) for (const panel of figure.panels) if (panel.dirty && panel.spec) figure.draw(panel); });
+}
+
+async function start() {
+  if (typeof DecompressionStream === "undefined") {
+    byId("old").hidden = false;
+    return;
+  }
+  const library = document.createElement("script");
+  library.textContent = new TextDecoder().decode(await inflate("plotly"));
+  document.head.append(library);
+  if (byId("measure")) {
+    options("measure", [...new Set(layered().map(([each]) => each.measure))].map((name) => [name, name]));
+    readoutOptions("readout", chosen("measure"));
+    const deepest = Math.max(0, ...data.runs.map((run) => run.depth || 0));
+    const each = [...Array(deepest).keys()].map((layer) => [layer, "block " + layer]);
+    options("layers", [["few", deepest > 6 ? "a few" : "all blocks"], ...(deepest > 6 ? [["all", "all"]] : []), ...each, ["ln", "final LayerNorm"]]);
+    byId("step").max = stepsShown(data.runs.map((_, index) => index)).length - 1;
+    if (!Object.keys(data.floors).length) { explorer.at = "last"; byId("at").value = "last"; }
+  }
+  if (byId("score")) options("score", data.columns.flatMap((each, index) => (each.layered ? [] : [[index, [each.measure, each.readout].filter(Boolean).join(", ")]])));
+  makeFigures();
+  byId("controls").hidden = false;
+  startTheme(showAll);
+  listen();
+  await showAll();
+  // panels in view are drawn within the next frames
+  for (let frame = 0; frame < 3; frame++) await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  document.documentElement.dataset.drawn = Math.round(performance.now());
+}
+start();

@@ -1,0 +1,196 @@
+"""Other people's results become runs like any other, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pythiageo.anatomy import events
+from pythiageo.cli.app import run as cli
+from pythiageo.observations import read_manifest, read_observations
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the tables measured by others are not here")
+MAPPING = """
+tokens_per_step = 100
+first_layer_is_embedding = true
+[columns]
+series = "model"
+step = "step"
+task = "task"
+measure = "metric"
+layer = "layer"
+value = "score"
+stderr = "error"
+[where]
+shots = "zero"
+[constants]
+level = "mixed"
+readout = "mean/uncentred"
+[rename.measure]
+acc = "accuracy"
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        {"model": model, "step": step, "task": "sciq", "metric": "acc", "layer": layer, "shots": shots,
+         "score": float("nan") if (step, layer) == (8, 2) else step / 100 + layer, "error": 0.5}
+        for model in ("a", "b") for step in (8, 1, 4) for layer in (0, 1, 2) for shots in ("zero", "five")
+    ]  # fmt: skip
+    path = tmp_path / "scores.csv"
+    pl.DataFrame(rows).write_csv(path)
+    (tmp_path / "map.toml").write_text(MAPPING)
+    return path
+
+
+def bring(source: Path, *arguments: str) -> int:
+    return cli(["import", str(source), "--out", str(source.parent / "run"), *arguments])
+
+
+def test_a_tidy_table_becomes_a_run(table: Path) -> None:
+    assert bring(table, "--map", str(table.parent / "map.toml"), "--where", "model=b") == 0
+    found = read_observations(table.parent / "run")
+    assert found.height == 9
+    row = found.filter(step=4, layer=1).row(0, named=True)
+    wanted: dict[str, Any] = {
+        "run": "b", "series": "b", "regime": "naturalistic", "size": "b", "seed": None, "step": 4, "tokens": 400,
+        "task": "sciq", "level": "mixed", "layer": 1, "site": "blocks.1.hook_resid_post", "measure": "accuracy",
+        "readout": "mean/uncentred", "value": 2.04, "stderr": 0.5, "status": "ok", "reason": None,
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == wanted
+    embedding = found.filter(step=4, site="hook_embed").row(0, named=True)
+    assert (embedding["layer"], embedding["value"]) == (None, 0.04)
+    lost = found.filter(step=8, layer=1).row(0, named=True)
+    assert (lost["status"], lost["value"], lost["stderr"]) == ("undefined", None, None)
+    assert lost["reason"] == "the source holds no finite number here"
+    manifest = read_manifest(table.parent / "run")
+    sha = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert manifest["provenance"]["sources"] == [{"name": "scores.csv", "sha256": sha}]
+    assert [checkpoint["step"] for checkpoint in manifest["checkpoints"]] == [1, 4, 8]
+    assert manifest["kind"] == "import"
+    assert cli(["runs", "show", str(table.parent / "run")]) == 0
+    assert cli(["export", str(table.parent / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ("", [], "rows of 2 series (a, b): choose one with --where"),
+        ("", ["--where", "modell=b"], "no column 'modell' (did you mean 'model'?)"),
+        ("", ["--where", "model=c"], "no row has model = 'c'"),
+        ("", ["--where", "model"], "--where model: expected COLUMN=VALUE"),
+        ('value = "score"=value = "scores"', ["--where", "model=a"], "no column 'scores'"),
+        ('value = "score"=', ["--where", "model=a"], "says of no column that it is 'value'"),
+        ('value = "score"=value = "task"', ["--where", "model=a"], "value must hold numbers, got 'sciq'"),
+        ('step = "step"=step = "error"', ["--where", "model=a"], "a step is a whole number from 0 up, got 0.5"),
+        ('layer = "layer"=', ["--where", "model=a"], "of step 8 is there twice"),
+        ('shots = "zero"=shots = "ten"', ["--where", "model=a"], "no row has shots = 'ten'"),
+        ("[columns]=[column]", ["--where", "model=a"], "column"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence(
+    table: Path, change: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapping = table.parent / "map.toml"
+    if change:
+        before, _, after = change.partition("=") if change.startswith("[") else _parts(change)
+        mapping.write_text(MAPPING.replace(before, after))
+    assert bring(table, "--map", str(mapping), *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (table.parent / "run").exists()
+
+
+def _parts(change: str) -> tuple[str, str, str]:
+    key, value, rest = change.split("=", 2)
+    return f"{key}={value}", "=", rest
+
+
+def test_an_empty_or_foreign_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "map.toml").write_text(MAPPING)
+    mapped = ["--map", str(tmp_path / "map.toml")]
+    for name, content, message in (
+        ("empty.csv", "", "cannot be read"),
+        ("none.csv", "model,step,task,metric,layer,score,error,shots\n", "no row has shots"),
+        ("broken.parquet", "not parquet", "cannot be read"),
+        ("table.xlsx", "x", "expected a .parquet, .csv or .tsv file"),
+    ):
+        (tmp_path / name).write_text(content)
+        assert bring(tmp_path / name, *mapped) == 2
+        assert message in capsys.readouterr().err
+    assert bring(tmp_path / "absent.csv", *mapped) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+OLD = {
+    "results": {"sciq": {"acc": 0.25, "acc_stderr": 0.01, "acc_norm": 0.3, "acc_norm_stderr": 0.02}},
+    "versions": {"sciq": 0},
+    "config": {"model": "hf", "model_args": "pretrained=EleutherAI/pythia-160m,revision=step1000", "num_fewshot": 0},
+}
+NEW = {
+    "results": {"sciq": {"alias": "sciq", "acc,none": 0.5, "acc_stderr,none": 0.02},
+                "lambada_openai": {"perplexity,none": 12.0, "perplexity_stderr,none": "N/A"}},
+    "n-shot": {"sciq": 5, "lambada_openai": 0},
+    "n-samples": {"sciq": {"original": 1000, "effective": 100}},
+    "config": {"model": "hf", "model_args": {"pretrained": "EleutherAI/pythia-160m", "revision": "step2000"}},
+}  # fmt: skip
+
+
+def test_the_harnesss_files_of_both_layouts_become_one_run(tmp_path: Path) -> None:
+    for name, content in (("one.json", OLD), ("two/results_2026.json", NEW), ("notes.json", {"other": 1})):
+        (tmp_path / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results" / name).write_text(json.dumps(content))
+    assert cli(["import", str(tmp_path / "results"), "--out", str(tmp_path / "run")]) == 0
+    found = read_observations(tmp_path / "run")
+    rows = {(row["step"], row["task"], row["level"], row["measure"]): row for row in found.rows(named=True)}
+    assert {key: (row["value"], row["stderr"], row["n"]) for key, row in rows.items()} == {
+        (1000, "sciq", "0-shot", "accuracy"): (0.25, 0.01, None),
+        (1000, "sciq", "0-shot", "accuracy_normalised"): (0.3, 0.02, None),
+        (2000, "sciq", "5-shot", "accuracy"): (0.5, 0.02, 100),
+        (2000, "lambada_openai", "0-shot", "perplexity"): (12.0, None, None),
+    }
+    assert set(found["series"]) == {"EleutherAI/pythia-160m"}
+    assert set(found["run"]) == {"pythia-160m"}
+    assert events(found, "billa-v4").height > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"result": {}}, "not a result file of lm-evaluation-harness"),
+        ({**OLD, "config": {"model_args": "pretrained=a/b"}}, "say a step"),
+        ({**OLD, "results": {}}, "there is no number in it"),
+        ([1], "not a result file"),
+    ],
+)
+def test_a_file_that_is_not_the_harnesss_is_told(
+    tmp_path: Path, content: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file.json").write_text(json.dumps(content))
+    assert bring(tmp_path / "file.json") == 2
+    assert message in capsys.readouterr().err
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("table", "mapping", "rows", "steps"),
+    [
+        ("pythia_lm_eval", "pythia-lm-eval", 4644, 27),
+        ("pythia_layer_geometry", "pythia-layer-geometry", 2375, 19),
+        ("pythia_layer_mteb", "pythia-layer-mteb", 11200, 14),
+    ],
+)
+def test_tables_of_real_checkpoints_are_imported(
+    table: str, mapping: str, rows: int, steps: int, tmp_path: Path
+) -> None:
+    source = DATA / f"{table}.parquet"
+    chosen = ["--map", f"import/{mapping}.toml", "--where", "model=pythia-410m"]
+    assert cli(["import", str(source), *chosen, "--out", str(tmp_path / "run")]) == 0
+    found = read_observations(tmp_path / "run")
+    assert (found.height, found["step"].n_unique()) == (rows, steps)

@@ -1,0 +1,116 @@
+"""Claims on the page: what is shown is what was claimed, and a specification curve has every specification once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import planted
+import polars as pl
+import pytest
+from test_report import ATTACK, Page
+
+from pythiageo.report import build_report
+from pythiageo.report.claims import shown, specification_curve
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A claim as an analysis hands it over."""
+
+    name: str = "collapse first"
+    claim: str = "collapse comes first"
+    verdict: str = "supported"
+    rule: str = "the interval lies above the null"
+    estimate: float | None = 0.875
+    interval: Any = (0.7, 0.95)
+    null: Any = 0.5
+    p: float | None = 0.012
+    n: int | None = 24
+    reason: str | None = None
+    table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame({"task": ["MOD", "ADD"], "lead": [300.0, None]}))
+
+
+def curve(count: int = 6) -> pl.DataFrame:
+    """Estimates 0.1, 0.2 .. in mixed order; the upper half is supported."""
+    rows = [
+        {
+            "name": "collapse first",
+            "claim": "collapse comes first",
+            "protocol": ("billa-v1", "billa-v4")[i % 2],
+            "readout": "answer/centred",
+            "k": i % 3,
+            "verdict": "supported" if i >= count / 2 else "not decidable",
+            "estimate": (i + 1) / 10,
+            "low": i / 10,
+            "high": (i + 2) / 10,
+        }
+        for i in range(count)
+    ]
+    return pl.DataFrame(rows[1::2] + rows[::2])
+
+
+def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path) -> None:
+    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
+    undecided = Planted(
+        "swap", "swaps", "not decidable", estimate=None, interval=None, null=None, p=None, n=0, reason="one size only"
+    )
+    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(), undecided], specifications=curve()))
+    rule = "the interval lies above the null"
+    assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows
+    assert ["swaps", "not decidable", "–", "–", "–", "–", "0", "one size only", rule] in page.rows
+    assert ["MOD", "300"] in page.rows
+    assert ["ADD", "–"] in page.rows
+    assert [each["id"] for each in page.data["paper"]][-1] == "specifications"
+    without = Page(build_report([run], tmp_path / "without.html"))
+    assert "Verdict" not in [cell for row in without.rows for cell in row if len(row) == 9]
+
+
+def test_a_strangers_claim_is_text(tmp_path: Path) -> None:
+    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0]))
+    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(ATTACK, ATTACK, reason=ATTACK)]))
+    assert len([tag for tag in page.script_tags if "type" not in tag[1]]) == 1
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+
+
+def test_a_specification_curve_is_in_order_and_names_its_share() -> None:
+    estimates, choices = specification_curve(curve()).panels
+    assert estimates.title == "collapse first: supported in 3 of 6 (50%)"
+    points = {line.name: (list(line.x), list(line.y)) for line in estimates.lines}
+    assert points == {"supported": ([3, 4, 5], [0.4, 0.5, 0.6]), "not decidable": ([0, 1, 2], [0.1, 0.2, 0.3])}
+    assert estimates.lines[0].low == [0.3, 0.4, 0.5]
+    # a choice that was never made differently (the readout) is no row
+    assert choices.y.names == ("protocol billa-v1", "protocol billa-v4", "k 0", "k 1", "k 2")
+    made = {line.name: list(line.x) for line in choices.lines}
+    assert made["protocol billa-v1"] == [0, 2, 4]
+    assert made["k 2"] == [2, 5]
+
+
+def test_specifications_without_an_estimate_are_counted_and_not_drawn() -> None:
+    rows = curve().with_columns(pl.when(pl.col("k") == 0).then(None).otherwise(pl.col("estimate")).alias("estimate"))
+    panel = specification_curve(rows).panels[0]
+    assert panel.title.endswith("supported in 3 of 6 (50%); 2 without an estimate")
+    assert sum(len(line.x) for line in panel.lines) == 4
+    none = specification_curve(rows.with_columns(pl.lit(None, dtype=pl.Float64).alias("estimate")))
+    assert none.panels[0].lack == "no specification gave an estimate"
+    assert specification_curve(curve().head(0)).panels[0].lack == "no claim was made under several definitions"
+
+
+def test_an_unknown_verdict_is_refused() -> None:
+    with pytest.raises(ValueError, match="found \\['maybe'\\]"):
+        specification_curve(curve().with_columns(pl.lit("maybe").alias("verdict")))
+
+
+def test_many_specifications_are_thinned_and_said() -> None:
+    panel = specification_curve(curve(1000)).panels[0]
+    assert "400 of 1000 drawn" in panel.title
+    assert "supported in 500 of 1000" in panel.title
+    drawn = [value for line in panel.lines for value in line.y]
+    assert (len(drawn), min(drawn), max(drawn)) == (400, 0.1, 100.0)
+
+
+def test_cells_are_never_a_bare_none_or_infinity() -> None:
+    assert [shown(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
+        "–", "–", "0.1235", "0.1 to –", "3", "x",
+    ]  # fmt: skip
