@@ -9,10 +9,12 @@ import pytest
 from pythiageo.errors import UserError
 from pythiageo.runs.building import build_model, checkpoint_steps, resolve
 from pythiageo.runs.config import AnalyzeConfig, TrainConfig, load_config
+from pythiageo.runs.importing import load_mapping
 from pythiageo.runs.probing import choose_probes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SHIPPED = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml"))
+MAPPINGS = sorted(path.relative_to(CONFIGS) for path in (CONFIGS / "import").glob("*.toml"))
+SHIPPED = sorted({path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml")} - set(MAPPINGS))
 DEMO = CONFIGS / "demo" / "tasks.toml"
 
 
@@ -29,6 +31,11 @@ def test_every_shipped_config_is_sound(path: Path) -> None:
         assert steps[0] == 0
         assert steps[-1] == resolved.training.stop
         build_model(resolved)
+
+
+@pytest.mark.parametrize("path", MAPPINGS, ids=str)
+def test_every_shipped_mapping_is_sound(path: Path) -> None:
+    assert {"series", "step", "value"} <= load_mapping(path).columns.keys()
 
 
 def test_the_schedule_of_checkpoints_is_the_studys() -> None:
