@@ -33,8 +33,8 @@ def emergence(evidence: Evidence, specification: Specification) -> ClaimResult:
     acquired = known.filter(pl.col("status") == FOUND).height
     note = f"{acquired} of {known.height} runs, tasks and levels acquired"
     ordered, tasks = acquisition_order(known)
-    easy = np.array([specification.task_class(task) == "easy" for task in tasks])
-    hard = np.array([specification.task_class(task) == "hard" for task in tasks])
+    easy = np.array([specification.task_class(task) == "easy" for task in tasks], dtype=bool)
+    hard = np.array([specification.task_class(task) == "hard" for task in tasks], dtype=bool)
     used = easy | hard
     ordered, easy = ordered[:, used][:, :, used], easy[used]
     pairs = int(np.isfinite(ordered[:, easy][:, :, ~easy]).sum())

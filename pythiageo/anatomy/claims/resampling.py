@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations as every_order
+from math import factorial
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
@@ -21,7 +22,7 @@ def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> np.nd
 def label_orders(n: int, resamples: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
     """Return orders of ``n`` labels, the given one among them, ``(orders, n)``; and whether they are all there are."""
     if n <= EXACT_UP_TO:
-        return np.array(list(every_order(range(n))), dtype=int).reshape(-1, n), True
+        return np.array(list(every_order(range(n))), dtype=int).reshape(factorial(n), n), True
     drawn = np.argsort(rng.random((resamples, n)), axis=1)
     return np.vstack([np.arange(n), drawn]), False
 
