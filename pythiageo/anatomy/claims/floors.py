@@ -13,6 +13,7 @@ from pythiageo.anatomy.claims.result import (
     SUPPORTED,
     ClaimResult,
     Specification,
+    counted,
     undecided,
 )
 from pythiageo.anatomy.protocols import get_protocol
@@ -77,7 +78,7 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     told = table.filter((pl.col("sizes") >= MIN_SIZES) & (pl.col("shared_checkpoints") >= MIN_SIZES))
     if not told.height:
         sizes = cases["size"].n_unique()
-        reason = f"{sizes} sizes with floors at shared checkpoints; {MIN_SIZES} are needed"
+        reason = f"{counted(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
         return undecided("floors", CLAIM, RULE, reason, specification, table)
     cvs = told["cv"].to_numpy()
     interval = None

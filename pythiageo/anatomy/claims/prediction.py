@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from pythiageo.anatomy.claims.emergence import acquisition_order
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
-from pythiageo.anatomy.claims.result import TIES, ClaimResult, Specification, judge, undecided
+from pythiageo.anatomy.claims.result import TIES, ClaimResult, Specification, counted, judge, undecided
 from pythiageo.anatomy.events import FOUND, NOT_REACHED
 from pythiageo.anatomy.trajectory import RUN_KEY
 
@@ -66,7 +66,7 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
     if floor is None or not len(later):
         reason = f"no floor of {specification.measure} beside an acquisition"
         return [undecided(f"prediction-{name}", CLAIM[name], RULE, reason, specification) for name in GROUPS]
-    kinds = np.array([specification.task_class(task) for task in tasks])
+    kinds = np.array([specification.task_class(task) for task in tasks], dtype=str)
     easy, hard = kinds == "easy", kinds == "hard"
     masks = {
         "across": np.outer(easy, hard) | np.outer(hard, easy),
@@ -252,7 +252,8 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     schema = {"size_a": pl.String(), "size_b": pl.String(), "tasks": pl.Int64(), "spearman": pl.Float64()}
     count = floor.shape[1]
     if len(sizes) < 2 or count < 4:
-        reason = f"{len(sizes)} sizes that share the floors of {count} tasks; two sizes and four tasks are needed"
+        there = counted(len(sizes), "size")
+        reason = f"{there} with the floors of {count} tasks in common; two sizes and four tasks are needed"
         return undecided("floor-order", ORDER_CLAIM, ORDER_RULE, reason, specification, pl.DataFrame(schema=schema))
     ranks = stats.rankdata(floor, axis=1)
     pairs = list(combinations(range(len(sizes)), 2))

@@ -6,7 +6,7 @@ import polars as pl
 
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.resampling import cluster_interval
-from pythiageo.anatomy.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.anatomy.events import FOUND
 from pythiageo.anatomy.trajectory import RUN_KEY
 
@@ -67,7 +67,7 @@ def probe(evidence: Evidence, specification: Specification) -> ClaimResult:
     interval = cluster_interval(means)
     unlike = table["unlike"].drop_nulls().to_numpy()
     note = f"as the study compares (tokens with whole answers) the gap is {unlike.mean():.2f}" if unlike.size else None
-    few = None if interval else f"{means.size} model{'s' if means.size > 1 else ''}"
+    few = None if interval else counted(means.size, "model")
     return ClaimResult(
         "probe", CLAIM, table, judge(interval, 0.0), RULE, float(means.mean()), interval, 0.0, None, known.height,
         "; ".join(each for each in (few, note) if each) or None, specification,

@@ -7,7 +7,7 @@ import polars as pl
 
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.resampling import cluster_interval
-from pythiageo.anatomy.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.anatomy.events import FOUND
 from pythiageo.anatomy.trajectory import RUN_KEY
 
@@ -78,11 +78,7 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
         return undecided("recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table)
     means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
     interval = cluster_interval(means)
-    note = (
-        None
-        if interval
-        else f"{means.size} model{'s' if means.size > 1 else ''}; tasks of one model are not independent cases"
-    )
+    note = None if interval else f"{counted(means.size, 'model')}; tasks of one model are not independent cases"
     return ClaimResult(
         "recovery", CLAIM, table, judge(interval, 0.0), RULE, float(np.mean(means)), interval, 0.0, None,
         by_case.height, note, specification, by_case.sort(key),

@@ -21,6 +21,8 @@ def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> np.nd
 
 def label_orders(n: int, resamples: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
     """Return orders of ``n`` labels, the given one among them, ``(orders, n)``; and whether they are all there are."""
+    if n == 0:
+        return np.zeros((1, 0), dtype=int), True
     if n <= EXACT_UP_TO:
         return np.array(list(every_order(range(n))), dtype=int).reshape(factorial(n), n), True
     drawn = np.argsort(rng.random((resamples, n)), axis=1)

@@ -7,7 +7,7 @@ import polars as pl
 
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.resampling import MIN_CLUSTERS, cluster_interval, kendall_scores, label_orders, upper_p
-from pythiageo.anatomy.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.anatomy.events import FOUND
 from pythiageo.anatomy.trajectory import RUN_KEY
 
@@ -71,7 +71,8 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     interval = cluster_interval(means)
     scored, before = table["scored"].sum(), table["scored_first"].sum()
     note = (
-        f"as the study scores it: {scored} of {table.height} in {means.size} models; at the first checkpoint: {before}"
+        f"as the study scores it: {scored} of {table.height} in {counted(means.size, 'model')}; at the first "
+        f"checkpoint: {before}"
     )
     return ClaimResult(
         "top-down-profile", PROFILE_CLAIM, table, judge(interval, 0.0), PROFILE_RULE, float(means.mean()), interval,
@@ -127,7 +128,7 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     ties = table.filter(pl.col("distinct_steps") < pl.col("layers")).height
     notes = [f"{ties} of {table.height} cases have layers that fall at the same checkpoint"] if ties else []
     if means.size < MIN_CLUSTERS:
-        notes.append(f"{means.size} model{'s' if means.size > 1 else ''}: says nothing of other models")
+        notes.append(f"{counted(means.size, 'model')}: says nothing of other models")
     return ClaimResult(
         "top-down-in-time", TIME_CLAIM, table, verdict, TIME_RULE, estimate, interval, 0.0, p, table.height,
         "; ".join(notes) or None, specification,
