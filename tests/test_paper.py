@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Plant
 from test_report import ATTACK, hostile
-from test_report_claims import Planted
+from test_report_claims import claimed
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
@@ -157,9 +157,9 @@ def test_claims_fill_the_rates_and_the_concordance(tmp_path: Path) -> None:
         }
     )
     claims = [
-        Planted("hierarchy", table=rates),
-        Planted("prediction-hard", estimate=0.78, interval=(0.6, 0.9)),
-        Planted("prediction-easy", estimate=None, interval=None, reason="no pair to be ordered"),
+        claimed("hierarchy", table=rates),
+        claimed("prediction-hard", estimate=0.78, interval=(0.6, 0.9)),
+        claimed("prediction-easy", estimate=None, interval=None, reason="no pair to be ordered"),
     ]
     found = {each.id: each for each in paper_figures(runs, claims)}
     panel = found["fig-4"].panels[1]
@@ -178,7 +178,7 @@ def test_claims_fill_the_rates_and_the_concordance(tmp_path: Path) -> None:
     assert figure(runs, "fig-4").panels[1].lack == "the claim was not asked for"
     assert figure(runs, "fig-5").panels[-1].lack == "the claims were not asked for"
     assert table(runs, "table-6").lacks == ("the claim was not asked for",)
-    empty = [Planted("hierarchy", estimate=None, reason="nothing was acquired", table=pl.DataFrame())]
+    empty = [claimed("hierarchy", estimate=None, reason="nothing was acquired", table=pl.DataFrame())]
     assert (
         next(each for each in paper_figures(runs, empty) if each.id == "fig-4").panels[1].lack == "nothing was acquired"
     )

@@ -70,12 +70,15 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("outputs/report.html"),
     measures: Annotated[str | None, typer.Option(help="Measures with curves, by commas. Default: all.")] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts with curves, by commas. Default: all.")] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Ask every claim under every definition, and draw the curves: minutes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page about the runs, side by side."""
     from pythiageo.report import build_report
 
-    path = build_report(runs, out, _names(measures), _names(readouts))
+    path = build_report(runs, out, _names(measures), _names(readouts), everywhere)
     if as_json:
         display.print_json({"report": str(path)})
     else:

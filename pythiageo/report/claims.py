@@ -8,8 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.report.claimed import Claim
-from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.anatomy.claims import ClaimResult, Evidence, Specification
+from pythiageo.anatomy.claims.every import FAMILIES, all_claims, trained_tasks
+from pythiageo.anatomy.claims.every import specification_curve as every_specification
+from pythiageo.anatomy.claims.result import undecided
+from pythiageo.errors import UserError
+from pythiageo.report.loaded import READOUT, LoadedRun
+from pythiageo.report.paper.spec import EASY, HARD, Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
 VERDICTS = {
@@ -24,7 +29,34 @@ _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
 
 
-def claims_table(claims: Sequence[Claim]) -> Table:
+def ask(runs: Sequence[LoadedRun]) -> list[ClaimResult]:
+    """Return every claim about the runs together, under the specification that the page shows.
+
+    A claim that these runs cannot be asked (no rank measure, no such readout) is not decidable, with that as reason.
+    """
+    evidence, specification = Evidence(pl.concat([run.table for run in runs])), specification_of(runs)
+    results: list[ClaimResult] = []
+    for name in FAMILIES:
+        try:
+            results += all_claims(evidence, specification, [name])
+        except UserError as error:
+            results.append(undecided(name, name, "", str(error), specification))
+    return results
+
+
+def specification_of(runs: Sequence[LoadedRun]) -> Specification:
+    """Return the readout that the runs show, and the tasks that all runs on tasks were trained on."""
+    readout = next((run.readout for run in runs if run.readout), READOUT)
+    trained = {trained_tasks(run.manifest, (*EASY, *HARD)) for run in runs if run.regime == "task-aligned"}
+    return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
+
+
+def ask_everywhere(runs: Sequence[LoadedRun]) -> pl.DataFrame:
+    """Return every claim under every specification; minutes for a run with ten readouts."""
+    return every_specification(pl.concat([run.table for run in runs]), specification_of(runs))
+
+
+def claims_table(claims: Sequence[ClaimResult]) -> Table:
     """Return one row a claim."""
     rows = []
     for each in claims:
@@ -34,7 +66,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     return {"head": head, "rows": rows, "text": len(head)}
 
 
-def case_tables(claims: Sequence[Claim], limit: int = 200) -> list[dict[str, Any]]:
+def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[str, Any]]:
     """Return each claim's cases, the first ``limit`` of them."""
     return [
         {

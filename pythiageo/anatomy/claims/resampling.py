@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations as every_order
+from math import factorial
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
@@ -23,7 +24,7 @@ def label_orders(n: int, resamples: int, rng: np.random.Generator) -> tuple[np.n
     if n == 0:
         return np.zeros((1, 0), dtype=int), True
     if n <= EXACT_UP_TO:
-        return np.array(list(every_order(range(n))), dtype=int).reshape(-1, n), True
+        return np.array(list(every_order(range(n))), dtype=int).reshape(factorial(n), n), True
     drawn = np.argsort(rng.random((resamples, n)), axis=1)
     return np.vstack([np.arange(n), drawn]), False
 

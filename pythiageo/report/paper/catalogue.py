@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pythiageo.report.claimed import Claim
+from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.report.loaded import LoadedRun
 from pythiageo.report.paper import natural, relations, synthetic, tables
 from pythiageo.report.paper.spec import PaperFigure, PaperTable
 
 
-def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> list[PaperFigure]:
+def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
     return [
         synthetic.emergence(runs),
@@ -24,7 +24,7 @@ def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> li
     ]
 
 
-def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> list[PaperTable]:
+def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
     return [
         tables.task_table(runs),

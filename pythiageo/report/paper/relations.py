@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pythiageo.report.claimed import Claim
+from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, SPECTRA, LoadedRun
 from pythiageo.report.paper.spec import (
     HARD,
@@ -29,7 +29,7 @@ PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-e
 _CLASSES = ("easy", "hard", "other")
 
 
-def hierarchy(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> PaperFigure:
+def hierarchy(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 4: (a) accuracy of MOD and every measure, min-max normalised; (b) how often each measure leads."""
     shown = aligned(runs)
     nano = next((run for run in shown if run.size == "nano"), shown[0] if shown else None)
@@ -72,12 +72,12 @@ def hierarchy(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> PaperF
     )
 
 
-def named(claims: Sequence[Claim], name: str) -> Claim | None:
+def named(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
     """Return the claim of this name."""
     return next((each for each in claims if each.name == name), None)
 
 
-def _rates(claims: Sequence[Claim]) -> Panel:
+def _rates(claims: Sequence[ClaimResult]) -> Panel:
     """Return Figure 4b: the rate of every measure by class, all sizes together, and the rate of the null."""
     title = "(b) rate of leading"
     claim = named(claims, "hierarchy")
@@ -109,7 +109,7 @@ def _rates(claims: Sequence[Claim]) -> Panel:
     return Panel(title, Axis("names", names=tuple(measures)), Axis("linear", "share led", (-0.05, 1.05)), tuple(lines))
 
 
-def _concordance(claims: Sequence[Claim]) -> Panel:
+def _concordance(claims: Sequence[ClaimResult]) -> Panel:
     """Return Figure 5b: concordance across and within classes, and the swap test, beside one half."""
     title = "(b) concordance"
     known = [(each, PAIRS[each.name]) for each in claims if each.name in PAIRS]
@@ -142,7 +142,7 @@ def _whole_model(run: LoadedRun, measure: str) -> pl.DataFrame:
     return first[0].select("step", "value").sort("step") if first else rows.select("step", "value")
 
 
-def prediction(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> PaperFigure:
+def prediction(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 5: (a) floor against the step at which a task's level is acquired; (b) concordance and the swap test."""
     shown = aligned(runs)
     panels, lacks = [], missing_sizes(shown)
@@ -189,7 +189,7 @@ def prediction(runs: Sequence[LoadedRun], claims: Sequence[Claim] = ()) -> Paper
     )
 
 
-def hierarchy_table(claims: Sequence[Claim]) -> PaperTable:
+def hierarchy_table(claims: Sequence[ClaimResult]) -> PaperTable:
     """Table 6 (version 4: 7 and 12): how often each measure leads, is synchronous or lags, by class and size."""
     title, caption = "Table 6. Hierarchy", "Relation of each measure's transition to acquisition; rate: share led."
     claim = named(claims, "hierarchy")
