@@ -123,6 +123,7 @@ def test_help_imports_nothing_heavy() -> None:
         "audit",
         "import",
         "compare",
+        "claims",
         "published",
         "readout",
         "export",
