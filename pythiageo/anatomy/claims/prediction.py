@@ -32,7 +32,9 @@ RULE = (
 SWAP_CLAIM = "where two tasks change places between two sizes, their floors do too"
 SWAP_RULE = (
     "estimate: share of pairs of tasks acquired in opposite order at two sizes whose floors order both sizes "
-    "rightly; supported or contradicted: 95% bootstrap interval over tasks above or below 0.5; else not decidable"
+    "rightly; null: its mean when floors are permuted over tasks, alike at all sizes (floors that do not swap "
+    "predict no swap, so that 0.5 is no null); supported: 95% bootstrap interval over tasks above it and p <= 0.05; "
+    "contradicted: below it with p >= 0.95; else not decidable"
 )
 ORDER_CLAIM = "tasks have the same order of floors at every size"
 ORDER_RULE = (
@@ -222,6 +224,9 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     floor = _floors(evidence, specification, tasks) or {}
     size, seed = RUN_KEY.index("size"), RUN_KEY.index("seed")
     rows = []
+    rng = np.random.default_rng(specification.seed)
+    orders, _ = label_orders(len(tasks), specification.resamples, rng)
+    led = np.zeros(len(orders))
     runs = sorted(later.keys() & floor.keys(), key=str)
     for a, b in combinations(runs, 2):
         if a[size] == b[size] or (a[seed] != b[seed]) or later[a].shape != later[b].shape:
@@ -231,6 +236,8 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
                 first, second = (np.sign(floor[run][i] - floor[run][j]) for run in (a, b))
                 if np.isfinite(first) and np.isfinite(second):
                     right = bool(first == here[i, j] and second == there[i, j])
+                    one, other = (np.sign(floor[run][orders[:, i]] - floor[run][orders[:, j]]) for run in (a, b))
+                    led += (one == here[i, j]) & (other == there[i, j])
                     rows.append(
                         [a[0], b[0], a[size], b[size], level, tasks[i], tasks[j], bool(first * second < 0), right]
                     )
@@ -247,13 +254,16 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     first_task, second_task = (
         np.array([names.index(task) for task in table[column]]) for column in ("task_a", "task_b")
     )
-    weights = bootstrap_weights(len(names), specification.resamples, np.random.default_rng(specification.seed))
+    weights = bootstrap_weights(len(names), specification.resamples, rng)
     pairs = weights[:, first_task] * weights[:, second_task]
     total = pairs.sum(axis=1)
     interval = percentile_interval(np.divide(pairs @ hits, total, out=np.full(total.size, np.nan), where=total > 0))
+    drawn = led / hits.size
+    null, p = float(drawn.mean()), upper_p(drawn, float(hits.mean()))
+    estimate, verdict = float(hits.mean()), judge(interval, null, p)
     return ClaimResult(
-        "prediction-swap", SWAP_CLAIM, table, judge(interval, 0.5), SWAP_RULE, float(hits.mean()), interval, 0.5, None,
-        hits.size, f"the floors swap at all in {table['floors_swap'].sum()}", specification,
+        "prediction-swap", SWAP_CLAIM, table, verdict, SWAP_RULE, estimate, interval, null, p, hits.size,
+        f"the floors swap at all in {table['floors_swap'].sum()}", specification,
     )  # fmt: skip
 
 
