@@ -14,12 +14,15 @@ TRANSITIONS = {
     "covariance_effective_rank": MINIMUM,
     "participation_ratio": MINIMUM,
     "stable_rank": MINIMUM,
+    "entropy_dataset": MINIMUM,
+    "entropy_sentence": MINIMUM,
     "gradient_rank": MINIMUM,
     "gradient_covariance_rank": MINIMUM,
     "first_parameters_covariance_rank": MINIMUM,
     "hessian_top": MAXIMUM,
 }
-"""What the transition of a measure is. ``minimum`` is the study's word for ranks; it says nothing of the others, so
+"""What the transition of a measure is. ``minimum`` is the study's word for ranks (and the matrix entropies that others
+measure are logarithms of one); it says nothing of the others, so
 these are ours: the largest Hessian eigenvalue has its ``maximum``; every other measure (LLC, trace) is ``half-way``."""
 
 SCORES = (
@@ -52,6 +55,7 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
         ~pl.col("measure").is_in(SCORES)
         & ~pl.col("measure").str.starts_with("linear_probe")
         & pl.col("task").is_not_null()
+        & pl.col("readout").is_not_null()  # a score of others, whatever its name
     )
     kind = pl.col("measure").replace_strict(TRANSITIONS, default=HALF_WAY, return_dtype=pl.String)
     rows = (

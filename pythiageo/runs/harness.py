@@ -13,7 +13,9 @@ from pythiageo.runs.importing import Mapping, Origin, make_observation, some, wr
 from pythiageo.series.steps import parse_step
 
 _LIMIT = 64 * 2**20
-_METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy", "ppl": "perplexity"}
+_METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy"}
+_METRICS |= dict.fromkeys(("ppl", "perplexity"), "answer_perplexity")
+"""Theirs is exp of minus the mean log-probability summed over an answer; our ``perplexity`` is per token."""
 
 
 def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
@@ -86,7 +88,8 @@ def _step(content: dict[str, Any], file: Path) -> int:
 
 def _harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shots, samples = content.get("n-shot") or {}, content.get("n-samples") or {}
-    default = (content.get("config") or {}).get("num_fewshot")
+    config = content.get("config")
+    default = config.get("num_fewshot") if isinstance(config, dict) else None
     for task, metrics in content["results"].items():
         few = shots.get(task, default) if isinstance(shots, dict) else default
         counted = samples.get(task) if isinstance(samples, dict) else None

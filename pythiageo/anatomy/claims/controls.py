@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +13,7 @@ from pythiageo.anatomy.claims.crosscorrelation import block_rates, differences_c
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.precursor import MIN_CORRELATION, Pairing, aligned, pairings, rate_test
 from pythiageo.anatomy.claims.resampling import bootstrap_weights, percentile_interval, upper_p
-from pythiageo.anatomy.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.anatomy.claims.result import RULES, ClaimResult, Specification, judge, undecided
 from pythiageo.anatomy.trajectory import RUN_KEY
 from pythiageo.errors import UserError
 
@@ -30,8 +31,10 @@ SCHEMA: dict[str, pl.DataType] = {
 CONTROLS = ("other tasks", "untrained tasks", "other seeds", "blocks")
 
 
-def controls(evidence: Evidence, specification: Specification) -> ClaimResult:
-    """Return the rate of leads beside its rate under every control (``SCHEMA``), for all three rules.
+def controls(
+    evidence: Evidence, specification: Specification, rules: Sequence[str] = RULES, surrogates: bool = True
+) -> ClaimResult:
+    """Return the rate of leads beside its rate under every control (``SCHEMA``), for these rules.
 
     - ``other tasks``: a task's measure against another task's acquisition in the same run; p by permuting task labels.
     - ``untrained tasks``: the measure of tasks in the table that are not in ``specification.trained`` (never trained,
@@ -42,7 +45,7 @@ def controls(evidence: Evidence, specification: Specification) -> ClaimResult:
     """
     rows: list[list[Any]] = []
     verdict: ClaimResult | None = None
-    for rule in ("v1", "v4", "ours"):
+    for rule in rules:
         asked = Specification(**{**vars(specification), "rule": rule})
         try:
             found = pairings(evidence, asked, specification.measure)
@@ -61,12 +64,12 @@ def controls(evidence: Evidence, specification: Specification) -> ClaimResult:
         if rule == specification.rule and difference is not None:
             verdict = difference
         rows.append(["other seeds", *head, own.rate, *_seeds(evidence, asked, found)])
-        if rule == "v1":
+        if rule == "v1" and surrogates:
             rates = block_rates(lag_peaks(evidence, asked, specification.measure), asked, MIN_CORRELATION)
             p = upper_p(np.append(rates, own.rate), own.rate)
             rows.append(["blocks", *head, own.rate, float(np.nanmean(rates)), rates.size, p, "ok", None])
         else:
-            only = "only a series can be cut into blocks, a step can not"
+            only = "not asked for" if rule == "v1" else "only a series can be cut into blocks, a step can not"
             rows.append(["blocks", *head, own.rate, None, 0, None, "undefined", only])
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     if verdict is None:

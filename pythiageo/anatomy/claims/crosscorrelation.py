@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,18 +78,31 @@ def interpolated(steps: np.ndarray, curves: np.ndarray, grid: np.ndarray) -> np.
     y = (curves - means).T
     best = np.full(len(curves), -np.inf)
     result = np.repeat(means, grid.size, axis=1)
+    for factor, determinant, across in _factors(x.tobytes(), at.tobytes()):
+        weights = cho_solve((factor, True), y, check_finite=False)
+        variance = np.einsum("pc,pc->c", y, weights) / x.size
+        moving = variance > 0
+        logs = np.log(variance, out=np.full(len(curves), -np.inf), where=moving)
+        score = np.where(moving, -0.5 * x.size * logs - determinant, -np.inf)
+        better = score > best
+        best[better] = score[better]
+        result[better] = means[better] + (across @ weights[:, better]).T
+    return result
+
+
+@lru_cache(maxsize=4)
+def _factors(points: bytes, grid: bytes) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    """Return, for every length scale and noise, a Cholesky factor, half its log-determinant and the kernel across.
+
+    They depend on the checkpoints alone, and the curves of a run share those.
+    """
+    x, at = np.frombuffer(points), np.frombuffer(grid)
+    result = []
     for length in _LENGTHS:
         kernel, across = matern(x[:, None] - x[None, :], length), matern(at[:, None] - x[None, :], length)
         for noise in _NOISES:
-            factor = cho_factor(kernel + noise * np.eye(x.size), lower=True)
-            weights = cho_solve(factor, y)
-            variance = np.einsum("pc,pc->c", y, weights) / x.size
-            moving = variance > 0
-            logs = np.log(variance, out=np.full(len(curves), -np.inf), where=moving)
-            score = np.where(moving, -0.5 * x.size * logs - np.log(np.diag(factor[0])).sum(), -np.inf)
-            better = score > best
-            best[better] = score[better]
-            result[better] = means[better] + (across @ weights[:, better]).T
+            factor, _ = cho_factor(kernel + noise * np.eye(x.size), lower=True)
+            result.append((factor, float(np.log(np.diag(factor)).sum()), across))
     return result
 
 

@@ -155,7 +155,9 @@ def _known(families: Sequence[str] | None) -> list[str]:
 
 def _asked(name: str, evidence: Evidence, asked: Specification) -> list[ClaimResult]:
     if name == "hierarchy":
-        return [hierarchy(evidence, asked, [asked.measure])]
+        return [hierarchy(evidence, asked, [asked.measure], parts=False)]
+    if name == "controls":
+        return [controls(evidence, asked, [asked.rule], surrogates=False)]
     return FAMILIES[name].ask(evidence, asked)
 
 

@@ -33,7 +33,12 @@ class Evidence:
     @cached_property
     def measures(self) -> list[str]:
         """Names of the measures that are no scores."""
-        found = self.observations.filter(pl.col("task").is_not_null())["measure"].unique().sort().to_list()
+        found = (
+            self.observations.filter(pl.col("task").is_not_null() & pl.col("readout").is_not_null())["measure"]
+            .unique()
+            .sort()
+            .to_list()
+        )
         return [name for name in found if name not in SCORES and not name.startswith("linear_probe")]
 
     def acquisitions(self, specification: Specification) -> pl.DataFrame:

@@ -33,13 +33,16 @@ RATE_COLUMNS: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
-def hierarchy(evidence: Evidence, specification: Specification, measures: Sequence[str] | None = None) -> ClaimResult:
+def hierarchy(
+    evidence: Evidence, specification: Specification, measures: Sequence[str] | None = None, parts: bool = True
+) -> ClaimResult:
     """Return for every measure (all there are, if ``None``), class and size how often it leads, is synchronous, lags
     or shows no relation.
 
     ``table``: rates with their null (``RATE_COLUMNS``; ``all`` stands for every class or size). ``cases``: one row an
     event and measure (``CASE_COLUMNS``). Only acquisitions that were found are events. The verdict is on the
-    specification's measure over all classes and sizes. Medians are over the cases with a lead or lag.
+    specification's measure over all classes and sizes; without ``parts`` the table has that row of each measure
+    alone. Medians are over the cases with a lead or lag.
     """
     found: dict[str, list[Pairing]] = {}
     for measure in evidence.measures if measures is None else measures:
@@ -48,7 +51,7 @@ def hierarchy(evidence: Evidence, specification: Specification, measures: Sequen
         except UserError:  # this measure was not taken at this site or readout; the others were
             continue
     cases = _cases([each for some in found.values() for each in some], specification)
-    table = _rates(found, specification, cases)
+    table = _rates(found, specification, cases, parts)
     own = table.filter(
         (pl.col("measure") == specification.measure) & (pl.col("class") == "all") & (pl.col("size") == "all")
     )
@@ -102,15 +105,17 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _rates(found: dict[str, list[Pairing]], specification: Specification, cases: pl.DataFrame) -> pl.DataFrame:
+def _rates(
+    found: dict[str, list[Pairing]], specification: Specification, cases: pl.DataFrame, parts: bool
+) -> pl.DataFrame:
     rows = []
     for measure, some in found.items():
         own = cases.filter(pl.col("measure") == measure)
-        sizes = ["all", *own["size"].unique().sort().to_list()]
+        sizes = ["all", *(own["size"].unique().sort().to_list() if parts else [])]
         for size in sizes:
             blocks = [each for each in some if size in ("all", each.run[RUN_KEY.index("size")])]
             of_size = own if size == "all" else own.filter(pl.col("size") == size)
-            for task_class in ["all", *of_size["class"].unique().sort().to_list()]:
+            for task_class in ["all", *(of_size["class"].unique().sort().to_list() if parts else [])]:
                 part = of_size if task_class == "all" else of_size.filter(pl.col("class") == task_class)
                 test = rate_test(blocks, specification, set(part["task"]))
                 low, high = test.interval or (None, None)

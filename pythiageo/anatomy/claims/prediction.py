@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -73,9 +74,14 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
         "easy": np.outer(easy, easy),
         "hard": np.outer(hard, hard),
     }
+    asked = ("concordance", replace(specification, ties="dropped"))
+    if asked not in evidence.memory:
+        evidence.memory[asked] = {
+            group: {ties: _concordance(later, floor, mask, ties, specification) for ties in TIES}
+            for group, mask in masks.items()
+        }
     rows, found = [], {}
-    for group, mask in masks.items():
-        tests = {ties: _concordance(later, floor, mask, ties, specification) for ties in TIES}
+    for group, tests in evidence.memory[asked].items():
         found[group] = tests[specification.ties]
         rows += [[group, ties, *_row(test)] for ties, test in tests.items()]
     table = pl.DataFrame(rows, schema=PAIR_SCHEMA, orient="row")
@@ -158,12 +164,9 @@ def _concordance(
     right, wrong, tied = (_weighted(each, by_task, by_run) for each in counts)
     draws = _rates(right, wrong, tied, ties)
     orders, _ = label_orders(used.size, specification.resamples, rng)
-    rates = np.empty(len(orders))
-    whole = np.arange(size)
-    for index, order in enumerate(orders):
-        whole[used] = used[order]
-        good, bad, even = (each.sum(keepdims=True) for each in _counts(above[:, whole][:, :, whole], later_total))
-        rates[index] = _rates(good, bad, even, ties).item()
+    whole = np.tile(np.arange(size), (len(orders), 1))
+    whole[:, used] = used[orders]
+    rates = _rates(*_permuted(above, later_total, whole), ties)
     return {
         "rate": rate, "interval": percentile_interval(draws), "p": None if rate is None else upper_p(rates, rate),
         "concordant": int(summed[0]), "discordant": int(summed[1]), "tied": int(summed[2]), "n": int(sum(summed)),
@@ -180,6 +183,20 @@ def _counts(above: np.ndarray, later: dict[int, np.ndarray]) -> tuple[np.ndarray
     right = np.where(above > 0, later[1], 0) + np.where(above < 0, later[-1], 0)
     wrong = np.where(above > 0, later[-1], 0) + np.where(above < 0, later[1], 0)
     tied = np.where(above == 0, later[1] + later[-1], 0) + np.where(np.isfinite(above), later[0], 0)
+    return right, wrong, tied
+
+
+def _permuted(
+    above: np.ndarray, later: dict[int, np.ndarray], orders: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return concordant, discordant and tied pairs over all runs, floors in other orders, ``(orders,)`` each."""
+    right, wrong, tied = (np.zeros(len(orders)) for _ in range(3))
+    for signs, later_in, together, earlier_in in zip(above, later[1], later[0], later[-1], strict=True):
+        moved = signs[orders[:, :, None], orders[:, None, :]]
+        up, down, level = moved > 0, moved < 0, moved == 0
+        right += (up * later_in + down * earlier_in).sum(axis=(1, 2))
+        wrong += (up * earlier_in + down * later_in).sum(axis=(1, 2))
+        tied += (level * (later_in + earlier_in) + np.isfinite(moved) * together).sum(axis=(1, 2))
     return right, wrong, tied
 
 
