@@ -113,6 +113,8 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
     panels: list[Panel] = []
     for rows in specifications.partition_by("name", maintain_order=True):
         panels += _claim_panels(rows)
+    # a curve stands beside its choices; claims without one come last
+    panels.sort(key=lambda panel: panel.lack is not None)
     return PaperFigure(
         "specifications",
         "Specification curves",
