@@ -53,7 +53,7 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
     nothing: dict[str, Any] = {"estimate": None, "interval": None, "null": None, "p": None, "n": 0}
     undecided = claimed("swap", "swaps", verdict="not decidable", reason="one size only", **nothing)
     monkeypatch.setattr("pythiageo.report.report.ask", lambda runs: [claimed(), undecided, claimed(ATTACK, ATTACK)])
-    monkeypatch.setattr("pythiageo.report.report.ask_everywhere", lambda runs: curve())
+    monkeypatch.setattr("pythiageo.report.report.ask_everywhere", lambda runs, progress: curve())
     page = Page(build_report([run], tmp_path / "r.html", everywhere=True))
     rule = "the interval lies above the null"
     assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows

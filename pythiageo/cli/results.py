@@ -78,11 +78,18 @@ def report(
     """Write one self-contained HTML page about the runs, side by side."""
     from pythiageo.report import build_report
 
-    path = build_report(runs, out, _names(measures), _names(readouts), everywhere)
+    path = build_report(
+        runs, out, _names(measures), _names(readouts), everywhere, lambda name, count: _said(name, count, as_json)
+    )
     if as_json:
         display.print_json({"report": str(path)})
     else:
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+
+
+def _said(name: str, count: int, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(f"asking {name} under {count:,} definitions", err=True)
 
 
 def figures(

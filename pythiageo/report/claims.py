@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
@@ -51,9 +51,13 @@ def specification_of(runs: Sequence[LoadedRun]) -> Specification:
     return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
 
 
-def ask_everywhere(runs: Sequence[LoadedRun]) -> pl.DataFrame:
-    """Return every claim under every specification; minutes for a run with ten readouts."""
-    return every_specification(pl.concat([run.table for run in runs]), specification_of(runs))
+def ask_everywhere(runs: Sequence[LoadedRun], progress: Callable[[str, int], None] | None = None) -> pl.DataFrame:
+    """Return every claim under every specification; minutes for a run with ten readouts.
+
+    ``progress`` is called with each claim's name and its count of specifications before it is asked.
+    """
+    table = pl.concat([run.table for run in runs])
+    return every_specification(table, specification_of(runs), progress=progress)
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> Table:
@@ -109,6 +113,8 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
     panels: list[Panel] = []
     for rows in specifications.partition_by("name", maintain_order=True):
         panels += _claim_panels(rows)
+    # a curve stands beside its choices; claims without one come last
+    panels.sort(key=lambda panel: panel.lack is not None)
     return PaperFigure(
         "specifications",
         "Specification curves",

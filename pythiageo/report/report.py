@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def build_report(
     measures: Sequence[str] | None = None,
     readouts: Sequence[str] | None = None,
     everywhere: bool = False,
+    progress: Callable[[str, int], None] | None = None,
 ) -> Path:
     """Write the report of one or more run folders to ``out`` and return it.
 
@@ -60,7 +61,8 @@ def build_report(
 
     ``measures`` and ``readouts`` choose the curves that go in, all of them as far as the page stays small; tables and
     findings do not depend on it. Every claim is asked of the runs together; ``everywhere`` asks it under every
-    specification too, which takes minutes, and draws the curves.
+    specification too, which takes minutes, and draws the curves; ``progress`` is called with each claim's
+    name and its count of specifications before it is asked.
 
     Raises:
         UserError: no run folder, one that cannot be read, or a measure or readout that no run has.
@@ -69,7 +71,7 @@ def build_report(
     loaded = load_runs(runs)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    specifications = ask_everywhere(loaded) if everywhere else None
+    specifications = ask_everywhere(loaded, progress) if everywhere else None
     page = _render(loaded, measures, readouts, ask(loaded), specifications)
     replace_file(out, page.encode("utf-8"), "an earlier report is unchanged")
     return out
