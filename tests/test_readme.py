@@ -144,7 +144,7 @@ def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, 
     ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'"),
-        (["train"], "Missing argument"),
+        (["train"], "nothing to train: name a config, or --protocol billa-v4"),
         (["export", "outputs/none"], "there is no run folder"),
         (["report", "outputs/none"], "outputs/none"),
         (["compare", "outputs/none"], "outputs/none"),
