@@ -193,6 +193,28 @@ def test_the_harnesss_files_of_both_layouts_become_one_run(tmp_path: Path) -> No
     assert events(found, "billa-v4").height > 0
 
 
+def test_a_folder_that_the_harness_0_4_13_wrote_becomes_a_run(tmp_path: Path) -> None:
+    """Layout, keys and places as ``EvaluationTracker.save_results_aggregated`` of lm_eval 0.4.13 leaves them."""
+    for step, accuracy in ((2, 0.5), (1, 0.0)):
+        folder = tmp_path / "results" / f"step{step}" / "tiny"
+        folder.mkdir(parents=True)
+        results = {
+            "sciq": {"name": "sciq", "alias": "sciq", "sample_len": 2, "acc,none": accuracy, "acc_stderr,none": 0.1}
+        }
+        content = {
+            "results": results, "n-shot": {"sciq": 0}, "n-samples": {"sciq": {"original": 2, "effective": 2}},
+            "higher_is_better": {"sciq": {"acc": True}}, "versions": {"sciq": 1.0}, "model_name": "tiny",
+            "config": {"model": "/models/tiny", "model_args": None, "num_fewshot": None}, "lm_eval_version": "0.4.13",
+        }  # fmt: skip
+        (folder / f"results_2026-11-23T08-22-2{step}.437998.json").write_text(json.dumps(content))
+    assert bring(tmp_path / "results") == 0
+    found = read_observations(tmp_path / "run").select("step", "task", "level", "measure", "value", "stderr", "n")
+    assert found.rows() == [
+        (1, "sciq", "0-shot", "accuracy", 0.0, 0.1, 2),
+        (2, "sciq", "0-shot", "accuracy", 0.5, 0.1, 2),
+    ]
+
+
 def test_a_step_in_two_files_of_the_harness_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
     for name in ("step1.json", "again_step1.json"):
