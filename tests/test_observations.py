@@ -333,6 +333,16 @@ def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_excerpt_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    config = {"target": "/home/somebody/outputs/nano", "data": {"corpus": ["C:\\texts\\mine.txt", "here/mine.txt"]}}
+    whole = planted.write_run(tmp_path / "whole", planted.rows(steps=[0, 100]), config=config)
+    path = excerpt(whole, tmp_path / "part")
+    assert read_manifest(path)["config"] == {"target": "nano", "data": {"corpus": ["mine.txt", "here/mine.txt"]}}
+    text = (path / "manifest.json").read_text()
+    assert "somebody" not in text
+    assert "texts" not in text
+
+
 def test_an_excerpt_is_a_run_of_its_own(tmp_path: Path) -> None:
     whole = planted.write_run(
         tmp_path / "whole", planted.rows(steps=[0, 100, 200], readouts=("answer/centred", "last/centred"))

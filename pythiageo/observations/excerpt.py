@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import polars as pl
@@ -20,9 +20,9 @@ def excerpt(
 ) -> Path:
     """Write the observations of a run that are asked for, and its manifest, as a run folder; return it.
 
-    Scores have no readout and are kept whatever ``readouts`` says. Left out of the manifest: the command line, which
-    names folders of the machine. Added: ``excerpt``, with the sha256 of the rows of the whole run and what was asked
-    for. No weights, no training state.
+    Scores have no readout and are kept whatever ``readouts`` says. The manifest names no folder of the machine: the
+    command line is left out, and of every absolute path the last part is kept. Added: ``excerpt``, with the sha256 of
+    the rows of the whole run and what was asked for. No weights, no training state.
 
     Args:
         run: the run folder.
@@ -47,11 +47,23 @@ def excerpt(
     asked = {"measures": list(measures), "readouts": list(readouts), "last_step": last_step}
     manifest["checkpoints"] = [one for one in manifest.get("checkpoints", []) if one.get("step") in steps]
     manifest["provenance"] = {key: value for key, value in manifest.get("provenance", {}).items() if key != "command"}
+    manifest = {key: _without_folders(value) for key, value in manifest.items()}
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     out.mkdir(parents=True)
     write_whole(out, kept)
     replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
     return out
+
+
+def _without_folders(value: Any) -> Any:
+    """Return a part of a manifest with every absolute path, of whatever system, cut to its last part."""
+    if isinstance(value, dict):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        return PureWindowsPath(value).name if "\\" in value else PurePosixPath(value).name
+    return value
 
 
 def sha256(table: pl.DataFrame) -> str:
