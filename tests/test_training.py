@@ -167,8 +167,14 @@ def test_a_setting_that_is_new_does_not_stop_an_old_run(tmp_path: Path) -> None:
     assert train(tmp_path / "a", *settings) == 0
     manifest = read_manifest(tmp_path / "a")
     del manifest["config"]["training"]["weights"]
+    manifest["provenance"]["git_commit"] = "an older one"
     (tmp_path / "a" / "manifest.json").write_text(json.dumps(manifest))
     assert train(tmp_path / "a", *settings, "--resume") == 0
+    assert train(tmp_path / "a", *settings, "--resume") == 0
+    # what the older code measured stays told, once
+    [before] = read_manifest(tmp_path / "a")["earlier_provenance"]
+    assert (before["git_commit"], before["last_step"]) == ("an older one", 6)
+    assert read_manifest(tmp_path / "a")["provenance"]["git_commit"] != "an older one"
 
 
 def test_a_diverged_run_stops_with_what_was_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,13 +46,18 @@ def excerpt(
     steps = set(kept["step"])
     asked = {"measures": list(measures), "readouts": list(readouts), "last_step": last_step}
     manifest["checkpoints"] = [one for one in manifest.get("checkpoints", []) if one.get("step") in steps]
-    manifest["provenance"] = {key: value for key, value in manifest.get("provenance", {}).items() if key != "command"}
+    manifest["provenance"] = _without_command(manifest.get("provenance", {}))
+    manifest["earlier_provenance"] = [_without_command(one) for one in manifest.get("earlier_provenance", [])]
     manifest = {key: _without_folders(value) for key, value in manifest.items()}
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     out.mkdir(parents=True)
     write_whole(out, kept)
     replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
     return out
+
+
+def _without_command(provenance: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in provenance.items() if key != "command"}
 
 
 def _without_folders(value: Any) -> Any:

@@ -175,7 +175,8 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
                     f"{path}: was measured on {before} so far, this is {device}: numbers of one table come from one "
                     f"device: choose another folder with --out, or --overwrite"
                 )
-            return {**old, "config": resolved, "provenance": provenance(config.compute, device)}
+            now = provenance(config.compute, device)
+            return {**old, "config": resolved, "provenance": now, "earlier_provenance": _earlier(old, now)}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -188,6 +189,16 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> d
         "corpus": None,
         "training": None,
     }
+
+
+def _earlier(old: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what other code and machines the run's earlier checkpoints come from, each with the last step it made."""
+    before = old.get("provenance", {})
+    told = list(old.get("earlier_provenance", []))
+    steps = [checkpoint["step"] for checkpoint in old.get("checkpoints", [])]
+    if steps and {**before, "command": None} != {**now, "command": None}:
+        told.append({**before, "last_step": max(steps)})
+    return told
 
 
 def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
