@@ -12,6 +12,7 @@ import pytest
 from planted import Plant
 
 from pythiageo.compare import beside_published, compare, published_sizes, write_comparison
+from pythiageo.compare.alignment import checked
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
 
@@ -173,3 +174,55 @@ def test_published_table_is_whole() -> None:
         assert counts == expected
     with pytest.raises(UserError, match=r"no published figures for size 'nanno' \(did you mean 'nano'\?\)"):
         beside_published(events, "nanno")
+
+
+def twins() -> list[pl.DataFrame]:
+    """The second run sees half as many tokens a step, and is planned to be twice as long."""
+    text = planted.rows(
+        {"MOD": Plant()}, range(0, 4001, 100), tokens_per_step=320, run="text-42", regime="naturalistic"
+    )
+    return [planted.table(planted.rows({"MOD": Plant()})), planted.table(text)]
+
+
+PLANNED = [{"config": {"training": {"steps": steps}}} for steps in (2000, 4000)]
+
+
+@pytest.mark.parametrize("align", ["tokens", "fraction"])
+def test_checkpoints_are_paired_by_what_was_seen_or_planned(align: str) -> None:
+    runs = twins()
+    result = compare(runs, manifests=PLANNED, align=checked(align))
+    assert (result.aligned["step_b"] == 2 * result.aligned["step"]).all()
+    assert set(result.aligned["step"]) == set(range(0, 2001, 100))
+    assert (result.aligned["apart"] == 0).all()
+    if align == "tokens":
+        assert result.aligned["tokens_a"].equals(result.aligned["tokens_b"].rename("tokens_a"))
+    assert (
+        f"by {align}, 21 checkpoints of nano-42 (21) and text-42 (41) are pairs, 0.00% apart at most."
+        in result.warnings
+    )
+    lone = result.missing.filter(run="text-42")
+    assert set(lone["count"]) == {20}  # every second checkpoint has no counterpart
+    by_steps = compare(runs, manifests=PLANNED)
+    assert (by_steps.aligned["step_b"] == by_steps.aligned["step"]).all()
+
+
+def test_checkpoints_too_far_apart_are_no_pair() -> None:
+    near = planted.rows({"MOD": Plant()}, [0, 104, 220], run="text-42", regime="naturalistic")
+    runs = [planted.table(planted.rows({"MOD": Plant()}, [0, 100, 200])), planted.table(near)]
+    aligned = compare(runs, align="tokens").aligned
+    assert set(aligned.select("step", "step_b").rows()) == {(0, 0), (100, 104)}
+    assert aligned.filter(step=100)["apart"].to_list() == pytest.approx([4 / 104] * aligned.filter(step=100).height)
+
+
+@pytest.mark.parametrize(
+    ("align", "manifests", "message"),
+    [
+        ("fraction", [{}, {}], "the manifest of run nano-42 does not say how long its training is to be"),
+        ("tokens", PLANNED, "run nano-42 does not say how many tokens"),
+        ("token", PLANNED, r"no way 'token' \(did you mean 'tokens'\?\)"),
+    ],
+)
+def test_what_cannot_be_paired_by_is_told(align: str, manifests: list[dict[str, object]], message: str) -> None:
+    runs = [run.with_columns(pl.lit(None, dtype=pl.Int64).alias("tokens")) for run in twins()]
+    with pytest.raises(UserError, match=message):
+        compare(runs, manifests=manifests, align=checked(align))

@@ -126,6 +126,9 @@ def compare(
     protocol: Annotated[str, typer.Option(help="Definitions of the events shown: billa-v1, billa-v4, pythiageo.")] = (
         "billa-v4"
     ),
+    align: Annotated[
+        str, typer.Option(help="What checkpoints are paired by: steps, tokens, or fraction of the planned training.")
+    ] = "steps",
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("outputs/comparison"),
     as_json: JsonOption = False,
 ) -> None:
@@ -133,6 +136,7 @@ def compare(
     from pythiageo.anatomy import get_protocol
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
+    from pythiageo.compare.alignment import checked
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
@@ -141,6 +145,7 @@ def compare(
         manifests=[read_manifest(run) for run in runs],
         readout=FLOOR_READOUT,
         measure=FLOOR_MEASURE,
+        align=checked(align),
     )
     paths = write_comparison(comparison, out)
     if as_json:

@@ -13,6 +13,7 @@ import polars as pl
 
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.warnings import pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
 from pythiageo.observations import write_table
@@ -34,6 +35,8 @@ ALIGNED_SCHEMA: dict[str, pl.DataType] = {
     "layer_a": pl.Int32(),
     "layer_b": pl.Int32(),
     "step": pl.Int64(),
+    "step_b": pl.Int64(),
+    "apart": pl.Float64(),
     "tokens_a": pl.Int64(),
     "tokens_b": pl.Int64(),
     "value_a": pl.Float64(),
@@ -59,7 +62,8 @@ class Comparison:
     Attributes:
         events: events of all runs under all protocols asked for (columns: ``anatomy.EVENT_COLUMNS``).
         aligned: one row an observation that both runs of a pair have, ``ok`` in both (columns:
-            ``ALIGNED_SCHEMA``). ``difference`` is ``value_b - value_a``; ``ratio`` is ``value_b /
+            ``ALIGNED_SCHEMA``). ``step`` is a's checkpoint and ``step_b`` b's, ``apart`` how far from one another they
+            are (see ``checkpoint_pairs``). ``difference`` is ``value_b - value_a``; ``ratio`` is ``value_b /
             value_a``, null unless both are positive.
         missing: ``ok`` observations of one run that the other lacks, counted over steps (columns:
             ``MISSING_SCHEMA``).
@@ -78,12 +82,13 @@ def compare(
     manifests: Sequence[Mapping[str, Any]] | None = None,
     readout: str = "answer/centred",
     measure: str = "covariance_effective_rank",
+    align: Align = "steps",
 ) -> Comparison:
     """Compare the observation tables of two or more runs.
 
     Observations are aligned for every pair of runs of different regimes (of any two runs, where all are of
-    one regime), at equal task, level, place, readout, measure and step. Tasks whose probe sets differ are
-    not aligned.
+    one regime), at equal task, level, place, readout and measure, and at checkpoints that ``align`` pairs. Tasks whose
+    probe sets differ are not aligned.
 
     Args:
         runs: observation tables, one a run.
@@ -91,9 +96,11 @@ def compare(
         manifests: the runs' manifests, in the same order, for warnings on device, dtype and processing.
         readout: readout of the floors.
         measure: rank measure of the floors.
+        align: checkpoints at equal ``steps``, or nearest in ``tokens`` or in the ``fraction`` of planned training.
 
     Raises:
-        UserError: fewer than two runs, two runs of one name, or an unknown protocol.
+        UserError: fewer than two runs, two runs of one name, an unknown protocol, or a run that does not say its tokens
+            or the length of its training.
     """
     distinct = [without_duplicates(run) for run in runs]
     names = [_name(run) for run in distinct]
@@ -116,8 +123,12 @@ def compare(
             (names[b], distinct[b], manifests[b] if manifests else {}),
         )
         left, right = _placed(distinct[a], distinct[b])
-        aligned.append(_aligned(left, right))
-        missing += [_missing(left, right, names[b]), _missing(right, left, names[a])]
+        sides = [(distinct[each], manifests[each] if manifests else {}) for each in (a, b)]
+        pairs = checkpoint_pairs(sides[0], sides[1], align)
+        warnings += _unpaired(sides, pairs, align)
+        aligned.append(_aligned(left, right, pairs))
+        other = pairs.select(pl.col("step_b").alias("step"), pl.col("step").alias("step_b"), "apart")
+        missing += [_missing(left, right, names[b], pairs), _missing(right, left, names[a], other)]
     return Comparison(
         pl.concat(found),
         pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
@@ -184,12 +195,25 @@ def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
     return tables[0], tables[1]
 
 
-def _aligned(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+def _unpaired(sides: list[tuple[pl.DataFrame, Mapping[str, Any]]], pairs: pl.DataFrame, align: Align) -> list[str]:
+    """Say how many checkpoints stand alone where they were paired by something else than their steps."""
+    if align == "steps":
+        return []
+    counts = [table["step"].n_unique() for table, _ in sides]
+    names = [table["run"][0] for table, _ in sides]
+    return [
+        f"by {align}, {pairs.height} checkpoints of {names[0]} ({counts[0]}) and {names[1]} ({counts[1]}) are pairs, "
+        f"{max(pairs['apart'].to_list(), default=0.0):.2%} apart at most."
+    ]
+
+
+def _aligned(a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     columns = ["run", "regime", "layer", "tokens", "value"]
     ok = pl.col("status") == "ok"
     left = a.filter(ok).select(*PLACE, "step", *(pl.col(name).alias(f"{name}_a") for name in columns))
-    right = b.filter(ok).select(*PLACE, "step", *(pl.col(name).alias(f"{name}_b") for name in columns))
-    both = left.join(right, on=[*PLACE, "step"], how="inner", nulls_equal=True, maintain_order="left")
+    right = b.filter(ok).select(*PLACE, *(pl.col(name).alias(f"{name}_b") for name in ("step", *columns)))
+    paired = left.join(pairs, on="step", how="inner", maintain_order="left")
+    both = paired.join(right, on=[*PLACE, "step_b"], how="inner", nulls_equal=True, maintain_order="left")
     positive = (pl.col("value_a") > 0) & (pl.col("value_b") > 0)
     return both.with_columns(
         (pl.col("value_b") - pl.col("value_a")).alias("difference"),
@@ -197,12 +221,13 @@ def _aligned(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     ).select(pl.col(name).cast(dtype) for name, dtype in ALIGNED_SCHEMA.items())
 
 
-def _missing(a: pl.DataFrame, b: pl.DataFrame, other: str) -> pl.DataFrame:
-    """Return what is ``ok`` in ``a`` and not in ``b``."""
-    key = [*PLACE, "step"]
-    there = b.select(*key, pl.col("status").alias("why"))
+def _missing(a: pl.DataFrame, b: pl.DataFrame, other: str, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return what is ``ok`` in ``a`` and not in ``b`` at the checkpoint it is paired with, or at none."""
+    key = [*PLACE, "step_b"]
+    there = b.select(*PLACE, pl.col("step").alias("step_b"), pl.col("status").alias("why"))
     absent = (
         a.filter(pl.col("status") == "ok")
+        .join(pairs, on="step", how="left", maintain_order="left")
         .join(there, on=key, how="left", nulls_equal=True, maintain_order="left")
         .filter((pl.col("why") != "ok") | pl.col("why").is_null())
         .with_columns(pl.col("why").fill_null("not measured"), pl.lit(other).alias("not_in"))
