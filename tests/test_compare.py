@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import polars as pl
 import pytest
 from planted import Plant
 
+from pythiageo.cli.app import run as command
 from pythiageo.compare import beside_published, compare, published_sizes, write_comparison
 from pythiageo.compare.alignment import checked
+from pythiageo.compare.dose import dose_of, dose_response
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
 
@@ -226,3 +229,38 @@ def test_what_cannot_be_paired_by_is_told(align: str, manifests: list[dict[str, 
     runs = [run.with_columns(pl.lit(None, dtype=pl.Int64).alias("tokens")) for run in twins()]
     with pytest.raises(UserError, match=message):
         compare(runs, manifests=manifests, align=checked(align))
+
+
+def test_doses_are_in_order_and_say_from_which_on_an_event_appears(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acquired = {"naturalistic": None, "mix:0.05": None, "mix:0.1": 1500, "task-aligned": 900}
+    folders = []
+    for number, (regime, step) in enumerate(acquired.items()):
+        rows = planted.rows({"MOD": Plant(acquired=step)}, run=f"run-{number}", series=f"run-{number}", regime=regime)
+        folders.append(str(planted.write_run(tmp_path / f"run-{number}", rows)))
+    assert command(["compare", *reversed(folders), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"task +level +0 +0\.05 +0\.1 +1 +from", shown)
+    assert re.search(r"MOD +L1 +not-reached +not-reached +1,500 +900 +0\.1", shown)
+    table = pl.read_csv(tmp_path / "out" / "dose.csv")
+    part = table.filter(
+        (pl.col("protocol") == "billa-v4") & (pl.col("event") == "acquisition") & (pl.col("level") == "L1")
+    )
+    assert part["dose"].to_list() == [0.0, 0.05, 0.1, 1.0]
+    assert set(part["appears_from"]) == {0.1}
+    assert set(table.filter(event="floor")["appears_from"]) == {0.0}
+
+
+def test_a_dose_that_fails_above_one_that_works_is_no_threshold() -> None:
+    acquired = {"mix:0.1": 900, "mix:0.5": None, "task-aligned": 900}
+    tables = [
+        planted.table(planted.rows({"MOD": Plant(acquired=step)}, run=regime.replace(":", "-"), regime=regime))
+        for regime, step in acquired.items()
+    ]
+    found = dose_response(compare(tables).events)
+    assert set(found.filter(event="acquisition")["appears_from"]) == {1.0}
+    again = tables[0].with_columns(pl.lit("b").alias("run"))
+    assert dose_response(compare([tables[0], again]).events).is_empty()
+    assert dose_of("mix:x") is None
+    assert dose_of("pretraining") is None

@@ -133,10 +133,13 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Put runs side by side: events under each protocol, and the observations that both have."""
+    import polars as pl
+
     from pythiageo.anatomy import get_protocol
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
     from pythiageo.compare.alignment import checked
+    from pythiageo.compare.dose import dose_response
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
@@ -160,9 +163,31 @@ def compare(
         display.print_table(title, ("task", "level", *names), [[*key, *map(cells.get, names)] for key, cells in rows])
         for note in notes:
             typer.echo(f"* {note}")
+    _show_doses(dose_response(comparison.events).filter(pl.col("protocol") == chosen.name))
     for warning in comparison.warnings:
         typer.echo(f"note: {warning}")
     typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
+
+
+def _show_doses(dose: pl.DataFrame) -> None:
+    """Print from which share of task examples on each task is acquired, where three shares or more were trained on."""
+    import polars as pl
+
+    if not dose.height:
+        return
+    doses = dose["dose"].unique().sort().to_list()
+    rows = []
+    for group in dose.filter(pl.col("event") == "acquisition").partition_by(["task", "level"], maintain_order=True):
+        steps = {
+            share: ", ".join(
+                row["status"] if row["step"] is None else f"{row['step']:,}"
+                for row in group.filter(pl.col("dose") == share).rows(named=True)
+            )
+            for share in doses
+        }
+        rows.append([group["task"][0], group["level"][0], *(steps[share] for share in doses), group["appears_from"][0]])
+    header = ("task", "level", *(f"{share:g}" for share in doses), "from")
+    display.print_table("acquisition step by share of task examples in the data", header, rows)
 
 
 def _side_by_side(

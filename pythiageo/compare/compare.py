@@ -14,6 +14,7 @@ import polars as pl
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.alignment import Align, checkpoint_pairs
+from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
 from pythiageo.observations import write_table
@@ -140,12 +141,16 @@ def compare(
 def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     """Write ``events.csv``, ``aligned.csv``, ``missing.csv`` and ``warnings.json``; return the paths.
 
+    Where the runs' regimes are of three doses or more, ``dose.csv`` too.
+
     Raises:
         MachineError: a file could not be written.
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     frames = {"events": comparison.events, "aligned": comparison.aligned, "missing": comparison.missing}
+    dose = dose_response(comparison.events)
+    frames |= {"dose": dose} if dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
     warnings = out_dir / "warnings.json"
     text = json.dumps(comparison.warnings, ensure_ascii=False, indent=1)
