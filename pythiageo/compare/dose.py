@@ -33,7 +33,7 @@ def dose_of(regime: str) -> float | None:
 
 
 def dose_response(events: pl.DataFrame) -> pl.DataFrame:
-    """Return acquisition and floor of every run, by dose (columns: ``DOSE_SCHEMA``); nothing for fewer than three doses.
+    """Return acquisition and floor of every run, by dose (columns: ``DOSE_SCHEMA``); nothing for less than three doses.
 
     ``appears_from``: the lowest dose from which on *every* run found the event; null where the highest dose has a run
     that did not. ``not-reached`` is of the steps that a run took: a lower dose may only need longer.
