@@ -23,7 +23,7 @@ from pythiageo.probes.task import MIXED, load_tasks
 from pythiageo.runs.config import LandscapeConfig
 from pythiageo.runs.landscape import Landscape, block_prefix, llc_settings
 from pythiageo.runs.probing import GEOMETRY, SCORE, Probe, prepare
-from pythiageo.runs.problems import logits_of, problem_of, shared_problem_of
+from pythiageo.runs.problems import live_logits, logits_of, problem_of, shared_problem_of
 from pythiageo.series.opening import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
@@ -275,11 +275,7 @@ def test_what_examples_share_changes_no_number(architecture: str) -> None:
     if architecture == "gpt2":
         module.mask = module.mask.double()
     encoded = prepare([probe("SORT", 120)], CharacterTokenizer(), None)[0].encoded
-
-    def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return trainable.unembed(trainable.final_norm(trainable.residual_stream(ids)[-1])[:, positions])
-
-    plain = problem_of(module, logits, encoded)
+    plain = problem_of(module, live_logits(trainable), encoded)
     shared = shared_problem_of(module, trainable.scored_logits, encoded)
     assert len(plain.pieces) > len(shared.pieces) == 1
     torch.testing.assert_close(shared.example_losses(), plain.example_losses(), rtol=1e-10, atol=1e-12)

@@ -139,7 +139,6 @@ def compare(
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
     from pythiageo.compare.alignment import checked
-    from pythiageo.compare.dose import dose_response
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
@@ -163,7 +162,7 @@ def compare(
         display.print_table(title, ("task", "level", *names), [[*key, *map(cells.get, names)] for key, cells in rows])
         for note in notes:
             typer.echo(f"* {note}")
-    _show_doses(dose_response(comparison.events).filter(pl.col("protocol") == chosen.name))
+    _show_doses(comparison.dose.filter(pl.col("protocol") == chosen.name))
     for warning in comparison.warnings:
         typer.echo(f"note: {warning}")
     typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,6 +63,7 @@ def train(
     from pythiageo.runs.building import checkpoint_steps, resolve
     from pythiageo.runs.config import TrainConfig, load_config
     from pythiageo.runs.jobs import Job
+    from pythiageo.runs.options import overrides as as_overrides
     from pythiageo.runs.training import run_path
     from pythiageo.runs.workers import started_together
 
@@ -71,18 +71,18 @@ def train(
         raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
     overrides = _regime(regime) if regime is not None else ['data.source="text"'] if corpus else []
     overrides += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
-    for key, value in (
-        ("model.size", size),
-        ("seed", seed),
-        ("training.weights", checkpoints),
-        ("training.tensorboard", tensorboard or None),
-        ("training.freeze_block", freeze_block),
-        ("training.freeze_until", freeze_until),
-    ):
-        overrides += [] if value is None else [f"{key}={json.dumps(value)}"]
+    options = {
+        "model.size": size,
+        "seed": seed,
+        "training.weights": checkpoints,
+        "training.tensorboard": tensorboard or None,
+        "training.freeze_block": freeze_block,
+        "training.freeze_until": freeze_until,
+    }
+    overrides += as_overrides({key: value for key, value in options.items() if value is not None})
     if protocol is not None:
         name = _protocol_run(protocol, configs, size, seed) + (f"-{regime.replace(':', '-')}" if regime else "")
-        overrides.append(f"name={json.dumps(name)}")
+        overrides += as_overrides({"name": name})
         configs = [f"{protocol}.toml"]
     elif not configs:
         raise UserError("nothing to train: name a config, or --protocol billa-v4 with --size and --seed")

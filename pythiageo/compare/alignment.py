@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import polars as pl
 
+from pythiageo.compare.warnings import Side
 from pythiageo.errors import UserError, nearest
 
 Align = Literal["steps", "tokens", "fraction"]
@@ -23,10 +23,8 @@ def checked(align: str) -> Align:
     return align  # type: ignore[return-value]
 
 
-def checkpoint_pairs(
-    a: tuple[pl.DataFrame, Mapping[str, Any]], b: tuple[pl.DataFrame, Mapping[str, Any]], align: Align
-) -> pl.DataFrame:
-    """Return the pairs of checkpoints of two runs (tables and manifests): ``step`` of a, ``step_b``, ``apart``.
+def checkpoint_pairs(a: Side, b: Side, align: Align) -> pl.DataFrame:
+    """Return the pairs of checkpoints of two runs: ``step`` of a, ``step_b``, ``apart``.
 
     By steps, equal ones are pairs. Otherwise a pair are two checkpoints each of which is the other's nearest, within
     ``TOLERANCE``; ``apart`` says how far they are, as a share of the larger (tokens) or in fractions of training. The
@@ -36,9 +34,9 @@ def checkpoint_pairs(
         UserError: a run does not say its tokens, or the length of its training.
     """
     if align == "steps":
-        common = sorted(set(a[0]["step"]) & set(b[0]["step"]))
+        common = sorted(set(a[1]["step"]) & set(b[1]["step"]))
         return pl.DataFrame({"step": common, "step_b": common, "apart": [0.0] * len(common)}, schema=PAIRS)
-    places = [_places(table, manifest, align) for table, manifest in (a, b)]
+    places = [_places(side, align) for side in (a, b)]
     forth, back = _nearest(*places), _nearest(*reversed(places))
     pairs = []
     for step, other in forth.items():
@@ -49,9 +47,9 @@ def checkpoint_pairs(
     return pl.DataFrame(pairs, schema=PAIRS, orient="row")
 
 
-def _places(table: pl.DataFrame, manifest: Mapping[str, Any], align: Align) -> dict[int, float]:
+def _places(side: Side, align: Align) -> dict[int, float]:
     """Return where in training each checkpoint is."""
-    run = table["run"][0]
+    run, table, manifest = side
     if align == "tokens":
         known = table.drop_nulls("tokens").group_by("step").agg(pl.col("tokens").max())
         if not known.height:

@@ -15,7 +15,7 @@ from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicat
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.dose import dose_response
-from pythiageo.compare.warnings import pair_warnings, probe_mismatches
+from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
@@ -68,12 +68,14 @@ class Comparison:
             value_a``, null unless both are positive.
         missing: ``ok`` observations of one run that the other lacks, counted over steps (columns:
             ``MISSING_SCHEMA``).
+        dose: acquisition and floor by the share of task examples trained on (see ``dose_response``).
         warnings: sentences on what makes the runs less comparable than they look.
     """
 
     events: pl.DataFrame
     aligned: pl.DataFrame
     missing: pl.DataFrame
+    dose: pl.DataFrame
     warnings: list[str]
 
 
@@ -119,21 +121,20 @@ def compare(
         found += [events(kept, protocol, readout, measure) for protocol in protocols]
     aligned, missing = [], []
     for a, b in _pairs(distinct, warnings):
-        warnings += pair_warnings(
-            (names[a], distinct[a], manifests[a] if manifests else {}),
-            (names[b], distinct[b], manifests[b] if manifests else {}),
-        )
+        sides = [(names[each], distinct[each], manifests[each] if manifests else {}) for each in (a, b)]
+        warnings += pair_warnings(sides[0], sides[1])
         left, right = _placed(distinct[a], distinct[b])
-        sides = [(distinct[each], manifests[each] if manifests else {}) for each in (a, b)]
         pairs = checkpoint_pairs(sides[0], sides[1], align)
         warnings += _unpaired(sides, pairs, align)
         aligned.append(_aligned(left, right, pairs))
         other = pairs.select(pl.col("step_b").alias("step"), pl.col("step").alias("step_b"), "apart")
         missing += [_missing(left, right, names[b], pairs), _missing(right, left, names[a], other)]
+    all_events = pl.concat(found)
     return Comparison(
-        pl.concat(found),
+        all_events,
         pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
         pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
+        dose_response(all_events),
         list(dict.fromkeys(warnings)),
     )
 
@@ -149,8 +150,7 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     frames = {"events": comparison.events, "aligned": comparison.aligned, "missing": comparison.missing}
-    dose = dose_response(comparison.events)
-    frames |= {"dose": dose} if dose.height else {}
+    frames |= {"dose": comparison.dose} if comparison.dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
     warnings = out_dir / "warnings.json"
     text = json.dumps(comparison.warnings, ensure_ascii=False, indent=1)
@@ -200,14 +200,13 @@ def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
     return tables[0], tables[1]
 
 
-def _unpaired(sides: list[tuple[pl.DataFrame, Mapping[str, Any]]], pairs: pl.DataFrame, align: Align) -> list[str]:
+def _unpaired(sides: list[Side], pairs: pl.DataFrame, align: Align) -> list[str]:
     """Say how many checkpoints stand alone where they were paired by something else than their steps."""
     if align == "steps":
         return []
-    counts = [table["step"].n_unique() for table, _ in sides]
-    names = [table["run"][0] for table, _ in sides]
+    first, second = (f"{name} ({table['step'].n_unique()})" for name, table, _ in sides)
     return [
-        f"by {align}, {pairs.height} checkpoints of {names[0]} ({counts[0]}) and {names[1]} ({counts[1]}) are pairs, "
+        f"by {align}, {pairs.height} checkpoints of {first} and {second} are pairs, "
         f"{max(pairs['apart'].to_list(), default=0.0):.2%} apart at most."
     ]
 

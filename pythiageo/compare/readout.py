@@ -17,7 +17,13 @@ from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
 
 PROTOCOL = "billa-v4"
-MEASURES = ("rankme", "covariance_effective_rank", "participation_ratio", "stable_rank")
+_SPECTRUM = {
+    "rankme": "sigma",
+    "covariance_effective_rank": "sigma^2",
+    "participation_ratio": "sigma^2, moments",
+    "stable_rank": "sigma^2, moments",
+}
+MEASURES = tuple(_SPECTRUM)
 CHOSEN_ON = ("MOD", "MUL")
 """The tasks whose published floors are told apart best by the readouts; the others are shown, and decide nothing."""
 PROFILE_TASK = "MOD"
@@ -74,14 +80,6 @@ class ReadoutChoice:
             "within the spread of the runs, first {measure} of {readout} at {place}".format(**second)
             + f" ({second['log_rmse']:.3f})"
         )
-
-
-_SPECTRUM = {
-    "rankme": "sigma",
-    "covariance_effective_rank": "sigma^2",
-    "participation_ratio": "sigma^2, moments",
-    "stable_rank": "sigma^2, moments",
-}
 
 
 def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.DataFrame] = ()) -> ReadoutChoice:

@@ -16,6 +16,7 @@ from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.workers import join_workers, started_together
+from pythiageo.synthetic.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,17 @@ def execute(job: Job, report: Reporter) -> int:
     Raises:
         PythiageoError: see ``open_run_folder``, ``train`` and ``analyze``.
     """
-    if isinstance(job.config, TrainConfig) and started_together() > 1:
-        return _train_together(job.config, job, report)
+    workers = _workers(job.config) if isinstance(job.config, TrainConfig) else ALONE
+    if isinstance(job.config, TrainConfig) and workers.rank > 0:
+        from pythiageo.runs.training import train_along  # noqa: PLC0415
+
+        train_along(job.config, job.path / STATE, workers)
+        return EXIT_OK
     with open_run_folder(job.path, job.config, job.resume, job.overwrite) as folder:
         if isinstance(job.config, TrainConfig):
             from pythiageo.runs.training import train  # noqa: PLC0415 - training does not load the lens
 
-            train(job.config, folder, report)
+            train(job.config, folder, report, workers)
         elif isinstance(job.config, AnalyzeConfig):
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
@@ -50,21 +55,18 @@ def execute(job: Job, report: Reporter) -> int:
         return EXIT_OK if folder.sound else EXIT_LOOK
 
 
-def _train_together(config: TrainConfig, job: Job, report: Reporter) -> int:
-    from pythiageo.runs.training import train, train_along  # noqa: PLC0415
+def _workers(config: TrainConfig) -> Workers:
+    """Join the processes that were started together with this one.
 
+    Raises:
+        UserError: a batch has fewer examples than there are processes.
+    """
     if config.training.batch_size < started_together():
         raise UserError(
             f"{config.name}: a batch of {config.training.batch_size} examples cannot be shared by {started_together()} "
             "processes: launch fewer, or raise training.batch_size"
         )
-    workers = join_workers()
-    if workers.rank > 0:
-        train_along(config, job.path / STATE, workers)
-        return EXIT_OK
-    with open_run_folder(job.path, config, job.resume, job.overwrite) as folder:
-        train(config, folder, report, workers)
-        return EXIT_OK if folder.sound else EXIT_LOOK
+    return join_workers()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pythiageo.runs.config import LandscapeConfig, TrainConfig, load_config
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, SCORE, Prepared, choose_probes, prepare
+from pythiageo.runs.problems import live_logits
 from pythiageo.runs.reading import Reading
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
@@ -94,9 +95,7 @@ def _dear(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) 
 
     Gradients and Hessian products cost in proportion to the examples; the draws of the LLC do not, so it has them all.
     """
-
-    def logits(ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return trainable.unembed(trainable.final_norm(trainable.residual_stream(ids)[-1])[:, positions])
+    logits = live_logits(trainable)
 
     def seconds(measures: tuple[str, ...], examples: int) -> float:
         settings = LandscapeConfig(measures=measures, steps="0", examples=examples, batch=max(1, examples // 2))

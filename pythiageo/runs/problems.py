@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pythiageo.landscape.problem import Piece, Problem
 from pythiageo.probes.encoding import Encoded
+from pythiageo.synthetic.trainable import Trainable
 
 _IGNORED = -100
 _LOGITS = 2048
@@ -37,6 +38,16 @@ def logits_of(model: nn.Module) -> Logits:
         if keeps:
             return model(ids, use_cache=False, logits_to_keep=positions).logits
         return model(ids, use_cache=False).logits[:, positions]
+
+    return logits
+
+
+def live_logits(trainable: Trainable) -> Logits:
+    """Return how to ask a model in training for logits: from its states, at the wanted positions only."""
+
+    def logits(ids: Tensor, positions: Tensor) -> Tensor:
+        normed = trainable.final_norm(trainable.residual_stream(ids)[-1])
+        return trainable.unembed(normed[:, positions])
 
     return logits
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import Observation
@@ -21,6 +20,7 @@ from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
+from pythiageo.runs.problems import live_logits
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.training_view import TrainingView
@@ -112,7 +112,7 @@ class _Training:
         rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
         rows += self.landscape.rows(
             self.trainable.module,
-            self._logits,
+            live_logits(self.trainable),
             self.shape.layers,
             self.prepared,
             origin,
@@ -122,10 +122,6 @@ class _Training:
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
         return rows
-
-    def _logits(self, ids: Tensor, positions: Tensor) -> Tensor:
-        normed = self.trainable.final_norm(self.trainable.residual_stream(ids)[-1])
-        return self.trainable.unembed(normed[:, positions])
 
     def summary(self) -> dict[str, Any]:
         """Return how far training came."""
@@ -194,7 +190,8 @@ def train_along(config: TrainConfig, state: Path, workers: Workers) -> None:
     workers.wait()
     if state.exists():
         trainer.load(state)
-    while trainer.step < checkpoint_steps(config)[-1]:
+    last = checkpoint_steps(config)[-1]
+    while trainer.step < last:
         _advance(trainer, config.name)
 
 
