@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench agree install clean
+.PHONY: demo test check bench agree gpu install clean
 
 install: $(INSTALLED)
 
@@ -37,6 +37,11 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
+
+gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -n 0 -m gpu
+	$(BIN)/pythiageo price --device cuda --steps 50 --precision bfloat16
+	$(BIN)/pythiageo price --device cuda --steps 50 --precision bfloat16 --cuda-graphs --dear
 
 agree:
 	$(PYTHON) -m venv .venv-agree

@@ -103,6 +103,19 @@ def test_help_answers_at_once() -> None:
     print(f"pythiageo --help: median {statistics.median(seconds):.2f} s")
 
 
+def test_threads_sleep_while_they_wait() -> None:
+    code = (
+        "import os, sys; sys.argv = ['pythiageo', '--version']\nfrom pythiageo.__main__ import main\n"
+        "try: main()\nexcept SystemExit: print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    for given, found in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        rest = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env={**rest, **given}
+        )
+        assert done.stdout.split()[-1] == found
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pythiageo.cli.app import run; run(['--help']); run(['train', '--help']);"

@@ -23,6 +23,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
 from pythiageo.runs.config import ComputeConfig, TrainConfig, load_config
+from pythiageo.runs.pricing import Price
 from pythiageo.synthetic.batches import task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES
@@ -321,6 +322,21 @@ def test_a_frozen_block_does_not_move(architecture: str, block: int, tmp_path: P
     assert any(moved(free, [p.detach() for p in one._trainable.module.parameters()]))
 
 
+def test_the_price_counts_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def timed(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
+        size = "nano" if 'model.size="nano"' in sets else "micro"
+        threads = 2 if "compute.threads=2" in sets else 1
+        return Price(
+            size, "cpu", threads, 3600, 0, {("nano", 2): 1.0, ("micro", 1): 4.0}.get((size, threads), 9.0), 0.0, None
+        )
+
+    monkeypatch.setattr("pythiageo.runs.pricing.price", timed)
+    assert cli(["price", "--sizes", "nano,micro", "--threads", "1,2"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 sizes x 3 seeds: 15.0 hours of this machine, each with the threads that suit it best" in shown
+    assert len([line for line in shown.splitlines() if line.split()[:1] in (["nano"], ["micro"])]) == 4
+
+
 def test_the_price_is_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["price", "--sizes", "nano", "--steps", "1", "--sample", "10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -331,4 +347,5 @@ def test_the_price_is_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert nano["hours"] == pytest.approx((100_000 * nano["step"] + 206 * nano["cheap"]) / 3600)
     assert found["total_hours"] == pytest.approx(3 * nano["hours"])
     assert cli(["price", "--sizes", "nano,nano"]) == 2
+    assert cli(["price", "--sizes", "nano", "--threads", "1,x"]) == 2
     assert cli(["price", "--sizes", "huge"]) == 2

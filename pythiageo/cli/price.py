@@ -15,11 +15,22 @@ def price(
     sizes: Annotated[str, typer.Option(help="Sizes, separated by commas.")] = "nano,micro,small,medium,large,xlarge",
     steps: Annotated[int, typer.Option(min=1, help="Training steps to time, of each size.")] = 5,
     sample: Annotated[int, typer.Option(min=10, help="Examples of each probe set to time measures on.")] = 20,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="float32|bfloat16", help="Of a training step's matrix products.")
+    ] = "float32",
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="On a GPU, record a step once and replay it.")
+    ] = False,
+    threads: Annotated[
+        str | None, typer.Option(help="Threads to try, as 1,2,4; default: what train takes.", show_default=False)
+    ] = None,
     dear: Annotated[bool, typer.Option("--dear", help="Time gradient ranks, Hessian and LLC too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
-    from pythiageo.runs.pricing import SEEDS
+    from pythiageo.runs.options import overrides
+    from pythiageo.runs.pricing import SEEDS, cheapest
     from pythiageo.runs.pricing import price as time_size
     from pythiageo.synthetic.sizes import get_size
 
@@ -28,22 +39,42 @@ def price(
         raise UserError("--sizes: each size once")
     for name in names:
         get_size(name)
+    settings = {"compute.device": device, "training.precision": precision, "training.cuda_graphs": cuda_graphs}
     prices = []
     for name in names:
-        typer.echo(f"{name} ...", err=True)
-        prices.append(time_size(name, steps, sample, dear))
-    total = SEEDS * sum(one.hours for one in prices)
+        for count in _counts(threads):
+            typer.echo(f"{name}{'' if count is None else f', {count} threads'} ...", err=True)
+            own = {} if count is None else {"compute.threads": count}
+            prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, dear))
+    best = cheapest(prices)
+    total = SEEDS * sum(one.hours for one in best)
     if as_json:
         found = [{**vars(one), "hours": one.hours} for one in prices]
         display.print_json({"sizes": found, "seeds": SEEDS, "total_hours": total, "dear_measures": dear})
         return
-    header = ("size", "ms a step", "s a checkpoint", "s, dear measures", "steps", "checkpoints", "training h",
-              "cheap h", "dear h", "a seed h")  # fmt: skip
+    header = ("size", "threads", "ms a step", "s a checkpoint", "s, dear measures", "steps", "checkpoints",
+              "training h", "cheap h", "dear h", "a seed h")  # fmt: skip
     rows = [
-        (one.size, f"{1000 * one.step:.1f}", f"{one.cheap:.1f}", "-" if one.dear is None else f"{one.dear:.1f}",
-         one.steps, one.checkpoints, *(f"{part:.2f}" for part in one.parts), f"{one.hours:.2f}")
+        (one.size, one.threads, f"{1000 * one.step:.1f}", f"{one.cheap:.1f}",
+         "-" if one.dear is None else f"{one.dear:.1f}", one.steps, one.checkpoints,
+         *(f"{part:.2f}" for part in one.parts), f"{one.hours:.2f}")
         for one in prices
     ]  # fmt: skip
-    display.print_table("the study on this machine", header, rows)
+    display.print_table(f"the study on this machine, {prices[0].device}, {precision}", header, rows)
     left_out = "" if dear else ", gradient ranks, Hessian and LLC left out (--dear)"
-    typer.echo(f"{len(prices)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{left_out}")
+    chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
+    typer.echo(f"{len(best)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+
+
+def _counts(threads: str | None) -> list[int | None]:
+    """Return the numbers of threads to try.
+
+    Raises:
+        UserError: not numbers of threads.
+    """
+    if threads is None:
+        return [None]
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in threads.split(",")]
+    if min(counts) < 1 or len(set(counts)) < len(counts):
+        raise UserError(f"--threads: expected different numbers from 1 on, such as 1,2,4, got {threads!r}")
+    return list(counts)

@@ -38,6 +38,10 @@ def train(
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
     ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or auto (the default).")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="float32|bfloat16", help="Of a training step's matrix products.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     freeze_block: Annotated[
         int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
@@ -73,6 +77,8 @@ def train(
     overrides += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
     options = {
         "model.size": size,
+        "compute.device": device,
+        "training.precision": precision,
         "seed": seed,
         "training.weights": checkpoints,
         "training.tensorboard": tensorboard or None,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 
-import psutil  # type: ignore[import-untyped]
-
 from pythiageo.errors import MachineError, UserError
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.runs.config import TrainConfig
+from pythiageo.runs.device import free_memory, make_repeatable, resolve_device
 from pythiageo.runs.probing import choose_tasks
 from pythiageo.series.steps import select
 from pythiageo.synthetic.batches import Batches, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
+from pythiageo.synthetic.losses import in_bfloat16, recorded
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.sizes import get_size
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
-from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
+from pythiageo.synthetic.trainer import Freeze, LossOf, Optimiser, Schedule, Trainer, batch_loss
 from pythiageo.synthetic.workers import ALONE, Workers
 
 WIDE = 512
@@ -93,19 +93,23 @@ def shape_of(config: TrainConfig) -> Shape:
 
 
 def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
-    """Return the freshly initialised model of a resolved config, and its shape.
+    """Return the freshly initialised model of a resolved config, and its shape. Every device begins alike.
 
     Raises:
         MachineError: training it would take more memory than is free; nothing has been allocated then.
+        UserError: a GPU that is not there.
     """
-    shape = shape_of(config)
-    needed, free = training_memory(config, shape), psutil.virtual_memory().available
+    shape, device = shape_of(config), resolve_device(config.compute.device)
+    needed, free = training_memory(config, shape), free_memory(device)
     if needed > free:
         raise MachineError(
             f"{config.name}: training a model of size {config.model.size} takes about {needed / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free: take a smaller size, or a smaller training.batch_size"
+            f"{free / 1e9:.1f} GB are free on {device}: take a smaller size, or a smaller training.batch_size"
         )
-    return ARCHITECTURES[config.model.architecture](shape, config.seed), shape
+    make_repeatable(device)
+    trainable = ARCHITECTURES[config.model.architecture](shape, config.seed)
+    trainable.module.to(device)
+    return trainable, shape
 
 
 def training_memory(config: TrainConfig, shape: Shape) -> int:
@@ -120,7 +124,11 @@ def training_memory(config: TrainConfig, shape: Shape) -> int:
 def make_trainer(
     config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None, workers: Workers = ALONE
 ) -> Trainer:
-    """Return the optimiser loop of a resolved config, at step 0."""
+    """Return the optimiser loop of a resolved config, at step 0.
+
+    Raises:
+        UserError: CUDA graphs without a GPU.
+    """
     t = config.training
     assert t.steps is not None
     assert t.peak_lr is not None
@@ -131,7 +139,16 @@ def make_trainer(
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
         workers,
+        _loss(config, shape),
     )
+
+
+def _loss(config: TrainConfig, shape: Shape) -> LossOf:
+    t = config.training
+    if t.cuda_graphs and resolve_device(config.compute.device) == "cpu":
+        raise UserError(f"{config.name}: training.cuda_graphs needs a GPU: leave it out on the CPU")
+    loss_of = recorded(t.batch_size, shape.context) if t.cuda_graphs else batch_loss
+    return in_bfloat16(loss_of) if t.precision == "bfloat16" else loss_of
 
 
 def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:

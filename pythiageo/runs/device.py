@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+import psutil  # type: ignore[import-untyped]
+
 from pythiageo.errors import UserError
 
 
@@ -23,3 +27,24 @@ def resolve_device(name: str) -> str:
         there = "no GPU that torch can use" if not count else f"GPUs 0 to {count - 1} only"
         raise UserError(f"device {name!r}: there is {there}; --device cpu, or auto")
     return f"cuda:{index}"
+
+
+def free_memory(device: str) -> int:
+    """Return how many bytes are free on a resolved device."""
+    import torch  # noqa: PLC0415
+
+    return psutil.virtual_memory().available if device == "cpu" else torch.cuda.mem_get_info(device)[0]
+
+
+def make_repeatable(device: str) -> None:
+    """Have the same steps give the same bits on a resolved device; call it before anything is computed there.
+
+    On the CPU they do anyway. On a GPU sums by atomic additions come in any order, and so do those of cuBLAS unless its
+    workspace is fixed.
+    """
+    if device == "cpu":
+        return
+    import torch  # noqa: PLC0415
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)

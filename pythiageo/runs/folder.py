@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
-from pythiageo.runs.config import RunConfig, TrainConfig
+from pythiageo.runs.config import RunConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.provenance import provenance
 
@@ -148,7 +148,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
-    device = "cpu" if isinstance(config, TrainConfig) else resolve_device(config.compute.device)
+    device = resolve_device(config.compute.device)
     if (path / MANIFEST).exists():
         old = read_manifest(path)
         if overwrite:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
+from pythiageo.runs.device import resolve_device
 from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.workers import join_workers, started_together
@@ -59,8 +60,13 @@ def _workers(config: TrainConfig) -> Workers:
     """Join the processes that were started together with this one.
 
     Raises:
-        UserError: a batch has fewer examples than there are processes.
+        UserError: a batch has fewer examples than there are processes, or the run would train on a GPU.
     """
+    if started_together() > 1 and resolve_device(config.compute.device) != "cpu":
+        raise UserError(
+            f"{config.name}: several processes train one model on the CPU alone: --set compute.device=cpu, or one "
+            "process on the GPU"
+        )
     if config.training.batch_size < started_together():
         raise UserError(
             f"{config.name}: a batch of {config.training.batch_size} examples cannot be shared by {started_together()} "

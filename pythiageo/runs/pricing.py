@@ -12,6 +12,7 @@ import torch
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.runs.config import LandscapeConfig, TrainConfig, load_config
+from pythiageo.runs.device import resolve_device
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, SCORE, Prepared, choose_probes, prepare
@@ -32,12 +33,16 @@ DEAR = ("gradient_rank", "gradient_covariance_rank", "hessian")
 class Price:
     """What one seed of one size takes, in seconds: a step, a checkpoint's cheap measures, and its dear ones.
 
+    On ``device``, with ``threads`` threads.
+
     ``cheap``: scores of 1,000 examples a task and level, and geometry of 200 a task under every readout. ``dear``:
     gradient ranks, Hessian and (nano) LLC of 200 examples of every task; ``None`` where they were not timed. Both from
     a sample of the examples, and so at most: what examples share is less in a sample.
     """
 
     size: str
+    device: str
+    threads: int
     steps: int
     checkpoints: int
     step: float
@@ -56,16 +61,25 @@ class Price:
         return sum(self.parts)
 
 
-def price(size: str, steps: int, sample: int, dear: bool) -> Price:
+def cheapest(prices: list[Price]) -> list[Price]:
+    """Return of each size the price with fewest hours."""
+    sizes = dict.fromkeys(one.size for one in prices)
+    return [min((one for one in prices if one.size == size), key=lambda one: one.hours) for size in sizes]
+
+
+def price(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
     """Time a size on this machine: the median of ``steps`` optimiser steps, and measures of ``sample`` examples.
 
+    ``sets`` (``key=value``) say which size, and how it is computed.
+
     Raises:
-        UserError: no such size.
+        UserError: no such size, or a GPU that is not there.
         MachineError: it does not fit into memory.
     """
-    config = load_config(Path(f"{PROTOCOL}.toml"), [f"model.size={size}"], "train")
+    config = load_config(Path(f"{PROTOCOL}.toml"), sets, "train")
     assert isinstance(config, TrainConfig)
     config = resolve(config)
+    size = config.model.size
     torch.set_num_threads(config.compute.thread_count)
     trainable, shape = build_model(config)
     trainer = make_trainer(config, trainable, shape, None)
@@ -87,7 +101,16 @@ def price(size: str, steps: int, sample: int, dear: bool) -> Price:
         cheap += (time.perf_counter() - begun) * whole / len(probe.encoded)
     seconds = _dear(config, trainable, shape, sample) if dear else None
     assert config.training.steps is not None
-    return Price(size, config.training.steps, len(checkpoint_steps(config)), statistics.median(spent), cheap, seconds)
+    return Price(
+        size=size,
+        device=resolve_device(config.compute.device),
+        threads=config.compute.thread_count,
+        steps=config.training.steps,
+        checkpoints=len(checkpoint_steps(config)),
+        step=statistics.median(spent),
+        cheap=cheap,
+        dear=seconds,
+    )
 
 
 def _dear(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:

@@ -64,6 +64,7 @@ def problem_of(
     Raises:
         UserError: no example, or a pattern that matches no parameter.
     """
+    device = next(module.parameters()).device
     groups = list(_groups(encoded))
     places: dict[int, list[int]] = defaultdict(list)  # by width, which vmap knows; a number in the piece it would not
     for group in groups:
@@ -77,7 +78,7 @@ def problem_of(
         for row, example in enumerate(group):
             targets[row, [column[p] for p in example.answer_positions]] = torch.tensor(example.targets)
             ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        pieces.append((ids, targets))
+        pieces.append((ids.to(device), targets.to(device)))
 
     def losses(piece: Piece) -> Tensor:
         ids, targets = piece
@@ -93,7 +94,8 @@ def shared_problem_of(
 ) -> Problem:
     """Return the problem of ``problem_of``, its examples in the same order, in one piece that pads nothing.
 
-    For whatever needs the loss as a whole; gradients of single examples cannot be told apart where they are shared.
+    For whatever needs the loss as a whole; gradients of single examples cannot be told apart where they are shared. The
+    piece stays on the CPU, where ``scored`` takes it.
 
     Raises:
         UserError: no example, or a pattern that matches no parameter.
@@ -108,10 +110,11 @@ def shared_problem_of(
     def losses(piece: Piece) -> Tensor:
         ids, targets = piece
         wanted = targets != _IGNORED
-        each = functional.cross_entropy(scored(ids, wanted), targets[wanted], reduction="none")
+        logits = scored(ids, wanted)
+        each = functional.cross_entropy(logits, targets[wanted].to(logits.device), reduction="none")
         counts = wanted.sum(1)
-        rows = torch.repeat_interleave(torch.arange(len(ids)), counts)
-        return torch.zeros(len(ids), dtype=each.dtype).index_add(0, rows, each) / counts
+        rows = torch.repeat_interleave(torch.arange(len(ids)), counts).to(logits.device)
+        return each.new_zeros(len(ids)).index_add(0, rows, each) / counts.to(logits.device)
 
     return Problem(module, losses, [(ids, targets)], parameters)
 

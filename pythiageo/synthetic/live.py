@@ -12,7 +12,10 @@ LN_FINAL = "ln_final.hook_out"
 
 
 class LiveReader:
-    """States and logits of a model in training, under TransformerLens' site names, without TransformerLens."""
+    """States and logits of a model in training, under TransformerLens' site names, without TransformerLens.
+
+    Token ids come from the CPU, and what is read goes there, wherever the model is.
+    """
 
     def __init__(self, trainable: Trainable, layers: int) -> None:
         self._trainable = trainable
@@ -38,10 +41,13 @@ class LiveReader:
             if not sites and logit_positions is not None:
                 scored = torch.zeros(ids.shape, dtype=torch.bool)
                 scored[:, logit_positions] = True
-                return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1))
-            stream = self._trainable.residual_stream(ids)
+                return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1)).cpu()
+            device = next(self._trainable.module.parameters()).device
+            stream = self._trainable.residual_stream(ids.to(device))
             normed = self._trainable.final_norm(stream[-1])
             everything = {f"blocks.{layer}.hook_resid_post": state for layer, state in enumerate(stream)}
             everything[LN_FINAL] = normed
-            logits = None if logit_positions is None else self._trainable.unembed(normed[:, logit_positions])
-        return {site: everything[site] for site in sites}, logits
+            logits = None
+            if logit_positions is not None:
+                logits = self._trainable.unembed(normed[:, logit_positions.to(device)]).cpu()
+        return {site: everything[site].cpu() for site in sites}, logits

@@ -172,9 +172,10 @@ class Decoder(nn.Module):
         """Return the logits at the scored positions, example by example, and compute nothing that they do not need.
 
         ``ids`` may be padded behind an example's last scored position. The same as ``forward(ids)[scored]`` up to
-        rounding, at a third to a half of its cost; every example needs a scored position.
+        rounding, at a third to a half of its cost; every example needs a scored position. ``ids`` and ``scored`` are
+        on the CPU wherever the model is, and nothing waits for a GPU.
         """
-        packed = pack(ids, scored)
+        packed = pack(ids, scored).to(self.wte.weight.device)
         x = self.wte(packed.ids) + self.wpe(packed.positions)
         *blocks, last = self.ordered_blocks()
         for block in blocks:

@@ -48,11 +48,20 @@ class Packed(NamedTuple):
     scored: Int[Tensor, " scored"]
     answers: Int[Tensor, " answer"]
 
+    def to(self, device: torch.device) -> Packed:
+        """Return it on a device."""
+        grids = [Grid(*(tensor.to(device) for tensor in grid)) for grid in self.grids]
+        ids, positions, _, cells, scored, answers = self
+        return Packed(
+            ids.to(device), positions.to(device), grids, cells.to(device), scored.to(device), answers.to(device)
+        )
+
 
 def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]) -> Packed:
     """Return a batch as a prefix tree.
 
     ``ids`` are padded at the end; an example ends at its last scored position, for what stands behind is not asked for.
+    Both are on the CPU, where the tree is made.
 
     Raises:
         ValueError: an example without a scored position.

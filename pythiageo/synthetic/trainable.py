@@ -26,7 +26,10 @@ class Trainable(Protocol):
     def scored_logits(
         self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
     ) -> Float[Tensor, "answer vocab"]:
-        """Return the logits at the scored positions, example by example, with gradient; see ``Decoder``."""
+        """Return the logits at the scored positions, example by example, with gradient; see ``Decoder``.
+
+        ``ids`` and ``scored`` are on the CPU, the logits where the model is.
+        """
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, before the final LayerNorm."""
@@ -108,7 +111,12 @@ class GPT2:
             tensors |= _conv1d(f"{prefix}.attn.c_attn", block.attn.qkv)
             tensors |= _conv1d(f"{prefix}.attn.c_proj", block.attn.proj)
             tensors |= _conv1d(f"{prefix}.mlp.c_fc", block.fc) | _conv1d(f"{prefix}.mlp.c_proj", block.proj)
-        return config, {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        return config, _copied(tensors)
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors as they are now, in the CPU's memory."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _norm(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
@@ -117,7 +125,7 @@ def _norm(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
 
 
 def _conv1d(name: str, linear: nn.Linear) -> dict[str, Tensor]:
-    bias = linear.bias if linear.bias is not None else torch.zeros(linear.out_features)
+    bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(linear.out_features)
     return {f"{name}.weight": linear.weight.T, f"{name}.bias": bias}
 
 
@@ -156,19 +164,21 @@ class NeoX:
 
         Examples are taken in pieces of similar length, so that little is padded.
         """
+        device = next(self.module.parameters()).device
         lengths = scored.shape[1] - scored.flip(1).long().argmax(1)
         by_length = lengths.argsort(stable=True)
         logits = []
         for piece in by_length.chunk(PIECES):
             width = int(lengths[piece[-1]])
-            states = self._body(ids[piece, :width], use_cache=False).last_hidden_state
-            logits.append(self.unembed(states[scored[piece, :width]]))
+            states = self._body(ids[piece, :width].to(device), use_cache=False).last_hidden_state
+            rows = scored[piece, :width].flatten().nonzero().squeeze(1).to(device)
+            logits.append(self.unembed(states.flatten(0, 1).index_select(0, rows)))
         # the answers of each example, wherever its piece put them
         place = torch.empty(len(by_length), dtype=torch.int64)
         counts = scored.sum(1)
         place[by_length] = counts[by_length].cumsum(0) - counts[by_length]
         within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-        return torch.cat(logits).index_select(0, place.repeat_interleave(counts) + within)
+        return torch.cat(logits).index_select(0, (place.repeat_interleave(counts) + within).to(device))
 
     def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block.
@@ -206,11 +216,8 @@ class NeoX:
         """Return config.json and tensors under the names that Pythia's files have (and ``save_pretrained`` writes)."""
         config = {**self._config.to_diff_dict(), "architectures": [self.architecture], "dtype": "float32"}
         # in memory transformers 5 calls the unembedding lm_head
-        tensors = {
-            name.replace("lm_head.", "embed_out."): tensor.detach().clone().contiguous()
-            for name, tensor in self.module.state_dict().items()
-        }
-        return config, tensors
+        state = self.module.state_dict()
+        return config, _copied({name.replace("lm_head.", "embed_out."): tensor for name, tensor in state.items()})
 
 
 ARCHITECTURES: dict[str, type[GPT2] | type[NeoX]] = {"gpt2": GPT2, "gpt_neox": NeoX}

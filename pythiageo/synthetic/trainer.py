@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class Optimiser:
     clip: float
 
 
+LossOf = Callable[[Trainable, Batch], torch.Tensor]
+"""From a model and a batch to the mean cross-entropy over the batch's scored tokens, in nats, with gradient."""
+
+
 @dataclass(frozen=True)
 class Freeze:
     """The block of index ``block`` stands still for the first ``until`` updates: no step, no decay, no moments.
@@ -55,7 +60,10 @@ class Freeze:
 
 
 class Trainer:
-    """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding)."""
+    """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding).
+
+    ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default.
+    """
 
     def __init__(
         self,
@@ -65,8 +73,10 @@ class Trainer:
         optimiser: Optimiser,
         freeze: Freeze | None = None,
         workers: Workers = ALONE,
+        loss_of: LossOf | None = None,
     ) -> None:
         self._trainable = trainable
+        self._loss_of = loss_of or batch_loss
         self._workers = workers
         self._freeze = freeze
         self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
@@ -92,7 +102,7 @@ class Trainer:
         for group in self._adamw.param_groups:
             group["lr"] = self.schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
-        loss = batch_loss(self._trainable, self._workers.share(batch))
+        loss = self._loss_of(self._trainable, self._workers.share(batch))
         loss.backward()
         if self._freeze is not None and self.step < self._freeze.until:
             for parameter in self._frozen:
@@ -129,7 +139,9 @@ class Trainer:
                 for name, parameter in self._parameters.items():
                     parameter.copy_(file.get_tensor(f"weight/{name}"))
                     saved = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in keys]
-                    self._adamw.state[parameter] = {key: file.get_tensor(f"{key}/{name}") for key in saved}
+                    self._adamw.state[parameter] = {
+                        key: file.get_tensor(f"{key}/{name}").to(parameter.device) for key in saved
+                    }
                 self.step, self.tokens = int(counters["step"]), int(counters["tokens"])
                 self.loss = float.fromhex(counters["loss"])
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
@@ -140,4 +152,5 @@ def batch_loss(trainable: Trainable, batch: Batch) -> torch.Tensor:
     """Return the mean cross-entropy over a batch's scored tokens, in nats, with gradient."""
     scored = batch.targets != IGNORED
     logits = trainable.scored_logits(batch.ids, scored)
-    return F.cross_entropy(logits, batch.targets[scored], reduction="sum") / batch.scored
+    targets = batch.targets[scored].to(logits.device)
+    return F.cross_entropy(logits, targets, reduction="sum") / batch.scored
