@@ -26,6 +26,8 @@ class Protocol:
         log_prob_shares: shares of the way from the first to the last mean log-probability; empty where the
             protocol has no log-probability acquisition.
         source: where the definitions come from.
+        version: of our reading of that source, raised whenever it changes. Sources leave things open (billa-v4: which
+            rank its floors are of, so they are read from the rank over sigma and from that over sigma^2).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Protocol:
     floor_window: tuple[int, int]
     log_prob_shares: tuple[float, ...]
     source: str
+    version: int = 1
 
     def acquired(self, accuracy: float) -> bool:
         """Return whether an accuracy (chance-corrected where the protocol says so) meets the threshold."""
@@ -49,6 +52,11 @@ class Protocol:
         corrected = "chance-corrected accuracy" if self.chance_corrected else "accuracy"
         sign = ">=" if self.inclusive else ">"
         return f"{corrected} {sign} {self.accuracy_threshold:g} at {self.consecutive} checkpoints in a row"
+
+    @property
+    def origin(self) -> str:
+        """Where the definitions come from, and which version of our reading of it this is."""
+        return f"{self.source}, version {self.version} of its definitions here"
 
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)

@@ -126,7 +126,7 @@ def _render(
         comparison=_comparison(runs),
         not_ok=not_ok_table(runs),
         protocols=list(PROTOCOLS.values()),
-        terms={protocol.name: f"{protocol.rule} ({protocol.source})" for protocol in PROTOCOLS.values()} | _TERMS,
+        terms={protocol.name: f"{protocol.rule} ({protocol.origin})" for protocol in PROTOCOLS.values()} | _TERMS,
         definitions=definitions,
         shown_measures=shown,
     )
