@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -18,10 +24,11 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.config import make_config
 from pythiageo.runs.engines import ray as engine
 from pythiageo.runs.engines.ray import TRIES, places
-from pythiageo.runs.engines.worker import Facts, Scratch, Worker
+from pythiageo.runs.engines.worker import SCRATCH, Facts, Scratch, Worker
 from pythiageo.runs.piece import Order
 from pythiageo.runs.planning import Needs
 from pythiageo.runs.provenance import versions
+from pythiageo.series.loopback import LoopbackHub, serve_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -200,3 +207,88 @@ def test_a_killed_workers_downloads_are_removed_by_the_next(tmp_path: Path) -> N
     used.remove()
     other.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def start(cluster: Any, series: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--name", "same", "--out", str(out), *PROBES]
+    return subprocess.Popen([*command, "--engine", "ray", "--address", cluster.address, *arguments], text=True)
+
+
+def wait_for_a_piece(out: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 200
+    while time.monotonic() < until:
+        if (out / "manifest.json").exists() and read_manifest(out)["checkpoints"]:
+            return
+        assert process.poll() is None, "it ended before it was to be disturbed"
+        time.sleep(0.02)
+    raise AssertionError("no piece came")
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_resumed_and_a_killed_node_is_done_without(
+    cluster: Any, series: Path, locally: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "series"
+    many.mkdir()
+    for step in range(8):
+        shutil.copytree(series / "step40", many / f"step{step}")
+        (many / f"step{step}" / "training.json").unlink(missing_ok=True)
+    without_audit = ["--no-audit", "--set", "probes.geometry_examples=60"]
+    assert cli(["analyze", str(many), "--name", "same", "--out", str(tmp_path / "local"), *PROBES, *without_audit]) == 0
+    killed = start(cluster, many, tmp_path / "run", *without_audit)
+    wait_for_a_piece(tmp_path / "run", killed)
+    killed.kill()
+    killed.wait()
+    before = {entry["step"] for entry in read_manifest(tmp_path / "run")["checkpoints"]}
+    assert 0 < len(before) < 8
+    again = start(cluster, many, tmp_path / "run", "--resume", *without_audit)
+    while len(read_manifest(tmp_path / "run")["checkpoints"]) == len(before):
+        assert again.poll() is None
+        time.sleep(0.02)
+    node = next(iter(cluster.worker_nodes))
+    cluster.remove_node(node, allow_graceful=False)
+    assert again.wait(timeout=200) == 0
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(tmp_path / "local"), check_exact=True)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["step"] for line in lines) == list(range(8))
+
+
+@pytest.mark.slow
+def test_a_series_on_the_hub_comes_within_each_nodes_budget_and_goes(
+    cluster: Any, series: Path, tmp_path: Path
+) -> None:
+    one = sum(file.stat().st_size for file in (series / "step0").iterdir())
+    root = Path(gettempdir()) / SCRATCH
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--name", "hub", *PROBES]
+        environment = {**os.environ, **hub.environment(tmp_path / "cache")}
+        budget = ["--disk-budget", f"{int(1.5 * one)}B"]
+        assert (
+            subprocess.run(
+                [*command, "--out", str(tmp_path / "local"), *budget], env=environment, check=False
+            ).returncode
+            == 0
+        )
+        hub.requests.clear()
+        where = ["--engine", "ray", "--address", cluster.address]
+        done = subprocess.Popen([*command, "--out", str(tmp_path / "run"), *budget, *where], env=environment)
+        peak = 0
+        while done.poll() is None:
+            for folder in root.glob("*/"):
+                peak = max(peak, bytes_in(folder))
+            time.sleep(0.01)
+        assert done.returncode == 0
+        fetched = [r for r in hub.requests if r.method == "GET" and r.path.endswith("model.safetensors")]
+    assert len(fetched) == len(STEPS)
+    assert one / 2 < peak <= 1.5 * one
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(tmp_path / "local"), check_exact=True)
+    assert not [folder for folder in root.glob("*/") if bytes_in(folder)]
+
+
+def bytes_in(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # dropped while we looked
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
