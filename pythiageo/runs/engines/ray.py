@@ -29,6 +29,7 @@ TRIES = 3
 PATIENCE = 120.0
 """Seconds without any worker after which the run ends; it can be resumed."""
 _TICK = 1.0
+_PAUSE = 3.0
 _CONNECT = 5.0
 _HANDED_ON = (
     "HF_ENDPOINT",
@@ -53,8 +54,8 @@ class _Seat:
     owes: deque[Checkpoint] = field(default_factory=deque)
     again: deque[Checkpoint] = field(default_factory=deque)
     """What its predecessor ended over."""
-    starts: int = 0
-    """Workers that ended before they were ready, one after the other."""
+    start_at: float | None = None
+    """When a worker that did not come to be is tried again."""
 
 
 class RayEngine:
@@ -103,6 +104,7 @@ class _Shift:
         self._ended: Counter[int] = Counter()
         self._begun = self._last_seen = time.monotonic()
         self._open = False
+        self._hindrance = ""
 
     def pieces(self) -> Iterator[Piece]:
         owed = len(self._all)
@@ -153,10 +155,14 @@ class _Shift:
             scheduling_strategy=NodeAffinitySchedulingStrategy(seat.node, soft=False),
         )
         seat.actor = remote.remote(self._order, seat.budget, self._streamed, seat.batch_tokens)
+        seat.start_at = None
         seat.answer, seat.ready = seat.actor.facts.remote([] if self._streamed else self._all), False
 
     def _answered(self) -> list[_Seat]:
         """Wait for a while; return the seats whose answer is there."""
+        for seat in self._seats:
+            if seat.start_at is not None and seat.start_at < time.monotonic():
+                self._start(seat)
         awaited = {seat.answer: seat for seat in self._seats if seat.answer is not None}
         found, _ = self._ray.wait(list(awaited), timeout=_TICK, fetch_local=False) if awaited else ([], [])
         now = time.monotonic()
@@ -168,10 +174,11 @@ class _Shift:
                 time.sleep(_TICK)
         if now - self._last_seen > PATIENCE:
             raise MachineError(
-                f"no worker of the Ray cluster has been there for {PATIENCE:.0f} s; what was measured is kept: --resume"
+                f"no worker of the Ray cluster has been there for {PATIENCE:.0f} s{self._hindrance}; what was "
+                "measured is kept: --resume"
             )
         busy = sum(1 for seat in self._seats if seat.owes)
-        self._watch.elsewhere(f"{busy} workers measure" if busy else "waiting for workers")
+        self._watch.elsewhere(f"{busy} workers measure" if busy else f"waiting for workers{self._hindrance}")
         return [awaited[answer] for answer in found]
 
     def _hear(self, seat: _Seat) -> Iterator[Piece]:
@@ -191,7 +198,7 @@ class _Shift:
             yield answer
         else:
             _check(answer)
-            seat.ready, seat.starts = True, 0
+            seat.ready = True
 
     def _hand_out(self) -> None:
         """Give work to the workers that wait for it; none before every first worker was looked at, or took too long."""
@@ -218,10 +225,8 @@ class _Shift:
     def _lost(self, seat: _Seat, error: Exception) -> Iterator[Piece]:
         """Replace a worker that ended; the checkpoint that it was at is tried again, a few times."""
         alive = any(node["NodeID"] == seat.node and node["Alive"] for node in self._ray.nodes())
-        if not seat.ready and alive:
-            seat.starts += 1
-            if seat.starts >= TRIES:
-                raise MachineError(f"a worker of the Ray cluster cannot start: {_cause(error)}")
+        if not seat.ready:
+            self._hindrance = f": {_cause(error)}"
         if seat.owes:
             blamed = seat.owes.popleft()
             self._ended[blamed.step] += 1
@@ -237,8 +242,10 @@ class _Shift:
                 seat.batch_tokens = max(1, seat.batch_tokens // 2)
         self._waiting.extendleft(reversed(seat.owes))
         seat.owes.clear()
-        if alive:
+        if alive and seat.ready:
             self._start(seat)
+        elif alive:  # it never was: at once it would be no better
+            seat.start_at = time.monotonic() + _PAUSE
         else:
             self._waiting.extendleft(reversed(seat.again))
             self._seats.remove(seat)
