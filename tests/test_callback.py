@@ -67,6 +67,7 @@ def test_training_is_as_it_would_be_without(tmp_path: Path, tokenizer: PreTraine
     assert run.manifest["status"] == "complete"
     assert run.manifest["kind"] == "follow"
     assert run.manifest["training"]["step"] == 6
+    assert run.manifest["training"]["schedule"] == "linear"
     assert run.config["seed"] == 7
 
 

@@ -8,11 +8,13 @@ import pytest
 
 from pythiageo.errors import UserError
 from pythiageo.runs.building import build_model, checkpoint_steps, resolve
-from pythiageo.runs.config import AnalyzeConfig, TrainConfig, load_config
+from pythiageo.runs.config import AnalyzeConfig, TrainConfig, load_config, make_config
+from pythiageo.runs.importing import load_mapping
 from pythiageo.runs.probing import choose_probes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SHIPPED = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml"))
+MAPPINGS = sorted(path.relative_to(CONFIGS) for path in (CONFIGS / "import").glob("*.toml"))
+SHIPPED = sorted({path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml")} - set(MAPPINGS))
 DEMO = CONFIGS / "demo" / "tasks.toml"
 
 
@@ -29,6 +31,11 @@ def test_every_shipped_config_is_sound(path: Path) -> None:
         assert steps[0] == 0
         assert steps[-1] == resolved.training.stop
         build_model(resolved)
+
+
+@pytest.mark.parametrize("path", MAPPINGS, ids=str)
+def test_every_shipped_mapping_is_sound(path: Path) -> None:
+    assert {"series", "step", "value"} <= load_mapping(path).columns.keys()
 
 
 def test_the_schedule_of_checkpoints_is_the_studys() -> None:
@@ -111,3 +118,12 @@ def test_analyze_configs_have_their_own_keys(tmp_path: Path) -> None:
     path.write_text('name = "x"\ntarget = "EleutherAI/pythia-160m"\nstep = "log:12"\n')
     with pytest.raises(UserError, match=r"unknown key 'step' \(did you mean 'steps'\?\)"):
         load_config(path, [], "analyze")
+
+
+def test_one_step_alone_may_be_a_number() -> None:
+    keys = ["steps=128", "measures.landscape.steps=0"]
+    config = make_config({"name": "a", "target": "t"}, keys, "analyze", "test")
+    assert isinstance(config, AnalyzeConfig)
+    assert (config.steps, config.measures.landscape.steps) == ("128", "0")
+    with pytest.raises(UserError, match=r"measures\.landscape\.steps"):
+        make_config({"name": "a", "target": "t"}, ["measures.landscape.steps=true"], "analyze", "test")

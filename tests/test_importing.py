@@ -112,6 +112,39 @@ def _parts(change: str) -> tuple[str, str, str]:
     return f"{key}={value}", "=", rest
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("nan,1", "a step is a whole number from 0 up, got nan"),
+        ("inf,1", "a step is a whole number from 0 up, got inf"),
+        ("1e30,1", "a step is a whole number from 0 up, got 1e+30"),
+        ("1,nan", "a layer is a whole number from 0 up, got nan"),
+        ("1,-3", "a layer is a whole number from 0 up, got -3"),
+        ("1,1.5", "a layer is a whole number from 0 up, got 1.5"),
+    ],
+)
+def test_steps_and_layers_that_are_no_whole_numbers_are_told(
+    row: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(f"step,layer,value\n{row},0.5\n")
+    (tmp_path / "map.toml").write_text(
+        '[columns]\nstep = "step"\nlayer = "layer"\nvalue = "value"\n[constants]\nmeasure = "rankme"\n'
+    )
+    assert bring(tmp_path / "t.csv", "--map", str(tmp_path / "map.toml")) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_series_has_its_own_batch_size_and_its_last_layer_the_final_norm(table: Path) -> None:
+    mapping = table.parent / "map.toml"
+    mapping.write_text("last_layer_is_final_norm = true\n" + MAPPING + "[tokens_per_step_of]\nb = 50\n")
+    assert bring(table, "--map", str(mapping), "--where", "model=b") == 0
+    found = read_observations(table.parent / "run")
+    assert set(zip(found["step"], found["tokens"], strict=True)) == {(1, 50), (4, 200), (8, 400)}
+    sites = found.filter(step=4).select("layer", "site").rows()
+    assert sites == [(None, "hook_embed"), (0, "blocks.0.hook_resid_post"), (1, "ln_final.hook_out")]
+
+
 def test_an_empty_or_foreign_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "map.toml").write_text(MAPPING)
     mapped = ["--map", str(tmp_path / "map.toml")]
@@ -153,11 +186,41 @@ def test_the_harnesss_files_of_both_layouts_become_one_run(tmp_path: Path) -> No
         (1000, "sciq", "0-shot", "accuracy"): (0.25, 0.01, None),
         (1000, "sciq", "0-shot", "accuracy_normalised"): (0.3, 0.02, None),
         (2000, "sciq", "5-shot", "accuracy"): (0.5, 0.02, 100),
-        (2000, "lambada_openai", "0-shot", "perplexity"): (12.0, None, None),
+        (2000, "lambada_openai", "0-shot", "answer_perplexity"): (12.0, None, None),
     }
     assert set(found["series"]) == {"EleutherAI/pythia-160m"}
     assert set(found["run"]) == {"pythia-160m"}
     assert events(found, "billa-v4").height > 0
+
+
+def test_a_folder_that_the_harness_0_4_13_wrote_becomes_a_run(tmp_path: Path) -> None:
+    """Layout, keys and places as ``EvaluationTracker.save_results_aggregated`` of lm_eval 0.4.13 leaves them."""
+    for step, accuracy in ((2, 0.5), (1, 0.0)):
+        folder = tmp_path / "results" / f"step{step}" / "tiny"
+        folder.mkdir(parents=True)
+        results = {
+            "sciq": {"name": "sciq", "alias": "sciq", "sample_len": 2, "acc,none": accuracy, "acc_stderr,none": 0.1}
+        }
+        content = {
+            "results": results, "n-shot": {"sciq": 0}, "n-samples": {"sciq": {"original": 2, "effective": 2}},
+            "higher_is_better": {"sciq": {"acc": True}}, "versions": {"sciq": 1.0}, "model_name": "tiny",
+            "config": {"model": "/models/tiny", "model_args": None, "num_fewshot": None}, "lm_eval_version": "0.4.13",
+        }  # fmt: skip
+        (folder / f"results_2026-11-23T08-22-2{step}.437998.json").write_text(json.dumps(content))
+    assert bring(tmp_path / "results") == 0
+    found = read_observations(tmp_path / "run").select("step", "task", "level", "measure", "value", "stderr", "n")
+    assert found.rows() == [
+        (1, "sciq", "0-shot", "accuracy", 0.0, 0.1, 2),
+        (2, "sciq", "0-shot", "accuracy", 0.5, 0.1, 2),
+    ]
+
+
+def test_a_step_in_two_files_of_the_harness_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results").mkdir()
+    for name in ("step1.json", "again_step1.json"):
+        (tmp_path / "results" / name).write_text(json.dumps({"results": {"sciq": {"acc": 0.5}}, "config": "none"}))
+    assert bring(tmp_path / "results") == 2
+    assert "is there twice: two of 2 files hold it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -194,3 +257,12 @@ def test_tables_of_real_checkpoints_are_imported(
     assert cli(["import", str(source), *chosen, "--out", str(tmp_path / "run")]) == 0
     found = read_observations(tmp_path / "run")
     assert (found.height, found["step"].n_unique()) == (rows, steps)
+
+
+@needs_data
+def test_tokens_of_real_runs_with_other_batch_sizes(tmp_path: Path) -> None:
+    source, mapping = DATA / "pythia_lm_eval.parquet", "import/pythia-lm-eval.toml"
+    for model in ("pythia-1.4b", "pythia-1.4b-1MtokBS"):
+        out = tmp_path / model
+        assert cli(["import", str(source), "--map", mapping, "--where", f"model={model}", "--out", str(out)]) == 0
+        assert read_observations(out)["tokens"].max() == 143_000 * 2_097_152

@@ -247,6 +247,27 @@ def test_wide_has_layers_as_columns() -> None:
         wide(planted.table(planted.rows(geometry=False)))
 
 
+def test_landscape_measures_of_each_block_are_by_layer_too() -> None:
+    rows = planted.rows(steps=[0])
+    block = next(row for row in rows if row.site is not None)
+    landscape = [
+        block._replace(
+            site=None,
+            layer=layer,
+            measure="hessian_top",
+            value=10.0 + layer,
+            readout=f"parameters=gpt_neox.layers.{layer}.*;count=7",
+        )
+        for layer in range(2)
+    ]
+    whole = block._replace(site=None, layer=None, measure="llc", readout="parameters=*;count=20")
+    frame = wide(planted.table([*rows, *landscape, whole]))
+    (row,) = frame.filter(pl.col("site_kind") == "parameters").to_dicts()
+    assert (row["readout"], row["measure"]) == ("parameters=gpt_neox.layers.N.*;count=7", "hessian_top")
+    assert (row["layer_0"], row["layer_1"], row["final_ln"], row["status"]) == (10.0, 11.0, None, "ok")
+    assert frame.filter(pl.col("site_kind") != "parameters").equals(wide(planted.table(rows)))
+
+
 def test_wide_keeps_other_sites_apart() -> None:
     attention = planted.observation(site="blocks.0.hook_attn_out", layer=0, readout="all/centred", measure="rankme")
     frame = wide(planted.table([*planted.rows(steps=[0], layers=1), attention]), ["rankme"])

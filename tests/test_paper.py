@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Plant
 from test_report import ATTACK, hostile
+from test_report_claims import claimed
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
@@ -139,6 +140,49 @@ def test_freezing_stands_beside_runs_without(tmp_path: Path) -> None:
     ]
     assert thirteen.lacks == ()
     assert table(load_runs([frozen]), "table-v4-13").lacks == ("no run of the same size without freezing",)
+
+
+def test_claims_fill_the_rates_and_the_concordance(tmp_path: Path) -> None:
+    runs = loaded(tmp_path)
+    rates = pl.DataFrame(
+        {
+            "measure": ["llc", "rankme", "rankme", "rankme"],
+            "class": ["all", "all", "hard", "all"],
+            "size": ["all", "all", "all", "nano"],
+            "n": [24, 24, 12, 24],
+            "rate": [None, 0.875, 1.0, 0.5],
+            "low": [None, 0.7, None, 0.1],
+            "high": [None, 0.95, None, 0.9],
+            "null_rate": [None, 0.8, None, 0.5],
+        }
+    )
+    claims = [
+        claimed("hierarchy", table=rates),
+        claimed("prediction-hard", estimate=0.78, interval=(0.6, 0.9)),
+        claimed("prediction-easy", estimate=None, interval=None, reason="no pair to be ordered"),
+    ]
+    found = {each.id: each for each in paper_figures(runs, claims)}
+    panel = found["fig-4"].panels[1]
+    points = {line.name: (list(line.y), line.low, line.high) for line in panel.lines}
+    assert points["all"] == ([0.875], [0.7], [0.95])
+    assert points["hard"] == ([1.0], [None], [None])
+    assert points["null: other tasks' acquisitions"][0] == [0.8]
+    concordance = found["fig-5"].panels[-1]
+    assert concordance.x.names == ("across", "hard", "easy", "swap")
+    assert (list(concordance.lines[0].x), list(concordance.lines[0].y)) == ([1], [0.78])
+    assert concordance.level == 0.5
+    six = next(each for each in paper_tables(runs, claims) if each.id == "table-6")
+    assert six.frame.rows()[1] == ("rankme", "all", "all", "24", "0.875", "0.7", "0.95", "0.8")
+    assert six.frame.rows()[0][4] == "–"
+    # without claims: said, in figures and table
+    assert figure(runs, "fig-4").panels[1].lack == "the claim was not asked for"
+    assert figure(runs, "fig-5").panels[-1].lack == "the claims were not asked for"
+    assert table(runs, "table-6").lacks == ("the claim was not asked for",)
+    empty = [claimed("hierarchy", estimate=None, reason="nothing was acquired", table=pl.DataFrame())]
+    assert (
+        next(each for each in paper_figures(runs, empty) if each.id == "fig-4").panels[1].lack == "nothing was acquired"
+    )
+    draw(found["fig-4"], ("png",))
 
 
 def test_the_page_gets_plain_numbers(tmp_path: Path) -> None:

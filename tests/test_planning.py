@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,12 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.config import AnalyzeConfig, MeasureConfig, ProbeConfig
+from pythiageo.runs.config import AnalyzeConfig, LinearProbeConfig, MeasureConfig, ProbeConfig
+from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.planning import _sites_of, _spread
-from pythiageo.runs.probing import choose_probes, prepare
+from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.trial import Trial, sites_of, spread
 from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.loopback import LoopbackHub, serve_folder
 from pythiageo.series.opening import open_folder
@@ -74,8 +76,9 @@ def test_a_config_that_nothing_can_be_built_from_is_told(series: Path, tmp_path:
         Blueprint.read(tmp_path, "t")
 
 
-def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = planned(capsys, str(series))
+@pytest.mark.parametrize("probed", [False, True])
+def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureFixture[str], probed: bool) -> None:
+    plan = planned(capsys, str(series), *(("--set", "measures.linear_probe=true") if probed else ()))
     config = ProbeConfig(tasks=("ADD", "COPY"), score_examples=5, geometry_examples=9)
     folder = series / "step0"
     prepared = prepare(choose_probes(config), FileTokenizer(folder), None)
@@ -88,10 +91,12 @@ def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureF
 
     reader.read = counting  # type: ignore[method-assign]
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
-    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, Instruments.of(MeasureConfig()), origin)
+    measures = MeasureConfig(linear_probe=LinearProbeConfig() if probed else None)
+    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, Instruments.of(measures), origin)
     assert plan["forward_tokens"] == sum(fed)
     assert (plan["checkpoints"], plan["to_measure"], plan["download_bytes"]) == (4, 4, 0)
     assert all(seconds > 0 for seconds in plan["seconds"].values())
+    assert ("linear probe" in plan["seconds"]) == probed
     assert plan["total_seconds"] == pytest.approx(4 * sum(plan["seconds"].values()))
     assert plan["memory_peak_bytes"] > 4 * plan["parameters"]
 
@@ -102,27 +107,44 @@ def bytes_of(series: Path, step: int) -> int:
 
 
 def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: Path, tmp_path: Path) -> None:
+    sizes = [bytes_of(series, step) for step in STEPS]
+    budget = max(sizes) + 10
+    asked = [["--set", "fetch.ahead=1"], ["--disk-budget", f"{budget}B"], ["--keep"], ["--disk-budget", "1KB"]]
     with LoopbackHub(serve_folder(series, "test/a")) as hub:
-        plan = from_hub(hub, tmp_path, "--set", "fetch.ahead=1")
-        sizes = [bytes_of(series, step) for step in STEPS]
+        (code, plan, _), within, kept, (refused, _, error) = from_hub(hub, tmp_path, asked)
+        assert [code, within[0], kept[0], refused] == [0, 0, 0, 2]
         assert plan["download_bytes"] == sum(sizes)
         assert plan["largest_bytes"] == max(sizes)
         assert plan["disk_peak_bytes"] == max(a + b for a, b in itertools.pairwise(sizes))
         assert plan["pace_bytes_per_second"] == pytest.approx(sum(sizes) / plan["total_seconds"])
-        budget = max(sizes) + 10
-        assert from_hub(hub, tmp_path, "--disk-budget", f"{budget}B")["disk_peak_bytes"] == budget
-        assert from_hub(hub, tmp_path, "--keep")["disk_peak_bytes"] == sum(sizes)
-        assert "below the largest checkpoint's" in from_hub(hub, tmp_path, "--disk-budget", "1KB", code=2)["error"]
+        assert within[1]["disk_peak_bytes"] == budget
+        assert kept[1]["disk_peak_bytes"] == sum(sizes)
+        assert "below the largest checkpoint's" in error
         assert not [r for r in hub.requests if r.method == "GET" and r.path.endswith(".safetensors")]
     assert not (tmp_path / "run").exists()
 
 
-def from_hub(hub: LoopbackHub, tmp_path: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
-    command = [sys.executable, "-m", "pythiageo", "plan", "test/a", "--out", str(tmp_path / "run"), *FEW, "--json"]
+PLANS = """
+import contextlib, io, json, sys
+from pythiageo.cli.app import run
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(arguments)
+    print(json.dumps([code, json.loads(out.getvalue() or "null"), err.getvalue()]))
+"""
+"""One process for several plans: the Hub's address is read when the client is imported, which takes seconds."""
+
+
+def from_hub(hub: LoopbackHub, tmp_path: Path, asked: list[list[str]]) -> list[tuple[int, Any, str]]:
+    """Return exit code, plan and errors of each."""
+    command = ["plan", "test/a", "--out", str(tmp_path / "run"), *FEW, "--json", "--quiet"]
     environment = {**os.environ, **hub.environment(tmp_path / "cache")}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout) if code == 0 else {"error": done.stderr}
+    done = subprocess.run(
+        [sys.executable, "-c", PLANS, json.dumps([[*command, *arguments] for arguments in asked])],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_what_does_not_fit_is_said(
@@ -137,13 +159,35 @@ def test_what_does_not_fit_is_said(
     assert "peak memory" in shown.out
 
 
+def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
+    config = AnalyzeConfig(
+        name="t",
+        target="t",
+        probes=ProbeConfig(tasks=("ADD", "COPY"), score_examples=2, geometry_examples=100),
+        measures=MeasureConfig(linear_probe=LinearProbeConfig()),
+    )
+    folder = series / "step10"
+    prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
+    priced = Trial(config, Blueprint.read(folder, "t"), prepared).linear_probe(LinearProbeConfig())
+    reading = Reading.of(BridgeReader(open_folder(folder, "t").model, folder), config.measures, config.compute)
+    origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
+    geometry = [probe for probe in prepared if probe.probe.purpose == GEOMETRY]
+    states = [(probe, list(reading.states(probe))) for probe in geometry]
+    begun = time.perf_counter()
+    for probe, sites in states:
+        for _, state in sites:
+            list(Decoder(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
+    # the order of magnitude: solvers take more steps over one kind of states than another, and machines are shared
+    assert 0.1 < priced / (time.perf_counter() - begun) < 10
+
+
 @pytest.mark.parametrize(
     ("measures", "count"),
     [({}, 4), ({"layers": "0"}, 1), ({"layers": "last"}, 2), ({"sites": ["blocks.*.hook_mlp_out"]}, 3)],
 )
 def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -> None:
     config = AnalyzeConfig(name="t", target="t", measures=MeasureConfig(**measures))
-    assert _sites_of(config, Blueprint.read(series / "step0", "t")) == count
+    assert sites_of(config, Blueprint.read(series / "step0", "t")) == count
 
 
 def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +207,7 @@ def test_wrong_layers_are_one_sentence(series: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 100])
 def test_beginnings_are_spread_over_the_whole(count: int) -> None:
-    order = list(_spread(range(count)))
+    order = list(spread(range(count)))
     assert sorted(order) == list(range(count))
     if count >= 7:
         first = sorted(order[: count // 2 + 1])

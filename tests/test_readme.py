@@ -114,7 +114,25 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "analyze", "plan", "measures", "audit", "compare", "export", "report", "tasks", "runs", "serve"],
+    [
+        "train",
+        "analyze",
+        "plan",
+        "measures",
+        "price",
+        "audit",
+        "import",
+        "compare",
+        "claims",
+        "published",
+        "readout",
+        "export",
+        "report",
+        "figures",
+        "tasks",
+        "runs",
+        "serve",
+    ],
 )
 def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
     assert f"| `pythiageo {command}" in README
@@ -126,7 +144,7 @@ def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, 
     ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'"),
-        (["train"], "Missing argument"),
+        (["train"], "nothing to train: name a config, or --protocol billa-v4"),
         (["export", "outputs/none"], "there is no run folder"),
         (["report", "outputs/none"], "outputs/none"),
         (["compare", "outputs/none"], "outputs/none"),

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import planted
 import polars as pl
 import pytest
+from planted import Plant
 from test_report import ATTACK, Page
 
+from pythiageo.anatomy.claims import ClaimResult, Specification, result
+from pythiageo.anatomy.claims.every import all_claims
 from pythiageo.report import build_report
-from pythiageo.report.claims import shown, specification_curve
+from pythiageo.report.claims import ask, shown, specification_curve, specification_of
+from pythiageo.report.loaded import load_runs
+from pythiageo.report.paper.spec import EASY, HARD
 
 
-@dataclass(frozen=True)
-class Planted:
+def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:
     """A claim as an analysis hands it over."""
-
-    name: str = "collapse first"
-    claim: str = "collapse comes first"
-    verdict: str = "supported"
-    rule: str = "the interval lies above the null"
-    estimate: float | None = 0.875
-    interval: Any = (0.7, 0.95)
-    null: Any = 0.5
-    p: float | None = 0.012
-    n: int | None = 24
-    reason: str | None = None
-    table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame({"task": ["MOD", "ADD"], "lead": [300.0, None]}))
+    table = pl.DataFrame({"task": ["MOD", "ADD"], "lead": [300.0, None]})
+    given: dict[str, Any] = {
+        "table": table, "verdict": "supported", "rule": "the interval lies above the null", "estimate": 0.875,
+        "interval": (0.7, 0.95), "null": 0.5, "p": 0.012, "n": 24, "reason": None, "specification": Specification(),
+    }  # fmt: skip
+    return ClaimResult(name, claim, **(given | changed))
 
 
 def curve(count: int = 6) -> pl.DataFrame:
@@ -51,27 +48,63 @@ def curve(count: int = 6) -> pl.DataFrame:
     return pl.DataFrame(rows[1::2] + rows[::2])
 
 
-def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path) -> None:
+def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
-    undecided = Planted(
-        "swap", "swaps", "not decidable", estimate=None, interval=None, null=None, p=None, n=0, reason="one size only"
-    )
-    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(), undecided], specifications=curve()))
+    nothing: dict[str, Any] = {"estimate": None, "interval": None, "null": None, "p": None, "n": 0}
+    undecided = claimed("swap", "swaps", verdict="not decidable", reason="one size only", **nothing)
+    monkeypatch.setattr("pythiageo.report.report.ask", lambda runs: [claimed(), undecided, claimed(ATTACK, ATTACK)])
+    monkeypatch.setattr("pythiageo.report.report.ask_everywhere", lambda runs, progress: curve())
+    page = Page(build_report([run], tmp_path / "r.html", everywhere=True))
     rule = "the interval lies above the null"
     assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows
     assert ["swaps", "not decidable", "–", "–", "–", "–", "0", "one size only", rule] in page.rows
     assert ["MOD", "300"] in page.rows
     assert ["ADD", "–"] in page.rows
     assert [each["id"] for each in page.data["paper"]][-1] == "specifications"
-    without = Page(build_report([run], tmp_path / "without.html"))
-    assert "Verdict" not in [cell for row in without.rows for cell in row if len(row) == 9]
-
-
-def test_a_strangers_claim_is_text(tmp_path: Path) -> None:
-    run = planted.write_run(tmp_path / "run", planted.rows(steps=[0]))
-    page = Page(build_report([run], tmp_path / "r.html", claims=[Planted(ATTACK, ATTACK, reason=ATTACK)]))
+    # a stranger's words stay words
     assert len([tag for tag in page.script_tags if "type" not in tag[1]]) == 1
     assert not [tag for tag, _ in page.tags if tag == "img"]
+
+
+def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
+    plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
+    run = planted.write_run(tmp_path / "run", planted.rows(plants))
+    runs = load_runs([run])
+    asked = {each.name: each for each in ask(runs)}
+    direct = {each.name: each for each in all_claims(runs[0].table, specification_of(runs))}
+    assert asked.keys() == direct.keys()
+    for name, each in asked.items():
+        same = (each.verdict, each.estimate, each.interval, each.n) == (
+            direct[name].verdict, direct[name].estimate, direct[name].interval, direct[name].n,
+        )  # fmt: skip
+        assert same, name
+    # planted: a lower floor is earlier, in every pair
+    assert asked["prediction-across"].estimate == 1.0
+    page = Page(build_report([run], tmp_path / "r.html"))
+    row = next(row for row in page.rows if row[0] == asked["prediction-across"].claim)
+    assert row[1:3] == [asked["prediction-across"].verdict, "1"]
+    assert "Specification curves were not asked for" in page.text
+
+
+@pytest.mark.parametrize("case", ["one checkpoint", "no geometry", "no scores", "no value", "other measures"])
+def test_what_cannot_be_asked_is_not_decidable_and_says_why(tmp_path: Path, case: str) -> None:
+    rows = planted.rows(steps=[0] if case == "one checkpoint" else [0, 100, 200], geometry=case != "no geometry")
+    if case == "no scores":
+        rows = [row for row in rows if row.site]
+    if case == "no value":
+        rows = [row._replace(value=None, status="nonfinite", reason="weights hold NaN") for row in rows]
+    if case == "other measures":
+        rows = [row._replace(measure="curvature", site=None, layer=0, readout="all/raw") for row in rows[:1]]
+    found = ask(load_runs([planted.write_run(tmp_path / "run", rows)]))
+    assert len(found) >= 12
+    for each in found:
+        assert each.verdict == "not decidable", each
+        assert each.reason, each.name
+
+
+def test_the_classes_of_tasks_are_those_of_the_claims() -> None:
+    assert set(EASY) == set(result.EASY["billa-v1"])
+    assert set(HARD) == set(result.HARD["billa-v1"])
 
 
 def test_a_specification_curve_is_in_order_and_names_its_share() -> None:

@@ -4,12 +4,14 @@ from pythiageo.anatomy.events import EVENT_COLUMNS, EVENT_STATUSES, events, firs
 from pythiageo.anatomy.profile import layer_profile
 from pythiageo.anatomy.protocols import PROTOCOLS, Protocol, get_protocol
 from pythiageo.anatomy.trajectory import RANK_MEASURES, Trajectory, trajectories, without_duplicates
+from pythiageo.anatomy.transitions import TRANSITIONS, transitions
 
 __all__ = [
     "EVENT_COLUMNS",
     "EVENT_STATUSES",
     "PROTOCOLS",
     "RANK_MEASURES",
+    "TRANSITIONS",
     "Protocol",
     "Trajectory",
     "events",
@@ -18,5 +20,6 @@ __all__ = [
     "get_protocol",
     "layer_profile",
     "trajectories",
+    "transitions",
     "without_duplicates",
 ]

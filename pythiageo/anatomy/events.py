@@ -103,7 +103,7 @@ def events(
     geometry = observations.filter(pl.col("measure").is_in(RANK_MEASURES))
     if geometry.height:
         selected = chosen(chosen(at_site(geometry, site), "measure", measure), "readout", readout)
-        selected = pl.concat([selected, _timeline_rows(observations)])
+        selected = pl.concat([selected, timeline_rows(observations)])
         for trajectory in trajectories(selected, [measure]):
             rows += _floor_and_recovery(trajectory, protocol)
     return _frame(rows)
@@ -118,7 +118,7 @@ def floors(
     return _frame(_floor_and_recovery(each, protocol)[0] for each in trajectories(observations, measures))
 
 
-def _timeline_rows(observations: pl.DataFrame) -> pl.DataFrame:
+def timeline_rows(observations: pl.DataFrame) -> pl.DataFrame:
     """Return one row a checkpoint, of no measure, so that a selection keeps all checkpoints of its run."""
     return (
         observations.sort("weight_sha", nulls_last=True)

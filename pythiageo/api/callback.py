@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.runs.config import FollowConfig, make_config
@@ -139,7 +139,7 @@ class MeasureCallback(TrainerCallback):
             "tokens": _tokens(args, state),
             "epochs": state.epoch,
             "peak_lr": args.learning_rate,
-            "schedule": str(args.lr_scheduler_type),
+            "schedule": SchedulerType(args.lr_scheduler_type).value,
             "batch_size": state.train_batch_size,
             "gradient_accumulation": args.gradient_accumulation_steps,
         }

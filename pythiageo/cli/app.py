@@ -11,6 +11,7 @@ from pythiageo import __version__
 from pythiageo.cli import (
     analyze,
     audit,
+    claims,
     importing,
     llc,
     measures,
@@ -57,6 +58,7 @@ app.command()(analyze.analyze)
 app.command()(analyze.plan)
 app.command()(audit.audit)
 app.command()(results.compare)
+app.command()(claims.claims)
 app.command()(results.export)
 app.command()(results.report)
 app.command()(results.figures)

@@ -70,16 +70,26 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("outputs/report.html"),
     measures: Annotated[str | None, typer.Option(help="Measures with curves, by commas. Default: all.")] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts with curves, by commas. Default: all.")] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Ask every claim under every definition, and draw the curves: minutes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page about the runs, side by side."""
     from pythiageo.report import build_report
 
-    path = build_report(runs, out, _names(measures), _names(readouts))
+    path = build_report(
+        runs, out, _names(measures), _names(readouts), everywhere, lambda name, count: _said(name, count, as_json)
+    )
     if as_json:
         display.print_json({"report": str(path)})
     else:
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+
+
+def _said(name: str, count: int, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(f"asking {name} under {count:,} definitions", err=True)
 
 
 def figures(

@@ -145,6 +145,11 @@ def fit_probe(states: Float[np.ndarray, "row d_model"], split: Split, settings: 
     return ProbeResult(split.rate(right), split.rate(control), split.rate(right - control))
 
 
+def warm_up() -> None:
+    """Import the solver, which takes a second or two once a process."""
+    import sklearn.linear_model  # noqa: F401, PLC0415
+
+
 def _features(
     states: Float[np.ndarray, "row d_model"], held_out: Bool[np.ndarray, " row"]
 ) -> tuple[Float[np.ndarray, "fitted feature"], Float[np.ndarray, "judged feature"]]:

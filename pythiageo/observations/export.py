@@ -30,6 +30,11 @@ RESIDUAL = "residual"
 """Site kind of the residual stream: ``blocks.N.hook_resid_post`` and, after the last block,
 ``ln_final.hook_out``."""
 
+PARAMETERS = "parameters"
+"""Site kind of landscape measures that were taken block by block: their readout names the block's parameters, ``N``
+standing for its number."""
+
+_BLOCK_PARAMETERS = r"^(parameters=.*)\.\d+\.\*;"
 _BLOCK_SITE = r"^blocks\.\d+\.(.+)$"
 _KEPT = "nothing that was there before is changed"
 _FORMULA_START = r"^[=+\-@\t\r]"
@@ -39,20 +44,20 @@ _FORMULA_START = r"^[=+\-@\t\r]"
 def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> pl.DataFrame:
     """Return one row a (run, step, task, level, site kind, readout, measure), layers as columns.
 
-    Columns: ``WIDE_KEY``, ``measure``, ``layer_0`` .. of the deepest run, ``final_ln``, ``status``.
-        ``site_kind`` is
-    ``residual`` for the output of the blocks and of the final LayerNorm, else the hook's name without its
-    block. A layer that was not observed is null; ``status`` is ``ok``, or says how many of the row's
-    observations are not.
+    Columns: ``WIDE_KEY``, ``measure``, ``layer_0`` .. of the deepest run, ``final_ln``, ``status``. ``site_kind`` is
+    ``residual`` for the output of the blocks and of the final LayerNorm, ``parameters`` for a measure of each block's
+    parameters, else the hook's name without its block. A layer that was not observed is null; ``status`` is ``ok``, or
+    says how many of the row's observations are not.
 
     Args:
         observations: the table of one or more runs.
-        measures: measures to keep; all that have a site if ``None``.
+        measures: measures to keep; all that have a layer if ``None``.
 
     Raises:
         UserError: a measure that the table does not hold, or holds without layers; or no layer at all.
     """
-    layered = observations.filter(pl.col("site").is_not_null() & pl.col("layer").is_not_null())
+    of_block = pl.col("site").is_null() & pl.col("readout").str.contains(_BLOCK_PARAMETERS).fill_null(False)
+    layered = observations.filter(pl.col("layer").is_not_null() & (pl.col("site").is_not_null() | of_block))
     known = layered["measure"].unique().sort().to_list()
     for measure in measures or ():
         if measure not in known:
@@ -62,15 +67,18 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     kept = layered if measures is None else layered.filter(pl.col("measure").is_in(list(measures)))
     depth = int(kept["layer"].max()) + 1  # type: ignore[arg-type]
     layers = [f"layer_{index}" for index in range(depth)]
-    final = pl.col("site") == "ln_final.hook_out"
+    final = (pl.col("site") == "ln_final.hook_out").fill_null(False)
     residual = final | (pl.col("site").str.extract(_BLOCK_SITE) == "hook_resid_post").fill_null(False)
     kind = (
-        pl.when(residual)
+        pl.when(of_block)
+        .then(pl.lit(PARAMETERS))
+        .when(residual)
         .then(pl.lit(RESIDUAL))
         .otherwise(pl.coalesce(pl.col("site").str.extract(_BLOCK_SITE), pl.col("site")))
     )
     place = pl.when(final).then(pl.lit("final_ln")).otherwise(pl.format("layer_{}", "layer"))
-    placed = kept.with_columns(kind.alias("site_kind"), place.alias("place"))
+    readout = pl.when(of_block).then(pl.col("readout").str.replace(_BLOCK_PARAMETERS, "${1}.N.*;")).otherwise("readout")
+    placed = kept.with_columns(kind.alias("site_kind"), place.alias("place"), readout.alias("readout"))
     key = [*WIDE_KEY, "measure"]
     cells = [pl.col("value").filter(pl.col("place") == name).first().alias(name) for name in [*layers, "final_ln"]]
     bad = (pl.col("status") != "ok").sum()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import polars as pl
 
-from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.anatomy.claims import ClaimResult, Evidence, Specification
+from pythiageo.anatomy.claims.every import FAMILIES, all_claims, trained_tasks
+from pythiageo.anatomy.claims.every import specification_curve as every_specification
+from pythiageo.anatomy.claims.result import undecided
+from pythiageo.errors import UserError
+from pythiageo.report.loaded import READOUT, LoadedRun
+from pythiageo.report.paper.spec import EASY, HARD, Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
 VERDICTS = {
@@ -23,55 +29,38 @@ _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
 
 
-class Claim(Protocol):
-    """What a claim must have to be shown."""
+def ask(runs: Sequence[LoadedRun]) -> list[ClaimResult]:
+    """Return every claim about the runs together, under the specification that the page shows.
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-
-    @property
-    def claim(self) -> str:
-        """The claim, a sentence that can be true or false."""
-
-    @property
-    def verdict(self) -> str:
-        """``supported``, ``contradicted`` or ``not decidable``."""
-
-    @property
-    def rule(self) -> str:
-        """The rule that gave the verdict."""
-
-    @property
-    def estimate(self) -> float | None:
-        """The number that it rests on."""
-
-    @property
-    def interval(self) -> Any:
-        """Its interval, if there is one."""
-
-    @property
-    def null(self) -> Any:
-        """What it would be if nothing were the case."""
-
-    @property
-    def p(self) -> float | None:
-        """The share of the null's draws at least as large as the estimate."""
-
-    @property
-    def n(self) -> int | None:
-        """How many cases."""
-
-    @property
-    def reason(self) -> str | None:
-        """What a reader should know, or why nothing can be decided."""
-
-    @property
-    def table(self) -> pl.DataFrame:
-        """The cases."""
+    A claim that these runs cannot be asked (no rank measure, no such readout) is not decidable, with that as reason.
+    """
+    evidence, specification = Evidence(pl.concat([run.table for run in runs])), specification_of(runs)
+    results: list[ClaimResult] = []
+    for name in FAMILIES:
+        try:
+            results += all_claims(evidence, specification, [name])
+        except UserError as error:
+            results.append(undecided(name, name, "", str(error), specification))
+    return results
 
 
-def claims_table(claims: Sequence[Claim]) -> Table:
+def specification_of(runs: Sequence[LoadedRun]) -> Specification:
+    """Return the readout that the runs show, and the tasks that all runs on tasks were trained on."""
+    readout = next((run.readout for run in runs if run.readout), READOUT)
+    trained = {trained_tasks(run.manifest, (*EASY, *HARD)) for run in runs if run.regime == "task-aligned"}
+    return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
+
+
+def ask_everywhere(runs: Sequence[LoadedRun], progress: Callable[[str, int], None] | None = None) -> pl.DataFrame:
+    """Return every claim under every specification; minutes for a run with ten readouts.
+
+    ``progress`` is called with each claim's name and its count of specifications before it is asked.
+    """
+    table = pl.concat([run.table for run in runs])
+    return every_specification(table, specification_of(runs), progress=progress)
+
+
+def claims_table(claims: Sequence[ClaimResult]) -> Table:
     """Return one row a claim."""
     rows = []
     for each in claims:
@@ -81,7 +70,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     return {"head": head, "rows": rows, "text": len(head)}
 
 
-def case_tables(claims: Sequence[Claim], limit: int = 200) -> list[dict[str, Any]]:
+def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[str, Any]]:
     """Return each claim's cases, the first ``limit`` of them."""
     return [
         {
@@ -124,6 +113,8 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
     panels: list[Panel] = []
     for rows in specifications.partition_by("name", maintain_order=True):
         panels += _claim_panels(rows)
+    # a curve stands beside its choices; claims without one come last
+    panels.sort(key=lambda panel: panel.lack is not None)
     return PaperFigure(
         "specifications",
         "Specification curves",

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
+from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.compare import Comparison, compare
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
-from pythiageo.report.claims import Claim, case_tables, claims_table, specification_curve
+from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.loaded import LoadedRun, load_runs
@@ -49,8 +50,8 @@ def build_report(
     out: Path,
     measures: Sequence[str] | None = None,
     readouts: Sequence[str] | None = None,
-    claims: Sequence[Claim] = (),
-    specifications: pl.DataFrame | None = None,
+    everywhere: bool = False,
+    progress: Callable[[str, int], None] | None = None,
 ) -> Path:
     """Write the report of one or more run folders to ``out`` and return it.
 
@@ -59,8 +60,9 @@ def build_report(
     strangers' files, so every one is escaped, in the page, in its data and in the labels of its figures.
 
     ``measures`` and ``readouts`` choose the curves that go in, all of them as far as the page stays small; tables and
-    findings do not depend on it. ``claims`` are shown with their verdicts, ``specifications`` (see
-    ``specification_curve``) as curves.
+    findings do not depend on it. Every claim is asked of the runs together; ``everywhere`` asks it under every
+    specification too, which takes minutes, and draws the curves; ``progress`` is called with each claim's
+    name and its count of specifications before it is asked.
 
     Raises:
         UserError: no run folder, one that cannot be read, or a measure or readout that no run has.
@@ -69,11 +71,9 @@ def build_report(
     loaded = load_runs(runs)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(
-        out,
-        _render(loaded, measures, readouts, claims, specifications).encode("utf-8"),
-        "an earlier report is unchanged",
-    )
+    specifications = ask_everywhere(loaded, progress) if everywhere else None
+    page = _render(loaded, measures, readouts, ask(loaded), specifications)
+    replace_file(out, page.encode("utf-8"), "an earlier report is unchanged")
     return out
 
 
@@ -81,7 +81,7 @@ def _render(
     runs: Sequence[LoadedRun],
     measures: Sequence[str] | None,
     readouts: Sequence[str] | None,
-    claims: Sequence[Claim],
+    claims: Sequence[ClaimResult],
     specifications: pl.DataFrame | None,
 ) -> str:
     every = columns(runs)
@@ -92,7 +92,7 @@ def _render(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
     definitions = measure_definitions()
-    figures = paper_figures(runs)
+    figures = paper_figures(runs, claims)
     curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
@@ -119,8 +119,8 @@ def _render(
         run_table=run_table(runs),
         audit_table=audit_table(runs),
         paper_figures=[_captions(figure) for figure in figures],
-        paper_tables=[_paper_table(table) for table in paper_tables(runs)],
-        claims=claims_table(claims) if claims else None,
+        paper_tables=[_paper_table(table) for table in paper_tables(runs, claims)],
+        claims=claims_table(claims),
         claim_cases=case_tables(claims),
         specifications=_captions(curve) if curve else None,
         comparison=_comparison(runs),

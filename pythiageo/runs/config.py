@@ -7,7 +7,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
@@ -36,7 +45,13 @@ def _regime(name: str) -> str:
     return name
 
 
+def _step_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
 Size = Annotated[str, AfterValidator(_readable_size)]
+Steps = Annotated[str, BeforeValidator(_step_text)]
+"""A selection of steps; of one step alone the number will do."""
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Count = Annotated[int, Field(ge=1)]
 Regime = Annotated[str, AfterValidator(_regime)]
@@ -97,7 +112,7 @@ class LandscapeConfig(_Table):
 
     measures: tuple[str, ...] = ()
     """Names that ``pythiageo measures`` lists under landscape."""
-    steps: str = "log:5"
+    steps: Steps = "log:5"
     """Which of the run's steps, as for ``steps``."""
     tasks: tuple[str, ...] = ()
     """Which of the run's tasks, on their geometry probe set; empty: the first one."""
@@ -225,7 +240,7 @@ class TrainingConfig(_Table):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 1.0
-    checkpoints: str = "0-10000:100,10000-50000:500,50000-1000000:2000"
+    checkpoints: Steps = "0-10000:100,10000-50000:500,50000-1000000:2000"
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
     weights: Literal["keep", "measure-only"] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
@@ -308,7 +323,7 @@ class AnalyzeConfig(_Table):
     """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
     regime: Regime | None = None
     """Default: what the run folder's manifest says, else naturalistic."""
-    steps: str = "all"
+    steps: Steps = "all"
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
     step_pattern: str | None = None
     """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
@@ -330,7 +345,7 @@ class FollowConfig(_Table):
     regime: Regime = "naturalistic"
     size: str
     seed: int | None = None
-    steps: str = "log:20"
+    steps: Steps = "log:20"
     """Which steps of the training, as for ``analyze``, or ``saves``; its first and its last are always measured."""
     weights: Literal["keep", "measure-only"] = "measure-only"
     """Whether the weights that are measured are kept in the run folder."""

@@ -13,14 +13,17 @@ from pythiageo.runs.importing import Mapping, Origin, make_observation, some, wr
 from pythiageo.series.steps import parse_step
 
 _LIMIT = 64 * 2**20
-_METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy", "ppl": "perplexity"}
+_METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy"}
+_METRICS |= dict.fromkeys(("ppl", "perplexity"), "answer_perplexity")
+"""Theirs is exp of minus the mean log-probability summed over an answer; our ``perplexity`` is per token."""
 
 
 def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
     """Write lm-evaluation-harness result files, one a checkpoint or several, as a run folder.
 
     Both layouts: metrics named ``acc`` and ``acc_stderr``, and ``acc,none`` and ``acc_stderr,none``. The step is that
-    of ``revision=stepN`` in the model's arguments, else of the file's or its folder's name.
+    of ``revision=stepN`` in the model's arguments, else of the name of the file or of the nearest folder that has one,
+    up to ``source``.
 
     Raises:
         UserError: no such file, not the harness's, a step that is not told, files of several models, or one thing
@@ -38,7 +41,7 @@ def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
     mapping = Mapping(columns={}, regime="naturalistic")
     rows = []
     for file, content in found:
-        step = _step(content, file)
+        step = _step(content, file, source)
         for row in _harness_rows(content):
             rows.append(make_observation({"step": step, **row}, mapping, origin, file))
     return write_run(out, origin, rows, mapping, [file for file, _ in found])
@@ -72,8 +75,10 @@ def _model(content: dict[str, Any]) -> str:
     return str(content.get("model_name") or _arguments(content).get("pretrained", ""))
 
 
-def _step(content: dict[str, Any], file: Path) -> int:
-    for name in (_arguments(content).get("revision", ""), file.stem, file.parent.name):
+def _step(content: dict[str, Any], file: Path, source: Path) -> int:
+    """Return the step; the harness puts a folder named after the model between the folder it is given and its file."""
+    folders = [folder.name for folder in file.resolve().parents if folder.is_relative_to(source.resolve())]
+    for name in (_arguments(content).get("revision", ""), file.stem, *(folders or [file.resolve().parent.name])):
         found = parse_step(name) if name else None
         if found is None and (match := re.search(r"step_?(\d+)", name)):
             return int(match[1])
@@ -86,11 +91,15 @@ def _step(content: dict[str, Any], file: Path) -> int:
 
 def _harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shots, samples = content.get("n-shot") or {}, content.get("n-samples") or {}
-    default = (content.get("config") or {}).get("num_fewshot")
+    config = content.get("config")
+    default = config.get("num_fewshot") if isinstance(config, dict) else None
     for task, metrics in content["results"].items():
         few = shots.get(task, default) if isinstance(shots, dict) else default
         counted = samples.get(task) if isinstance(samples, dict) else None
+        current = isinstance(metrics, dict) and any("," in key for key in metrics)
         for key, value in metrics.items() if isinstance(metrics, dict) else ():
+            if current and "," not in key:
+                continue  # sample_len, a count
             metric, _, variant = key.partition(",")
             if metric.endswith("_stderr") or isinstance(value, str | bool) or not isinstance(value, int | float):
                 continue

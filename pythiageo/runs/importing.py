@@ -27,6 +27,9 @@ Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
 ]
 NEEDED = ("step", "measure", "value")
+_LARGEST = 2**53
+"""Below it every whole number is a float of its own."""
+FINAL_NORM = "ln_final.hook_out"
 _NOT_FINITE = "the source holds no finite number here"
 
 
@@ -45,8 +48,12 @@ class Mapping(BaseModel):
     rename: dict[Literal["measure", "task", "level"], dict[str, str]] = {}
     """Their names to ours."""
     tokens_per_step: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_step_of: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """The same of a series that has another batch size, by its name."""
     first_layer_is_embedding: bool = False
     """Their layer 0 is the embedding, and layer k the output of block k - 1."""
+    last_layer_is_final_norm: bool = False
+    """Their last layer is taken after the final LayerNorm, as the last of transformers' ``hidden_states`` is."""
     size: str | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
 
@@ -108,7 +115,16 @@ def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Pat
     origin = Origin(
         title, series[0] if series else title, mapping.size or (series[0] if series else title), mapping.seed
     )
-    return write_run(out, origin, [make_observation(row, mapping, origin, source) for row in rows], mapping, [source])
+    observations = [make_observation(row, mapping, origin, source) for row in rows]
+    if mapping.last_layer_is_final_norm:
+        observations = _final_norm(observations)
+    return write_run(out, origin, observations, mapping, [source])
+
+
+def _final_norm(rows: list[Observation]) -> list[Observation]:
+    """Return the rows with those of the last layer at the output of the final LayerNorm."""
+    last = max((row.layer for row in rows if row.layer is not None), default=None)
+    return [row._replace(site=FINAL_NORM) if row.layer is not None and row.layer == last else row for row in rows]
 
 
 class Origin:
@@ -145,22 +161,21 @@ def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, sour
     for column, names in mapping.rename.items():
         if column in said:
             said[column] = names.get(str(said[column]), str(said[column]))
-    step, value = _number(said.get("step"), "step", source), said.get("value")
-    if step != int(step) or step < 0:
-        raise UserError(f"{source}: a step is a whole number from 0 up, got {step}")
+    step, value = _whole(said.get("step"), "step", source), said.get("value")
     number = math.nan if value is None else _number(value, "value", source)
     error = _number(said["stderr"], "stderr", source) if "stderr" in said else None
     layer, site = _place(said, mapping, source)
     fine = math.isfinite(number)
-    tokens = said.get("tokens", None if mapping.tokens_per_step is None else int(step) * mapping.tokens_per_step)
+    a_step = mapping.tokens_per_step_of.get(origin.series, mapping.tokens_per_step)
+    tokens = said.get("tokens", None if a_step is None else step * a_step)
     return Observation(
         run=origin.run,
         series=origin.series,
         regime=mapping.regime,
         size=origin.size,
         seed=origin.seed,
-        step=int(step),
-        tokens=None if tokens is None else int(_number(tokens, "tokens", source)),
+        step=step,
+        tokens=None if tokens is None else _whole(tokens, "tokens", source),
         task=_text(said.get("task")),
         level=_text(said.get("level")),
         probe_set=None,
@@ -170,7 +185,7 @@ def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, sour
         measure=str(said["measure"]),
         value=number if fine else None,
         stderr=error if fine and error is not None and math.isfinite(error) else None,
-        n=int(_number(said["n"], "n", source)) if "n" in said else None,
+        n=_whole(said["n"], "n", source) if "n" in said else None,
         status="ok" if fine else "undefined",
         reason=None if fine else _NOT_FINITE,
         weight_sha=None,
@@ -180,7 +195,7 @@ def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, sour
 def _place(said: dict[str, Any], mapping: Mapping, source: Path) -> tuple[int | None, str | None]:
     if "layer" not in said:
         return None, _text(said.get("site"))
-    layer = int(_number(said["layer"], "layer", source)) - int(mapping.first_layer_is_embedding)
+    layer = _whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
     if layer < 0:
         return None, "hook_embed"
     return layer, str(said.get("site", f"blocks.{layer}.hook_resid_post"))
@@ -191,6 +206,13 @@ def _number(value: Any, column: str, source: Path) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise UserError(f"{source}: {column} must hold numbers, got {value!r}") from None
+
+
+def _whole(value: Any, column: str, source: Path) -> int:
+    number = _number(value, column, source)
+    if not 0 <= number < _LARGEST or number != int(number):
+        raise UserError(f"{source}: a {column} is a whole number from 0 up, got {value}")
+    return int(number)
 
 
 def _text(value: Any) -> str | None:
@@ -207,6 +229,11 @@ def write_run(out: Path, origin: Origin, rows: list[Observation], mapping: Mappi
         raise UserError(f"{out} is there already: an import is written to a new folder")
     if not rows:
         raise UserError(f"{sources[0]}: there is no number in it")
+    remedy = (
+        "choose rows with --where, or map the column that tells them apart"
+        if mapping.columns
+        else f"two of {len(sources)} files hold it; take one away"
+    )
     seen: set[tuple[Any, ...]] = set()
     by_step: dict[int, list[Observation]] = {}
     for row in rows:
@@ -214,10 +241,7 @@ def write_run(out: Path, origin: Origin, rows: list[Observation], mapping: Mappi
         if key in seen:
             parts = (row.task, row.level, row.layer, row.readout, row.measure)
             what = ", ".join(str(part) for part in parts if part is not None)
-            raise UserError(
-                f"{sources[0]}: {what} of step {row.step} is there twice: choose rows with --where, or map the column "
-                "that tells them apart"
-            )
+            raise UserError(f"{sources[0]}: {what} of step {row.step} is there twice: {remedy}")
         seen.add(key)
         by_step.setdefault(row.step, []).append(row)
     store = ObservationStore(out)

@@ -186,13 +186,17 @@ def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[
             start += size
 
 
-def passes(prepared: list[Prepared], tokens: int) -> Iterator[tuple[int, int, int]]:
-    """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken."""
+def passes(prepared: list[Prepared], tokens: int, decoded: bool = False) -> Iterator[tuple[int, int, int]]:
+    """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken.
+
+    ``decoded``: whether linear probes stand beside the model's own predictions of the same answers.
+    """
     for probe in prepared:
         if probe.probe.purpose != SCORE:
             for indices in batches(probe.encoded, lambda: tokens):
                 yield len(indices), len(probe.encoded[indices[0]].ids), 0
-            continue
+            if not decoded:
+                continue
         for encoded in (probe.encoded, [option for options in probe.wrong for option in options]):
             for batch in batches(encoded, lambda: tokens):
                 for indices in _few_scored(batch, encoded):

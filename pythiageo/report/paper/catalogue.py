@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.report.loaded import LoadedRun
 from pythiageo.report.paper import natural, relations, synthetic, tables
 from pythiageo.report.paper.spec import PaperFigure, PaperTable
 
 
-def paper_figures(runs: Sequence[LoadedRun]) -> list[PaperFigure]:
+def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
     return [
         synthetic.emergence(runs),
         synthetic.task_floors(runs),
         synthetic.top_down(runs),
-        relations.hierarchy(runs),
-        relations.prediction(runs),
+        relations.hierarchy(runs, claims),
+        relations.prediction(runs, claims),
         natural.collapse(runs),
         synthetic.layers_over_training(runs),
         natural.curves(runs),
     ]
 
 
-def paper_tables(runs: Sequence[LoadedRun]) -> list[PaperTable]:
+def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
     return [
         tables.task_table(runs),
@@ -31,6 +32,7 @@ def paper_tables(runs: Sequence[LoadedRun]) -> list[PaperTable]:
         tables.measure_table(runs),
         tables.natural_sets_table(runs),
         tables.emergence_table(runs, "L2"),
+        relations.hierarchy_table(claims),
         tables.training_table(runs),
         tables.emergence_table(runs, None),
         tables.probe_table(runs),

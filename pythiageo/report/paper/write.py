@@ -9,6 +9,7 @@ from pathlib import Path
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.export import latex_text, write_table
 from pythiageo.observations.store import replace_file
+from pythiageo.report.claims import ask
 from pythiageo.report.loaded import load_runs
 from pythiageo.report.paper.catalogue import paper_figures, paper_tables
 from pythiageo.report.paper.draw import draw
@@ -40,14 +41,15 @@ def write_paper(runs: Sequence[Path], out: Path, formats: Sequence[str] = FORMAT
             raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}.")
     loaded = load_runs(runs)
     out.mkdir(parents=True, exist_ok=True)
+    claims = ask(loaded)
     written = []
-    for figure in paper_figures(loaded):
+    for figure in paper_figures(loaded, claims):
         files = draw(figure, tuple(dict.fromkeys(formats)))
         paths = [out / f"{figure.id}.{name}" for name in files]
         for path, content in zip(paths, files.values(), strict=True):
             replace_file(path, content, "an earlier figure is unchanged")
         written.append(Written(figure.title, tuple(paths), figure.lacks, all(panel.lack for panel in figure.panels)))
-    for table in paper_tables(loaded):
+    for table in paper_tables(loaded, claims):
         written.append(_write_table(table, out))
     return written
 

@@ -1,0 +1,49 @@
+"""Claims: each a function of evidence and a specification, with a table and a verdict."""
+
+from pythiageo.anatomy.claims.controls import controls
+from pythiageo.anatomy.claims.emergence import emergence
+from pythiageo.anatomy.claims.every import FAMILIES, all_claims, holding_shares, specification_curve, trained_tasks
+from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.floors import floors
+from pythiageo.anatomy.claims.hierarchy import hierarchy
+from pythiageo.anatomy.claims.prediction import floor_order, prediction, swap, tie_rates
+from pythiageo.anatomy.claims.probe import probe
+from pythiageo.anatomy.claims.recovery import recovery
+from pythiageo.anatomy.claims.result import (
+    SUMMARY_COLUMNS,
+    VERDICTS,
+    ClaimResult,
+    Specification,
+    judge,
+    summary_table,
+)
+from pythiageo.anatomy.claims.seeds import seeds
+from pythiageo.anatomy.claims.topdown import top_down_profile, top_down_propagation
+
+__all__ = [
+    "FAMILIES",
+    "SUMMARY_COLUMNS",
+    "VERDICTS",
+    "ClaimResult",
+    "Evidence",
+    "Specification",
+    "all_claims",
+    "controls",
+    "emergence",
+    "floor_order",
+    "floors",
+    "hierarchy",
+    "holding_shares",
+    "judge",
+    "prediction",
+    "probe",
+    "recovery",
+    "seeds",
+    "specification_curve",
+    "summary_table",
+    "swap",
+    "tie_rates",
+    "top_down_profile",
+    "top_down_propagation",
+    "trained_tasks",
+]

@@ -1,0 +1,155 @@
+"""``pythiageo claims``: what the runs say about each claim, with its interval, its null and a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pythiageo.cli import display
+from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
+from pythiageo.errors import UserError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from pythiageo.anatomy.claims import ClaimResult, Specification
+
+STUDY_TASKS = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
+"""What a run that names no tasks was trained on."""
+SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why")
+
+
+def claims(
+    runs: RunsArgument,
+    protocol: Annotated[str, typer.Option(help="Definitions of events: billa-v1, billa-v4, pythiageo.")] = "billa-v4",
+    measure: Annotated[str, typer.Option(help="The measure that is claimed to lead, to predict, to fall.")] = (
+        FLOOR_MEASURE
+    ),
+    readout: Annotated[str, typer.Option(help="Readout of the measure.")] = FLOOR_READOUT,
+    site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
+    rule: Annotated[str, typer.Option(help="When a measure leads: v1, v4, ours.")] = "ours",
+    k: Annotated[int, typer.Option("-k", min=0, help="Checkpoints within which events are synchronous (ours).")] = 1,
+    ties: Annotated[str, typer.Option(help="A tied pair counts as: error, half, dropped.")] = "dropped",
+    event: Annotated[str, typer.Option(help="acquisition, log_prob_acquisition, log_prob_acquisition_25 ...")] = (
+        "acquisition"
+    ),
+    only: Annotated[str | None, typer.Option(help="Claims, separated by commas. Default: all.")] = None,
+    trained: Annotated[
+        str | None, typer.Option(help="Tasks trained on, by commas; the others are controls. Default: the manifest's.")
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Ask each claim under every definition too.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for all tables, as CSV and Parquet.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask each of the study's claims of the runs: estimate, interval, null, verdict.
+
+    Runs of one regime are taken together; those of another stand in a table of their own.
+    """
+    from pythiageo.anatomy.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
+
+    families = [name.strip() for name in only.split(",")] if only else None
+    answers: dict[str, Any] = {}
+    for regime, (table, tasks) in _by_regime(runs, trained).items():
+        asked = Specification(protocol, measure, readout, site, event, rule, k, ties=ties, trained=tasks)
+        evidence = Evidence(table)
+        results = all_claims(evidence, asked, families)
+        curves = None
+        if curve:
+            curves = specification_curve(evidence, asked, families, _progress(regime, as_json))
+        files = [] if out is None else _write(out / regime.replace(":", "-"), results, curves)
+        answers[regime] = {
+            "runs": sorted(table["run"].unique()),
+            "claims": [result.summary() for result in results],
+            "curve": None if curves is None else holding_shares(curves).to_dicts(),
+            "files": [str(path) for path in files],
+        }
+        if not as_json:
+            _show(regime, answers[regime], results, asked)
+    if as_json:
+        display.print_json(answers)
+
+
+def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.DataFrame, tuple[str, ...] | None]]:
+    """Return the observations and the trained tasks of each regime's runs."""
+    import polars as pl
+
+    from pythiageo.anatomy.claims import trained_tasks
+    from pythiageo.observations import read_manifest, read_observations
+
+    given = tuple(name.strip() for name in trained.split(",")) if trained else None
+    tables: dict[str, list[pl.DataFrame]] = {}
+    tasks: dict[str, tuple[str, ...] | None] = {}
+    seen: set[str] = set()
+    for run in runs:
+        table = read_observations(run)
+        if not table.height:
+            raise UserError(f"{run} has no observations.")
+        name, regime = table["run"][0], table["regime"][0]
+        if name in seen:
+            raise UserError(f"two runs are called {name!r}: give each run once.")
+        seen.add(name)
+        told = given or trained_tasks(read_manifest(run), STUDY_TASKS)
+        if regime in tasks and _as_set(tasks[regime]) != _as_set(told):
+            raise UserError(
+                f"{run} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
+                "one."
+            )
+        tasks.setdefault(regime, told)
+        tables.setdefault(regime, []).append(table)
+    return {regime: (pl.concat(parts), tasks[regime]) for regime, parts in tables.items()}
+
+
+def _as_set(tasks: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if tasks is None else frozenset(tasks)
+
+
+def _progress(regime: str, quiet: bool) -> Any:
+    return None if quiet else lambda name, count: typer.echo(f"{regime}: {name} under {count} definitions", err=True)
+
+
+def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
+    """Write every table as CSV and Parquet; return the paths."""
+    from pythiageo.anatomy.claims import holding_shares, summary_table
+    from pythiageo.observations import write_table
+
+    frames = {"claims": summary_table(results)}
+    for result in results:
+        frames[result.name] = result.table
+        if result.cases is not None:
+            frames[f"{result.name}-cases"] = result.cases
+    if curve is not None:
+        frames |= {"curve": curve, "curve-shares": holding_shares(curve)}
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        write_table(frame, folder / f"{name}.{ending}", ending)
+        for name, frame in frames.items()
+        if frame.width
+        for ending in ("csv", "parquet")
+    ]
+
+
+def _show(regime: str, answer: dict[str, Any], results: list[ClaimResult], asked: Specification) -> None:
+    when = f"leads by {asked.rule}" + (f", k = {asked.k}" if asked.rule == "ours" else "")
+    title = (
+        f"claims on {regime}: {', '.join(answer['runs'])} "
+        f"({asked.protocol}, {asked.measure} of {asked.readout} at {asked.site}, {when})"
+    )
+    rows = []
+    for result in results:
+        interval = f"{result.interval[0]:.2f} to {result.interval[1]:.2f}" if result.interval else None
+        figures = [None if each is None else f"{each:.2f}" for each in (result.estimate, result.null)]
+        p = None if result.p is None else f"{result.p:.3f}"
+        rows.append([result.name, figures[0], interval, figures[1], p, result.verdict, result.n, result.reason])
+    display.print_table(title, SHOWN, rows)
+    for result in results:
+        if result.name == "controls" and result.table.height:
+            shown = ["control", "rule", "rate", "null_rate", "p", "reason"]
+            display.print_table("how often the measure leads, and its nulls", shown, result.table.select(shown).rows())
+    if answer["curve"]:
+        columns = list(answer["curve"][0])
+        rows = [list(row.values()) for row in answer["curve"]]
+        display.print_table("under every definition", [name.replace("_", " ") for name in columns], rows)
+    if answer["files"]:
+        typer.echo(f"{len(answer['files'])} tables in {Path(answer['files'][0]).parent}/")
