@@ -73,6 +73,10 @@ def analyze(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that is there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    engine: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the Ray cluster, auto (this machine's), or local (start one here).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the config and print it.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -81,15 +85,17 @@ def analyze(
     config = config_of(dict(locals()))
     from pythiageo.cli.display import print_json
     from pythiageo.cli.train import finish
+    from pythiageo.runs.engines import EngineChoice
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.training import run_path
 
+    where = EngineChoice(engine, address)
     if dry_run:
         print_json(config.model_dump(mode="json"))
         return 0
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other")
-    return finish([Job(config, run_path(out, config.name), resume, overwrite)], 1, quiet, as_json)
+    return finish([Job(config, run_path(out, config.name), resume, overwrite, where)], 1, quiet, as_json)
 
 
 def plan(

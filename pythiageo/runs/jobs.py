@@ -14,6 +14,7 @@ from typing import Any
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.runs.device import resolve_device
+from pythiageo.runs.engines import LOCAL, EngineChoice
 from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.workers import join_workers, started_together
@@ -28,6 +29,7 @@ class Job:
     path: Path
     resume: bool = False
     overwrite: bool = False
+    engine: EngineChoice = LOCAL
 
 
 def execute(job: Job, report: Reporter) -> int:
@@ -52,7 +54,7 @@ def execute(job: Job, report: Reporter) -> int:
         elif isinstance(job.config, AnalyzeConfig):
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
-            analyze(job.config, folder, report)
+            analyze(job.config, folder, report, job.engine)
         return EXIT_OK if folder.sound else EXIT_LOOK
 
 

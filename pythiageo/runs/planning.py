@@ -17,7 +17,7 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape
-from pythiageo.runs.probing import choose_probes, prepare
+from pythiageo.runs.probing import Probe, choose_probes, prepare
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.trial import Trial
 from pythiageo.series import open_series
@@ -141,6 +141,36 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         landscape_checkpoints=len(landscape.steps & set(wanted)),
         landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
     )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What measuring one checkpoint takes at most: bytes of memory, bytes of disk for the largest."""
+
+    memory: int
+    disk: int
+
+
+def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
+    """Return what a checkpoint of the run takes, as ``make_plan`` says it.
+
+    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If no checkpoint's
+    config can be read, nothing is known of its memory: 0.
+
+    Raises:
+        UserError: the tokenizer cannot read the probe sets.
+    """
+    disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
+    with TemporaryDirectory() as scratch:
+        for number, checkpoint in enumerate(checkpoints):
+            try:
+                folder = checkpoint.describe(Path(scratch) / str(number))
+                blueprint = Blueprint.read(folder, checkpoint.label)
+            except CheckpointError:
+                continue
+            prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+            return Needs(Trial(config, blueprint, prepared).memory(), disk)
+    return Needs(0, disk)
 
 
 def _left_out(choice: Choice) -> dict[str, int]:

@@ -29,7 +29,7 @@ def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
         "pythiageo": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": packages(),
         "git_commit": commit,
         "git_dirty": None if status is None else bool(status),
         "device": device,
@@ -38,6 +38,16 @@ def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
         "processing": "raw weights: no LayerNorm folding, no centring",
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def packages() -> dict[str, str | None]:
+    """Return the versions of the packages that numbers come through."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that must be alike where one table is measured by several processes."""
+    return {"pythiageo": __version__, "python": platform.python_version(), **packages()}
 
 
 def _version(package: str) -> str | None:

@@ -53,13 +53,20 @@ class Watch:
             self._doing, self._share = "waiting", 0.0
             self._tell()
 
+    def elsewhere(self, doing: str) -> None:
+        """Note what is done by others."""
+        if doing != self._doing:
+            self._doing, self._share = doing, 0.0
+            self._tell()
+
     def fetched(self, seconds: float | None) -> None:
         """Note how long fetching the checkpoint took."""
         if seconds is not None:
             self._spent["fetch"] = seconds
 
-    def close(self, step: int, label: str, status: str) -> None:
-        """End a checkpoint: write its line and begin anew."""
+    def close(self, step: int, label: str, status: str, spent: dict[str, float] | None = None) -> None:
+        """End a checkpoint: write its line and begin anew. ``spent``: seconds a phase, if timed elsewhere."""
+        self._spent = self._spent if spent is None else spent
         for phase, seconds in self._spent.items():
             self._history[phase].append(seconds)
         line = {

@@ -48,6 +48,10 @@ class HubCheckpoint:
         self._folder: Path | None = None
         self._wanted: list[WeightFile] | None = None
 
+    def stored_in(self, store: Path) -> HubCheckpoint:
+        """Return the same revision, to be fetched into a folder of ``store``."""
+        return HubCheckpoint(self._repo, self.step, self._revision, self._commit, self._tokens, store)
+
     @property
     def label(self) -> str:
         """The revision, with its commit."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pythiageo.errors import CheckpointError
@@ -50,14 +51,17 @@ Item = TypeVar("Item", bound=Fetchable)
 class Stream(Generic[Item]):
     """Iterates over ``items`` in their order, each fetched before it is given out and dropped after.
 
+    ``items`` may be an iterator that waits for its next one: it is asked for no more than ``ahead`` further.
+
     One thread fetches, ``ahead`` items further than the one given out at most, and only while what lies here and what
     comes fit into ``budget`` bytes together (``None``: no bound). An item that cannot be fetched is given out all the
     same; ``failure`` holds why. An item larger than the budget is such a failure. Leaving the loop early stops the
     thread after the fetch under way and drops everything.
     """
 
-    def __init__(self, items: Sequence[Item], budget: int | None = None, ahead: int = AHEAD) -> None:
-        self._items = list(items)
+    def __init__(self, items: Iterable[Item], budget: int | None = None, ahead: int = AHEAD) -> None:
+        self._source = iter(items)
+        self._items: list[Item] = []
         self._budget = budget
         self._ahead = ahead
         self._state = threading.Condition()
@@ -68,6 +72,7 @@ class Stream(Generic[Item]):
         self._ready = 0
         self._given = 0
         self._stopped = False
+        self._ended = False
         self.peak_bytes = 0
         """Most bytes that lay here or were under way at one time."""
 
@@ -98,14 +103,16 @@ class Stream(Generic[Item]):
         worker = threading.Thread(target=self._fetch_all, name="fetch", daemon=True)
         worker.start()
         try:
-            for index, item in enumerate(self._items):
+            for index in itertools.count():
                 with self._state:
                     self._given = index
                     self._state.notify_all()
                 while not self._await(index):
                     tick()
+                if index >= self._ready:
+                    return
                 try:
-                    yield item
+                    yield self._items[index]
                 finally:
                     self._release(index)
         finally:
@@ -118,7 +125,7 @@ class Stream(Generic[Item]):
 
     def _await(self, index: int) -> bool:
         with self._state:
-            return self._state.wait_for(lambda: self._ready > index, timeout=_TICK)
+            return self._state.wait_for(lambda: self._ready > index or self._ended, timeout=_TICK)
 
     def _release(self, index: int) -> None:
         if index in self._held:
@@ -128,7 +135,13 @@ class Stream(Generic[Item]):
                 self._state.notify_all()
 
     def _fetch_all(self) -> None:
-        for index, item in enumerate(self._items):
+        for index in itertools.count():
+            if not self._wait_until_near(index):
+                return
+            item = next(self._source, None)
+            if item is None:
+                break
+            self._items.append(item)
             try:
                 size = item.size()
                 if self._budget is not None and size > self._budget:
@@ -148,19 +161,25 @@ class Stream(Generic[Item]):
             with self._state:
                 self._ready = index + 1
                 self._state.notify_all()
+        with self._state:
+            self._ended = True
+            self._state.notify_all()
+
+    def _wait_until_near(self, index: int) -> bool:
+        """Wait until ``index`` is not too far ahead; return False if nobody wants it any more."""
+        with self._state:
+            self._state.wait_for(lambda: self._stopped or index <= self._given + self._ahead)
+            return not self._stopped
 
     def _reserve(self, index: int, size: int) -> bool:
         """Wait until there is room, then count ``size`` as taken; return False if nobody wants it any more."""
         with self._state:
-            self._state.wait_for(lambda: self._stopped or (self._near(index) and self._fits(size)))
+            self._state.wait_for(lambda: self._stopped or self._fits(size))
             if self._stopped:
                 return False
             self._held[index] = size
             self.peak_bytes = max(self.peak_bytes, sum(self._held.values()))
             return True
-
-    def _near(self, index: int) -> bool:
-        return index <= self._given + self._ahead
 
     def _fits(self, size: int) -> bool:
         return self._budget is None or sum(self._held.values()) + size <= self._budget

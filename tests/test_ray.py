@@ -1,0 +1,294 @@
+"""The same run on a Ray cluster of two nodes: the same table, whatever ends on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from pythiageo.cli.app import run as cli
+from pythiageo.errors import UserError
+from pythiageo.observations import read_manifest, read_observations
+from pythiageo.runs.config import make_config
+from pythiageo.runs.engines import ray as engine
+from pythiageo.runs.engines.ray import TRIES, places
+from pythiageo.runs.engines.worker import SCRATCH, Facts, Scratch, Worker
+from pythiageo.runs.piece import Order
+from pythiageo.runs.planning import Needs
+from pythiageo.runs.provenance import versions
+from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+pytest.importorskip("ray", reason="the extra pythiageo[ray]")
+
+PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
+STEPS = (0, 10, 20, 30, 40)
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("series")
+    for step in STEPS:
+        trainable = ARCHITECTURES["gpt_neox"](Shape(2, 64, 4, 256, 48, 41, True), seed=step)
+        write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
+    return root
+
+
+@pytest.fixture(scope="module")
+def locally(series: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("local") / "run"
+    assert cli(["analyze", str(series), "--name", "same", "--out", str(out), *PROBES]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of this machine, with room for one worker each."""
+    from ray.cluster_utils import Cluster
+
+    before, here = os.environ.get("PYTHONPATH"), Path(__file__).parent
+    os.environ["PYTHONPATH"] = f"{here.parent}{os.pathsep}{here}"
+    patient = {"health_check_period_ms": 1000, "health_check_failure_threshold": 20}  # of a busy machine
+    nodes = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": patient})
+    nodes.add_node(**{key: value for key, value in NODE.items() if key != "include_dashboard"})
+    yield nodes
+    nodes.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that tells ``Mortal`` workers, who take the workers' place, when to end."""
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHIAGEO_TEST_ORDERS", str(folder))
+    monkeypatch.setattr(engine, "_HANDED_ON", (*engine._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
+    monkeypatch.setattr(engine, "Worker", Mortal)
+    return folder
+
+
+def analyze(cluster: Any, series: Path, out: Path, *arguments: str) -> int:
+    where = ["--engine", "ray", "--address", cluster.address]
+    return cli(["analyze", str(series), "--name", "same", "--out", str(out), *where, *PROBES, *arguments])
+
+
+def told(run: Path) -> dict[str, Any]:
+    """Return what a manifest says of the measuring itself, and not of where and when it was done."""
+    manifest = read_manifest(run)
+    return {key: manifest[key] for key in ("series", "size", "steps", "checkpoints", "model", "probe_sets", "config")}
+
+
+@pytest.mark.slow
+def test_the_table_is_the_local_engines(cluster: Any, series: Path, locally: Path, tmp_path: Path) -> None:
+    assert analyze(cluster, series, tmp_path / "run") == 0
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
+    assert told(tmp_path / "run") == told(locally)
+
+
+class Mortal(Worker):
+    """Ends its process over a checkpoint: always over step 20 where the file ``poison`` is there, else once a file."""
+
+    def take(self, given):
+        self.taken = [*getattr(self, "taken", []), *(checkpoint.step for checkpoint in given)]
+        orders = Path(os.environ["PYTHIAGEO_TEST_ORDERS"])
+        if self.taken.pop(0) == 20:
+            if (orders / "once").exists():
+                (orders / "once").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if (orders / "poison").exists():
+                (orders / "poison").write_text((orders / "poison").read_text() + "x")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().take(given)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_what_it_was_at(
+    cluster: Any, series: Path, locally: Path, tmp_path: Path, orders: Path
+) -> None:
+    (orders / "once").touch()
+    assert analyze(cluster, series, tmp_path / "run") == 0
+    assert not (orders / "once").exists()
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_always_ends_its_worker_is_told_once_and_resumed_locally(
+    cluster: Any, series: Path, locally: Path, tmp_path: Path, orders: Path
+) -> None:
+    (orders / "poison").touch()
+    assert analyze(cluster, series, tmp_path / "run") == 1
+    assert len((orders / "poison").read_text()) == TRIES
+    table = read_observations(tmp_path / "run")
+    told_of = table.filter(table["step"] == 20)
+    assert told_of["status"].to_list() == ["unreadable"]
+    assert "3 workers ended over it" in told_of["reason"][0]
+    others = read_observations(locally)
+    assert_frame_equal(table.filter(table["step"] != 20), others.filter(others["step"] != 20), check_exact=True)
+    # the other engine ends what this one began
+    assert cli(["analyze", str(series), "--name", "same", "--out", str(tmp_path / "run"), "--resume", *PROBES]) == 0
+    assert_frame_equal(read_observations(tmp_path / "run"), others, check_exact=True)
+
+
+def test_ray_that_is_absent_is_one_sentence(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli(["analyze", str(series), "--engine", "ray", "--out", str(tmp_path / "run"), *PROBES]) == 2
+    assert "pip install 'pythiageo[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "ray", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
+        (["--engine", "ray", "--address", "here"], "no Ray cluster at 'here'"),
+        (["--engine", "ray", "--address", "ray://127.0.0.1:10001"], "not ray://"),
+        (["--address", "auto"], "--engine ray"),
+        (["--engine", "rya"], "did you mean 'ray'"),
+    ],
+)
+def test_a_wrong_engine_or_address_is_one_sentence(
+    arguments: list[str], message: str, series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(["analyze", str(series), *arguments, "--out", str(tmp_path / "run"), *PROBES]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"versions": {**versions(), "torch": "1.0"}}, "torch 1.0"),
+        ({"unseen": "/data/runs"}, "does not see /data/runs"),
+    ],
+)
+def test_a_worker_whose_numbers_could_be_others_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        engine._check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
+
+
+def test_a_node_has_as_many_workers_as_its_scarcest_resource_allows() -> None:
+    config = make_config({"name": "a", "target": "b"}, ['fetch.disk_budget="10GB"'], "analyze", "analyze")
+    order = Order(config, {}, [], "cuda:0", [0])
+    node = {"CPU": 8.0, "GPU": 4.0, "memory": 64e9}
+    assert places(node, order, Needs(memory=10**9, disk=10**9)) == 4
+    assert places(node, order, Needs(memory=20 * 10**9, disk=10**9)) == 3
+    assert places(node, order, Needs(memory=10**9, disk=4 * 10**9)) == 2
+    assert places(node, order, Needs(memory=10**9, disk=20 * 10**9)) == 1
+    assert places({"CPU": 8.0, "memory": 64e9}, order, Needs(memory=10**9, disk=0)) == 0
+
+
+def test_a_killed_workers_downloads_are_removed_by_the_next(tmp_path: Path) -> None:
+    left, used = tmp_path / "left", Scratch(tmp_path)
+    left.mkdir()
+    left.with_suffix(".lock").touch()
+    used.path.mkdir()
+    other = Scratch(tmp_path)
+    assert not left.exists()
+    assert used.path.exists()
+    used.remove()
+    other.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def start(cluster: Any, series: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--name", "same", "--out", str(out), *PROBES]
+    return subprocess.Popen([*command, "--engine", "ray", "--address", cluster.address, *arguments], text=True)
+
+
+def wait_for_a_piece(out: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 200
+    while time.monotonic() < until:
+        if (out / "manifest.json").exists() and read_manifest(out)["checkpoints"]:
+            return
+        assert process.poll() is None, "it ended before it was to be disturbed"
+        time.sleep(0.02)
+    raise AssertionError("no piece came")
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_resumed_and_a_killed_node_is_done_without(
+    cluster: Any, series: Path, locally: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "series"
+    many.mkdir()
+    for step in range(8):
+        shutil.copytree(series / "step40", many / f"step{step}")
+        (many / f"step{step}" / "training.json").unlink(missing_ok=True)
+    without_audit = ["--no-audit", "--set", "probes.geometry_examples=60"]
+    assert cli(["analyze", str(many), "--name", "same", "--out", str(tmp_path / "local"), *PROBES, *without_audit]) == 0
+    killed = start(cluster, many, tmp_path / "run", *without_audit)
+    wait_for_a_piece(tmp_path / "run", killed)
+    killed.kill()
+    killed.wait()
+    before = {entry["step"] for entry in read_manifest(tmp_path / "run")["checkpoints"]}
+    assert 0 < len(before) < 8
+    again = start(cluster, many, tmp_path / "run", "--resume", *without_audit)
+    while len(read_manifest(tmp_path / "run")["checkpoints"]) == len(before):
+        assert again.poll() is None
+        time.sleep(0.02)
+    node = next(iter(cluster.worker_nodes))
+    cluster.remove_node(node, allow_graceful=False)
+    assert again.wait(timeout=200) == 0
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(tmp_path / "local"), check_exact=True)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["step"] for line in lines) == list(range(8))
+
+
+@pytest.mark.slow
+def test_a_series_on_the_hub_comes_within_each_nodes_budget_and_goes(
+    cluster: Any, series: Path, tmp_path: Path
+) -> None:
+    one = sum(file.stat().st_size for file in (series / "step0").iterdir())
+    root = Path(gettempdir()) / SCRATCH
+    with LoopbackHub(serve_folder(series, "test/a")) as hub:
+        command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--name", "hub", *PROBES]
+        environment = {**os.environ, **hub.environment(tmp_path / "cache")}
+        budget = ["--disk-budget", f"{int(1.5 * one)}B"]
+        assert (
+            subprocess.run(
+                [*command, "--out", str(tmp_path / "local"), *budget], env=environment, check=False
+            ).returncode
+            == 0
+        )
+        hub.requests.clear()
+        where = ["--engine", "ray", "--address", cluster.address]
+        done = subprocess.Popen([*command, "--out", str(tmp_path / "run"), *budget, *where], env=environment)
+        peak = 0
+        while done.poll() is None:
+            for folder in root.glob("*/"):
+                peak = max(peak, bytes_in(folder))
+            time.sleep(0.01)
+        assert done.returncode == 0
+        fetched = [r for r in hub.requests if r.method == "GET" and r.path.endswith("model.safetensors")]
+    assert len(fetched) == len(STEPS)
+    assert one / 2 < peak <= 1.5 * one
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(tmp_path / "local"), check_exact=True)
+    assert not [folder for folder in root.glob("*/") if bytes_in(folder)]
+
+
+def bytes_in(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # dropped while we looked
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
