@@ -25,9 +25,9 @@ from pythiageo.runs.config import make_config
 from pythiageo.runs.engines import ray as engine
 from pythiageo.runs.engines.ray import TRIES, places
 from pythiageo.runs.engines.worker import SCRATCH, Facts, Scratch, Worker
-from pythiageo.runs.piece import Order
 from pythiageo.runs.planning import Needs
 from pythiageo.runs.provenance import versions
+from pythiageo.runs.workbench import Order
 from pythiageo.series.loopback import LoopbackHub, serve_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.engines import LOCAL, Engine, EngineChoice, make_engine
 from pythiageo.runs.folder import MANIFEST, RunFolder
-from pythiageo.runs.piece import Order, Piece
+from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import choose_probes, describe_probes
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.watch import Watch
+from pythiageo.runs.workbench import Order
 from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, Series
@@ -102,14 +104,13 @@ class _Session:
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
         """Have checkpoints fetched and measured, and keep each piece as it comes."""
-        for piece in self._engine.pieces(checkpoints):
-            self._keep(piece)
+        self._keep(self._engine.pieces(checkpoints))
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""
         origin = self._order.origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
-        self._keep(self._order.failed(origin, label, found.verdict, f"left out by the audit: {found.reason}"))
+        self._keep([self._order.failed(origin, label, found.verdict, f"left out by the audit: {found.reason}")])
 
     def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
@@ -119,12 +120,9 @@ class _Session:
             return False
         origin = self._order.origin(checkpoint.step, checkpoint.tokens, known[holder])
         reason = f"holds the weights of step {holder}, where they are measured: one observation"
-        self._keep(self._order.failed(origin, checkpoint.label, NEIGHBOUR, reason))
+        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, reason)])
         return True
 
-    def _keep(self, piece: Piece) -> None:
-        self._folder.observations.write(piece.step, piece.rows)
-        if piece.model is not None:
-            self._folder.manifest["model"] = piece.model
-        self._folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason)
-        self._watch.close(piece.step, piece.label, piece.status, piece.seconds)
+    def _keep(self, pieces: Iterable[Piece]) -> None:
+        watch = self._watch
+        keep_all(pieces, self._folder, lambda one: watch.close(one.step, one.label, one.status, one.seconds))

@@ -1,20 +1,13 @@
-"""One checkpoint's share of an analysis: what is asked of it, and what came of it, wherever it was measured."""
+"""What came of one checkpoint, wherever it was measured, and how it is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from pythiageo.errors import CheckpointError
 from pythiageo.observations import Observation
-from pythiageo.runs.config import AnalyzeConfig
-from pythiageo.runs.measuring import Origin
-from pythiageo.runs.memory import loading
-from pythiageo.runs.meter import Meter
-from pythiageo.runs.probing import Probe
-from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
+from pythiageo.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -32,74 +25,14 @@ class Piece:
     """``None``: timed by whoever follows the work."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
+def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:
+    """Write each piece into the run folder as it comes, tell ``kept``, and only then ask for the next one.
 
-    ``steps``: those of the whole run. ``identity``: series, regime, size and seed.
+    This is the loop of every run, of a saved series as of a model in training.
     """
-
-    config: AnalyzeConfig
-    identity: dict[str, Any]
-    probes: list[Probe]
-    device: str
-    steps: list[int]
-
-    def origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
-        """Return the columns that all rows of a checkpoint share."""
-        return Origin(run=self.config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self.identity)
-
-    def failed(self, origin: Origin, label: str, status: str, reason: str) -> Piece:
-        """Return the piece of one row that says why there are no others."""
-        rows = [origin.failed("checkpoint", status, reason)]
-        return Piece(origin.step, label, origin.weight_sha, status, reason, rows)
-
-
-class Follower(Protocol):
-    """Is told what the work is at."""
-
-    def phase(self, name: str, doing: str) -> AbstractContextManager[None]:
-        """Enclose a phase of the checkpoint under way."""
-
-    def measured(self, share: float) -> None:
-        """Note which share of the checkpoint is measured."""
-
-
-class Workbench:
-    """Measures one checkpoint after the other for an order. Raises ``UserError`` as ``Meter``."""
-
-    def __init__(self, order: Order, follower: Follower) -> None:
-        config = order.config
-        self._order = order
-        self._follower = follower
-        self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps)
-
-    def measure(
-        self, checkpoint: Checkpoint, failure: Exception | None = None, look: Callable[[], None] = lambda: None
-    ) -> Piece:
-        """Open and measure a checkpoint; ``look`` is called between its probe sets.
-
-        ``failure``: why it could not be fetched. Whatever is the checkpoint's own fault gives a piece that says so;
-        any other error is raised.
-        """
-        try:
-            if failure is not None:
-                raise failure
-            with self._follower.phase("load", f"opening {checkpoint.label}"), loading():
-                opened = checkpoint.open()
-            with self._follower.phase("compute", f"measuring {checkpoint.label}"):
-                return self._take(checkpoint, opened, look)
-        except CheckpointError as error:
-            origin = self._order.origin(checkpoint.step, checkpoint.tokens, None)
-            return self._order.failed(origin, checkpoint.label, error.status, str(error))
-
-    def _take(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> Piece:
-        def tell(share: float) -> None:
-            look()
-            self._follower.measured(share)
-
-        origin = self._order.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
-        taken = self._meter.take(opened, origin, tell)
-        status = "nonfinite" if opened.nonfinite else "ok"
-        sha, label = opened.weight_sha, checkpoint.label
-        return Piece(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model)
+    for piece in pieces:
+        folder.observations.write(piece.step, piece.rows)
+        if piece.model is not None:
+            folder.manifest["model"] = piece.model
+        folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason)
+        kept(piece)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.problems import live_logits
 from pythiageo.runs.progress import Progress, Reporter
@@ -167,8 +168,17 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     workers.wait()  # from here on the others may read the state
     view = TrainingView(config.name, steps[-1], folder, report, config.training.tensorboard)
     series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
+
+    def kept(piece: Piece) -> None:
+        """Save the weights, and last of all the state that a resumed run starts from."""
+        if config.training.weights == "keep":
+            with folder.new_checkpoint(piece.step) as path:
+                write_checkpoint(path, training.trainable, piece.step, trainer.tokens)
+        trainer.save(folder.state)
+        view.measured(piece, trainer)
+
     try:
-        _measure_all(training, series, remaining, folder, view)
+        keep_all(_pieces(training, series.checkpoints(remaining), view), folder, kept)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
@@ -208,22 +218,13 @@ def _advance(trainer: Trainer, name: str) -> None:
         )
 
 
-def _measure_all(
-    training: _Training, series: TrainingSeries, steps: list[int], folder: RunFolder, view: TrainingView
-) -> None:
-    """Train up to each of ``steps``; measure and write it, and save the state that a resumed run starts from."""
-    config, trainer = training.config, training.trainer
-    for checkpoint in series.checkpoints(steps):
+def _pieces(training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView) -> Iterator[Piece]:
+    """Measure each checkpoint while it lives."""
+    for checkpoint in checkpoints:
         view.measuring(checkpoint.step)
         rows = training.observe(checkpoint)
-        folder.observations.write(checkpoint.step, rows)
-        if config.training.weights == "keep":
-            with folder.new_checkpoint(checkpoint.step) as path:
-                write_checkpoint(path, training.trainable, checkpoint.step, trainer.tokens)
         status = "nonfinite" if checkpoint.nonfinite else "ok"
-        folder.add_checkpoint(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite)
-        trainer.save(folder.state)
-        view.measured(checkpoint.step, status, rows, trainer)
+        yield Piece(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite, rows)
 
 
 def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.observations import Observation, read_observations
+from pythiageo.observations import read_observations
 from pythiageo.runs.folder import RunFolder
+from pythiageo.runs.piece import Piece
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.synthetic.trainer import Trainer
 
@@ -63,15 +64,15 @@ class TrainingView:
         self._seen = time.perf_counter()
         self._report(Progress(self._run, step, self._last_step, f"measuring, {self._score()}"))
 
-    def measured(self, step: int, status: str, rows: list[Observation], trainer: Trainer) -> None:
+    def measured(self, piece: Piece, trainer: Trainer) -> None:
         """Tell of a checkpoint that was measured and written."""
         seconds = time.perf_counter() - self._seen
-        found = [row._asdict() for row in rows]
+        found = [row._asdict() for row in piece.rows]
         self._count(row for row in found if row["measure"] == "accuracy")
         line = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "step": step,
-            "status": status,
+            "step": piece.step,
+            "status": piece.status,
             "loss": trainer.loss if trainer.step else None,
             "acquired": len(self._acquired),
             "seconds": {"training": round(self._training, 3), "measuring": round(seconds, 3)},
@@ -82,7 +83,7 @@ class TrainingView:
             for row in found:
                 if row["status"] == "ok" and (row["measure"] == "accuracy" or row["readout"] == "answer/centred"):
                     place = "/".join(str(row[name]) for name in ("measure", "task", "level", "site") if row[name])
-                    self._writer.add_scalar(place, row["value"], step)
+                    self._writer.add_scalar(place, row["value"], piece.step)
             self._writer.flush()
         self._training, self._steps, self._seen = 0.0, 0, time.perf_counter()
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from pythiageo.errors import UserError, nearest
 
 if TYPE_CHECKING:  # a command knows the engines' names without their libraries
-    from pythiageo.runs.piece import Order, Piece
+    from pythiageo.runs.piece import Piece
     from pythiageo.runs.watch import Watch
+    from pythiageo.runs.workbench import Order
     from pythiageo.series.checkpoint import Checkpoint
 
 ENGINES = ("local", "ray")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pythiageo.runs.piece import Order, Piece, Workbench
+from pythiageo.runs.piece import Piece
 from pythiageo.runs.watch import Watch
+from pythiageo.runs.workbench import Order, Workbench
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.stream import Stream

@@ -17,10 +17,11 @@ from typing import Any
 
 from pythiageo.errors import MachineError, UserError, first_line
 from pythiageo.runs.engines.worker import Facts, Worker, unlike
-from pythiageo.runs.piece import Order, Piece
+from pythiageo.runs.piece import Piece
 from pythiageo.runs.planning import Needs, find_needs
 from pythiageo.runs.provenance import versions
 from pythiageo.runs.watch import Watch
+from pythiageo.runs.workbench import Order
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 

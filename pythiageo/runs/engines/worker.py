@@ -18,8 +18,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from pythiageo.runs.device import resolve_device
-from pythiageo.runs.piece import Order, Piece, Workbench
+from pythiageo.runs.piece import Piece
 from pythiageo.runs.provenance import versions
+from pythiageo.runs.workbench import Order, Workbench
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.folder import FolderCheckpoint
