@@ -142,6 +142,7 @@ def test_help_imports_nothing_heavy() -> None:
         "export",
         "report",
         "figures",
+        "push",
         "tasks",
         "runs",
         "serve",

@@ -17,6 +17,7 @@ from pythiageo.cli import (
     measures,
     price,
     published,
+    push,
     readout,
     results,
     runs,
@@ -62,6 +63,7 @@ app.command()(claims.claims)
 app.command()(results.export)
 app.command()(results.report)
 app.command()(results.figures)
+app.command()(push.push)
 app.command()(readout.readout)
 app.command()(published.published)
 app.command("import")(importing.import_results)

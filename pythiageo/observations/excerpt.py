@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -14,15 +15,19 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
 from pythiageo.observations.store import replace_file, write_whole
 
+_FOLDERS = r"(^|[\s'\"(=])(?:/[^/\s'\":,;]+)+/|(^|[\s'\"(=])[A-Za-z]:(?:\\+[^\\\s'\":,;]+)*\\+"
+"""The folders of an absolute path inside a text."""
+_PATH = re.compile(_FOLDERS)
+
 
 def excerpt(
     run: Path, out: Path, measures: Sequence[str] = (), readouts: Sequence[str] = (), last_step: int | None = None
 ) -> Path:
     """Write the observations of a run that are asked for, and its manifest, as a run folder; return it.
 
-    Scores have no readout and are kept whatever ``readouts`` says. The manifest names no folder of the machine: the
-    command line is left out, and of every absolute path the last part is kept. Added: ``excerpt``, with the sha256 of
-    the rows of the whole run and what was asked for. No weights, no training state.
+    Scores have no readout and are kept whatever ``readouts`` says. No folder of the machine is named: the command line
+    is left out, and of every absolute path, also in the reasons of rows, the last part is kept. Added: ``excerpt``,
+    with the sha256 of the rows of the whole run and what was asked for. No weights, no training state.
 
     Args:
         run: the run folder.
@@ -49,9 +54,11 @@ def excerpt(
     manifest["provenance"] = _without_command(manifest.get("provenance", {}))
     manifest["earlier_provenance"] = [_without_command(one) for one in manifest.get("earlier_provenance", [])]
     manifest = {key: _without_folders(value) for key, value in manifest.items()}
+    texts = [name for name in ("series", "reason") if name in kept.columns]
+    shown = kept.with_columns(pl.col(name).str.replace_all(_FOLDERS, "${1}${2}") for name in texts)
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     out.mkdir(parents=True)
-    write_whole(out, kept)
+    write_whole(out, shown)
     replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
     return out
 
@@ -61,13 +68,15 @@ def _without_command(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_folders(value: Any) -> Any:
-    """Return a part of a manifest with every absolute path, of whatever system, cut to its last part."""
+    """Return a part of a manifest with every absolute path, of whatever system, cut to its last part, in texts too."""
     if isinstance(value, dict):
         return {key: _without_folders(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_without_folders(one) for one in value]
-    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
-        return PureWindowsPath(value).name if "\\" in value else PurePosixPath(value).name
+    if isinstance(value, str):
+        if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
+            return PureWindowsPath(value).name if "\\" in value else PurePosixPath(value).name
+        return _PATH.sub(r"\1\2", value)
     return value
 
 

@@ -30,7 +30,8 @@ def summarise(path: Path) -> dict[str, Any]:
     ``not_ok`` counts the observations that have a status instead of a value.
     """
     manifest = read_manifest(path)
-    table = read_observations(path) if any((path / "observations").glob("step-*.parquet")) else None
+    written = (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
+    table = read_observations(path) if written else None
     return {
         "folder": str(path),
         "name": manifest.get("name"),
