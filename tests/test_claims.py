@@ -44,6 +44,7 @@ from pythiageo.anatomy.claims import (
 from pythiageo.anatomy.claims.controls import controls
 from pythiageo.anatomy.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
 from pythiageo.anatomy.claims.resampling import kendall_scores, label_orders
+from pythiageo.anatomy.claims.result import STUDY_TASKS
 from pythiageo.compare.published import published
 from pythiageo.errors import UserError
 from pythiageo.observations import COLUMNS
@@ -640,10 +641,10 @@ def test_the_verdict_is_its_rule(low: float, width: float, null: float, p: float
 
 def test_what_was_trained() -> None:
     tasks = {"config": {"data": {"source": "tasks", "tasks": []}}}
-    assert trained_tasks(tasks, ("COPY",)) == ("COPY",)
-    assert trained_tasks({"config": {"data": {"source": "mix", "tasks": ["ADD"]}}}, ("COPY",)) == ("ADD",)
-    assert trained_tasks({"config": {"data": {"source": "text"}}}, ("COPY",)) is None
-    assert trained_tasks({"config": "odd"}, ("COPY",)) is None
+    assert trained_tasks(tasks) == STUDY_TASKS
+    assert trained_tasks({"config": {"data": {"source": "mix", "tasks": ["ADD"]}}}) == ("ADD",)
+    assert trained_tasks({"config": {"data": {"source": "text"}}}) is None
+    assert trained_tasks({"config": "odd"}) is None
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "v2"}, {"ties": "drop"}, {"k": -1}, {"protocol": "billa"}, {"axis": "x"}])

@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 from planted import Plant
 
+from pythiageo.anatomy.claims import Specification, ask_each
 from pythiageo.cli.app import run as command
 from pythiageo.compare import beside_published, compare, published_sizes, write_comparison
 from pythiageo.compare.alignment import checked
+from pythiageo.compare.claims import side_by_side
 from pythiageo.compare.dose import dose_of, dose_response
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
@@ -62,7 +64,7 @@ def test_other_probe_sets_are_not_aligned() -> None:
     text = [row._replace(probe_set="ffffffffffff") if row.level == "L2" else row for row in text]
     result = compare([planted.table(ours), planted.table(text)])
     assert result.warnings == [
-        "MOD L2 is not aligned: its probe set is a1b2c3d4e5f6 in nano-42 and ffffffffffff in text-42."
+        "MOD L2 is not aligned: MOD L2's is a1b2c3d4e5f6 in nano-42 and ffffffffffff in text-42."
     ]
     assert set(result.aligned["level"]) == {"L1", "L3", "mixed"}
     nameless = [row._replace(probe_set=None) for row in text]
@@ -133,7 +135,7 @@ def test_write_comparison(tmp_path: Path) -> None:
     ours, text = two(layers=4)
     result = compare([planted.table(ours), planted.table(text)])
     paths = write_comparison(result, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["events.csv", "aligned.csv", "missing.csv", "warnings.json"]
+    assert [path.name for path in paths] == ["events.csv", "aligned.csv", "missing.csv", "claims.csv", "warnings.json"]
     assert json.loads(paths[-1].read_text()) == result.warnings
     assert pl.read_csv(paths[1], schema=result.aligned.schema).equals(result.aligned)
 
@@ -264,3 +266,32 @@ def test_a_dose_that_fails_above_one_that_works_is_no_threshold() -> None:
     assert dose_response(compare([tables[0], again]).events).is_empty()
     assert dose_of("mix:x") is None
     assert dose_of("pretraining") is None
+
+
+def test_each_claim_is_asked_of_each_run_by_itself(tmp_path: Path) -> None:
+    """The answers are those of the run alone, on the tasks that its own manifest names."""
+    tasks = {name: Plant(at, low=2.0) for name, at in (("COPY", 300), ("REV", 400), ("MOD", 800), ("MUL", 900))}
+    ours = planted.rows(tasks, steps=range(0, 1201, 100))
+    text = planted.rows({"MOD": Plant(None, low=4.0)}, steps=range(0, 1201, 100), **TEXT)
+    manifests: list[dict[str, Any]] = [{"config": {"data": {"source": "tasks", "tasks": [*tasks]}}}, {}]
+    found = compare([planted.table(ours), planted.table(text)], manifests=manifests)
+    for rows, run, trained in ((ours, "nano-42", tuple(tasks)), (text, "text-42", None)):
+        alone = ask_each(planted.table(rows), Specification(trained=trained))
+        here = found.claims.filter(pl.col("run") == run)
+        assert here["name"].to_list() == [result.name for result in alone]
+        assert here["verdict"].to_list() == [result.verdict for result in alone]
+        assert here["estimate"].to_list() == [result.estimate for result in alone]
+    runs, grid = side_by_side(found.claims)
+    assert runs == ["nano-42", "text-42"]
+    cells = {row[0]: row[1:] for row in grid}
+    # two easy tasks and two hard ones in the right order: one of six orders, p = 0.17
+    assert cells["emergence"][0].startswith("not decidable: 1.00 (")
+    assert cells["emergence"][1] == "not estimable"
+    assert all(found.claims.filter(pl.col("estimate").is_null())["reason"].is_not_null())
+    assert "claims.csv" in {path.name for path in write_comparison(found, tmp_path)}
+    # a table without any rank is asked too, and says why it has no answer
+    bare = found.claims.filter(pl.col("run") == "text-42").height
+    scores = planted.table([row for row in text if row.site is None])
+    without = compare([planted.table(ours), scores], manifests=manifests).claims.filter(pl.col("run") == "text-42")
+    assert without.height <= bare
+    assert set(without.filter(pl.col("name") == "floors")["verdict"]) == {"not decidable"}

@@ -12,6 +12,7 @@ import pytest
 
 from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
+from pythiageo.compare import compare
 from pythiageo.observations import read_manifest, read_observations
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -213,6 +214,38 @@ def test_a_folder_that_the_harness_0_4_13_wrote_becomes_a_run(tmp_path: Path) ->
         (1, "sciq", "0-shot", "accuracy", 0.0, 0.1, 2),
         (2, "sciq", "0-shot", "accuracy", 0.5, 0.1, 2),
     ]
+
+
+def test_imports_are_compared_where_their_source_says_that_they_ask_the_same(tmp_path: Path, table: Path) -> None:
+    """Series of one file, or results under one hash of the harness; never by the task's name alone."""
+
+    def harness(name: str, **asked: dict[str, object]) -> Path:
+        content = {**NEW, **asked, "config": {"model_args": {"pretrained": f"me/{name}", "revision": "step2000"}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        assert cli(["import", str(tmp_path / f"{name}.json"), "--out", str(tmp_path / name)]) == 0
+        return tmp_path / name
+
+    def aligned(a: Path, b: Path) -> tuple[set[str], str]:
+        found = compare([read_observations(a), read_observations(b)], ["billa-v4"])
+        return set(found.aligned["task"]), " ".join(found.warnings)
+
+    hashed = [harness(f"hash{k}", task_hashes={"sciq": "ab" * 32}, versions={"sciq": 1.0}) for k in (1, 2)]
+    tasks, said = aligned(*hashed)
+    assert tasks == {"sciq"}
+    assert "1 task of hash1 and hash2 are taken to ask the same: lm-evaluation-harness calls them the same" in said
+    assert "lambada_openai 0-shot is not aligned: lambada_openai 0-shot's is unnamed in hash1" in said
+    old = harness("old", versions={"sciq": 1.0})
+    assert aligned(hashed[0], old)[0] == set()
+    assert aligned(old, harness("older", versions={"sciq": 1.0}))[0] == {"sciq"}
+    assert aligned(old, harness("oldest", versions={"sciq": 0}))[0] == set()
+    models = []
+    for model in ("a", "b"):
+        arguments = ["--map", str(tmp_path / "map.toml"), "--where", f"model={model}", "--out", str(tmp_path / model)]
+        assert cli(["import", str(table), *arguments]) == 0
+        models.append(tmp_path / model)
+    tasks, said = aligned(*models)
+    assert tasks == {"sciq"}
+    assert "1 task of a and b are taken to ask the same: they come from one file" in said
 
 
 def test_a_step_in_two_files_of_the_harness_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from pythiageo.anatomy.claims import ClaimResult, Specification
 
-STUDY_TASKS = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
-"""What a run that names no tasks was trained on."""
 SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why")
 
 
@@ -90,7 +88,7 @@ def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.Data
         if name in seen:
             raise UserError(f"two runs are called {name!r}: give each run once.")
         seen.add(name)
-        told = given or trained_tasks(read_manifest(run), STUDY_TASKS)
+        told = given or trained_tasks(read_manifest(run))
         if regime in tasks and _as_set(tasks[regime]) != _as_set(told):
             raise UserError(
                 f"{run} was trained on other tasks than the runs before it; name them with --trained, or ask one by "

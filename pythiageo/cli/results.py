@@ -139,6 +139,7 @@ def compare(
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
     from pythiageo.compare.alignment import checked
+    from pythiageo.compare.claims import side_by_side
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
@@ -163,6 +164,8 @@ def compare(
         for note in notes:
             typer.echo(f"* {note}")
     _show_doses(comparison.dose.filter(pl.col("protocol") == chosen.name))
+    shown, claims = side_by_side(comparison.claims)
+    display.print_table("each claim asked of each run (billa-v4)", ("claim", *shown), claims)
     for warning in comparison.warnings:
         typer.echo(f"note: {warning}")
     typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")

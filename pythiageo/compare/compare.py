@@ -12,8 +12,10 @@ from typing import Any
 import polars as pl
 
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.anatomy.claims import Specification
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.alignment import Align, checkpoint_pairs
+from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
@@ -69,6 +71,7 @@ class Comparison:
         missing: ``ok`` observations of one run that the other lacks, counted over steps (columns:
             ``MISSING_SCHEMA``).
         dose: acquisition and floor by the share of task examples trained on (see ``dose_response``).
+        claims: each of the study's claims asked of each run by itself (see ``claims_by_run``).
         warnings: sentences on what makes the runs less comparable than they look.
     """
 
@@ -76,6 +79,7 @@ class Comparison:
     aligned: pl.DataFrame
     missing: pl.DataFrame
     dose: pl.DataFrame
+    claims: pl.DataFrame
     warnings: list[str]
 
 
@@ -96,7 +100,8 @@ def compare(
     Args:
         runs: observation tables, one a run.
         protocols: names of the protocols for the events.
-        manifests: the runs' manifests, in the same order, for warnings on device, dtype and processing.
+        manifests: the runs' manifests, in the same order, for warnings on device, dtype and processing, and for the
+            tasks that were trained on.
         readout: readout of the floors.
         measure: rank measure of the floors.
         align: checkpoints at equal ``steps``, or nearest in ``tokens`` or in the ``fraction`` of planned training.
@@ -135,12 +140,13 @@ def compare(
         pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
         pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
         dose_response(all_events),
+        claims_by_run(distinct, manifests or [], Specification(measure=measure, readout=readout)),
         list(dict.fromkeys(warnings)),
     )
 
 
 def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
-    """Write ``events.csv``, ``aligned.csv``, ``missing.csv`` and ``warnings.json``; return the paths.
+    """Write ``events.csv``, ``aligned.csv``, ``missing.csv``, ``claims.csv`` and ``warnings.json``; return the paths.
 
     Where the runs' regimes are of three doses or more, ``dose.csv`` too.
 
@@ -150,6 +156,7 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     frames = {"events": comparison.events, "aligned": comparison.aligned, "missing": comparison.missing}
+    frames |= {"claims": comparison.claims}
     frames |= {"dose": comparison.dose} if comparison.dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
     warnings = out_dir / "warnings.json"

@@ -10,9 +10,13 @@ from typing import Any
 import polars as pl
 
 from pythiageo.anatomy.trajectory import depth_of
+from pythiageo.observations.schema import HARNESS, SOURCE
 
 _SETTINGS = ("dtype", "processing", "device", "pythiageo")
 """Entries of a manifest's provenance that two compared runs should share."""
+
+_NAMED = 4
+"""Tasks named in a sentence about many."""
 
 Side = tuple[str, pl.DataFrame, Mapping[str, Any]]
 """Name, observations and manifest of a run."""
@@ -20,7 +24,7 @@ Side = tuple[str, pl.DataFrame, Mapping[str, Any]]
 
 def pair_warnings(a: Side, b: Side) -> list[str]:
     """Return one sentence for everything that two runs do not share and a comparison would need."""
-    return [*_probe_sets(a, b), *_cadence(a, b), *_depth(a, b), *_settings(a, b)]
+    return [*_probe_sets(a, b), *_on_their_word(a, b), *_cadence(a, b), *_depth(a, b), *_settings(a, b)]
 
 
 def probe_mismatches(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
@@ -39,11 +43,25 @@ def probe_mismatches(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
 
 def _probe_sets(a: Side, b: Side) -> Iterator[str]:
-    for row in probe_mismatches(a[1], b[1]).iter_rows(named=True):
-        yield (
-            f"{row['task']} {row['level']} is not aligned: its probe set is {row['hash_a']} in {a[0]} "
-            f"and {row['hash_b']} in {b[0]}."
-        )
+    found = probe_mismatches(a[1], b[1]).rows(named=True)
+    if found:
+        first, names = found[0], [f"{row['task']} {row['level']}" for row in found]
+        many = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
+        which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} probe sets ({many}) are"
+        yield f"{which} not aligned: {names[0]}'s is {first['hash_a']} in {a[0]} and {first['hash_b']} in {b[0]}."
+
+
+def _on_their_word(a: Side, b: Side) -> Iterator[str]:
+    """Say which tasks are aligned though nobody here has seen their questions."""
+    asked = [set(side[1].drop_nulls("probe_set").select("task", "level", "probe_set").iter_rows()) for side in (a, b)]
+    for start, word in (
+        (SOURCE, "they come from one file"),
+        (HARNESS, "lm-evaluation-harness calls them the same (by the hash of its samples, or the version of its task)"),
+    ):
+        count = len({key[:2] for key in asked[0] & asked[1] if key[2].startswith(start)})
+        if count:
+            tasks = "1 task" if count == 1 else f"{count} tasks"
+            yield f"{tasks} of {a[0]} and {b[0]} are taken to ask the same: {word}; the questions were not compared."
 
 
 def _cadence(a: Side, b: Side) -> Iterator[str]:

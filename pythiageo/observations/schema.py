@@ -37,6 +37,10 @@ the reason gives the number. The others are the verdicts of an audit on a checkp
 ``same-as-neighbour`` is as it should be: the weights are those of an earlier step, where they were measured."""
 
 
+SOURCE, HARNESS = "source:", "lm-eval:"
+"""Beginnings of an imported probe set's name: then the hash of the file it came from, or what the harness calls it."""
+
+
 class Observation(NamedTuple):
     """One number, or one reason why there is none. ``value`` is ``None`` unless ``status`` is ``ok``."""
 
@@ -56,7 +60,7 @@ class Observation(NamedTuple):
     level: str | None
     """``L1`` .. or ``mixed`` (all levels in equal parts)."""
     probe_set: str | None
-    """First 12 hex digits of the probe set's content hash."""
+    """First 12 hex digits of the probe set's content hash; of imported rows ``SOURCE`` or ``HARNESS`` and a name."""
     layer: int | None
     """Index of the block whose output is read, from 0; for ``ln_final.hook_out`` the last block's."""
     site: str | None

@@ -8,13 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.claims import ClaimResult, Evidence, Specification
-from pythiageo.anatomy.claims.every import FAMILIES, all_claims, trained_tasks
+from pythiageo.anatomy.claims import ClaimResult, Specification, ask_each, trained_tasks
 from pythiageo.anatomy.claims.every import specification_curve as every_specification
-from pythiageo.anatomy.claims.result import undecided
-from pythiageo.errors import UserError
 from pythiageo.report.loaded import READOUT, LoadedRun
-from pythiageo.report.paper.spec import EASY, HARD, Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
 VERDICTS = {
@@ -34,20 +31,13 @@ def ask(runs: Sequence[LoadedRun]) -> list[ClaimResult]:
 
     A claim that these runs cannot be asked (no rank measure, no such readout) is not decidable, with that as reason.
     """
-    evidence, specification = Evidence(pl.concat([run.table for run in runs])), specification_of(runs)
-    results: list[ClaimResult] = []
-    for name in FAMILIES:
-        try:
-            results += all_claims(evidence, specification, [name])
-        except UserError as error:
-            results.append(undecided(name, name, "", str(error), specification))
-    return results
+    return ask_each(pl.concat([run.table for run in runs]), specification_of(runs))
 
 
 def specification_of(runs: Sequence[LoadedRun]) -> Specification:
     """Return the readout that the runs show, and the tasks that all runs on tasks were trained on."""
     readout = next((run.readout for run in runs if run.readout), READOUT)
-    trained = {trained_tasks(run.manifest, (*EASY, *HARD)) for run in runs if run.regime == "task-aligned"}
+    trained = {trained_tasks(run.manifest) for run in runs if run.regime == "task-aligned"}
     return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
 
 

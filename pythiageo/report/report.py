@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.compare import Comparison, compare
+from pythiageo.compare.claims import side_by_side
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
@@ -213,11 +214,13 @@ def _comparison(runs: Sequence[LoadedRun]) -> dict[str, Any] | None:
     if len(runs) < 2:
         return None
     found: Comparison = compare([run.table for run in runs], manifests=[run.manifest for run in runs])
+    names, claims = side_by_side(found.claims)
     missing = found.missing.group_by("run", "not_in", "why", maintain_order=True).agg(pl.col("count").sum())
     return {
         "warnings": found.warnings,
         "aligned": aligned_table(found),
         "rows": found.aligned.height,
+        "claims": {"head": ["Claim", *names], "rows": claims, "text": len(names) + 1},
         "missing": [
             f"{count:,} observations of {run} have no partner in {other}: {why}."
             for run, other, why, count in missing.rows()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import UserError
+from pythiageo.observations.schema import HARNESS
 from pythiageo.runs.importing import Mapping, Origin, make_observation, some, write_run
 from pythiageo.series.steps import parse_step
 
@@ -89,8 +90,20 @@ def _step(content: dict[str, Any], file: Path, source: Path) -> int:
     )
 
 
+def _asked(content: dict[str, Any]) -> dict[str, str]:
+    """Return what the harness calls each task's questions: the hash of its samples, else the version of the task."""
+    hashes, versions = content.get("task_hashes"), content.get("versions")
+    found: dict[str, str] = {}
+    for names, word in ((versions, "version "), (hashes, "")):
+        for task, name in names.items() if isinstance(names, dict) else ():
+            if isinstance(name, str | int | float) and str(name):
+                found[task] = f"{HARNESS}{word}{str(name)[:12]}"
+    return found
+
+
 def _harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shots, samples = content.get("n-shot") or {}, content.get("n-samples") or {}
+    asked = _asked(content)
     config = content.get("config")
     default = config.get("num_fewshot") if isinstance(config, dict) else None
     for task, metrics in content["results"].items():
@@ -106,6 +119,7 @@ def _harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
             error = metrics.get(f"{metric}_stderr" + (f",{variant}" if variant else ""))
             yield {
                 "task": task,
+                "probe_set": asked.get(task),
                 "level": f"{few or 0}-shot",
                 "measure": _METRICS.get(metric, metric) + ("" if variant in {"", "none"} else f":{variant}"),
                 "value": value,

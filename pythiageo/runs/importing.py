@@ -18,7 +18,7 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
-from pythiageo.observations.schema import SORT_KEY
+from pythiageo.observations.schema import SORT_KEY, SOURCE
 from pythiageo.observations.store import replace_file
 from pythiageo.probes.task import describe
 from pythiageo.runs.config import Regime
@@ -79,7 +79,9 @@ def load_mapping(path: Path) -> Mapping:
 def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Path, name: str | None = None) -> Path:
     """Write the rows of a tidy CSV or Parquet file as a run folder.
 
-    A value that is no finite number becomes an observation with the status ``undefined``. Rows of one series are kept;
+    A value that is no finite number becomes an observation with the status ``undefined``. The probe set of all rows is
+    named after the file: series of one file can be compared, and ``compare`` says on what ground. Rows of one series
+    are kept;
     ``where`` chooses them, on top of the mapping's own choice.
 
     Raises:
@@ -115,7 +117,8 @@ def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Pat
     origin = Origin(
         title, series[0] if series else title, mapping.size or (series[0] if series else title), mapping.seed
     )
-    observations = [make_observation(row, mapping, origin, source) for row in rows]
+    asked = f"{SOURCE}{_sha256(source)[:12]}"
+    observations = [make_observation({**row, "probe_set": asked}, mapping, origin, source) for row in rows]
     if mapping.last_layer_is_final_norm:
         observations = _final_norm(observations)
     return write_run(out, origin, observations, mapping, [source])
@@ -178,7 +181,7 @@ def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, sour
         tokens=None if tokens is None else _whole(tokens, "tokens", source),
         task=_text(said.get("task")),
         level=_text(said.get("level")),
-        probe_set=None,
+        probe_set=_text(said.get("probe_set")),
         layer=layer,
         site=site,
         readout=_text(said.get("readout")),

@@ -2,7 +2,14 @@
 
 from pythiageo.anatomy.claims.controls import controls
 from pythiageo.anatomy.claims.emergence import emergence
-from pythiageo.anatomy.claims.every import FAMILIES, all_claims, holding_shares, specification_curve, trained_tasks
+from pythiageo.anatomy.claims.every import (
+    FAMILIES,
+    all_claims,
+    ask_each,
+    holding_shares,
+    specification_curve,
+    trained_tasks,
+)
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.floors import floors
 from pythiageo.anatomy.claims.hierarchy import hierarchy
@@ -28,6 +35,7 @@ __all__ = [
     "Evidence",
     "Specification",
     "all_claims",
+    "ask_each",
     "controls",
     "emergence",
     "floor_order",

@@ -20,11 +20,13 @@ from pythiageo.anatomy.claims.recovery import recovery
 from pythiageo.anatomy.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
+    STUDY_TASKS,
     SUPPORTED,
     TIES,
     ClaimResult,
     Specification,
     summary_table,
+    undecided,
 )
 from pythiageo.anatomy.claims.seeds import seeds
 from pythiageo.anatomy.claims.topdown import top_down_profile, top_down_propagation
@@ -132,18 +134,34 @@ def holding_shares(curve: pl.DataFrame) -> pl.DataFrame:
     return table.select(pl.col(name).cast(dtype) for name, dtype in SHARE_COLUMNS.items())
 
 
-def trained_tasks(manifest: Mapping[str, Any], default: Sequence[str]) -> tuple[str, ...] | None:
+def ask_each(observations: pl.DataFrame | Evidence, specification: Specification | None = None) -> list[ClaimResult]:
+    """Return the results of all claims; one that this table cannot be asked is not decidable, and its reason says why.
+
+    Such as a table without rank measures, or without the readout.
+    """
+    evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
+    asked = specification or Specification()
+    results: list[ClaimResult] = []
+    for name in FAMILIES:
+        try:
+            results += all_claims(evidence, asked, [name])
+        except UserError as error:
+            results.append(undecided(name, name, "", str(error), asked))
+    return results
+
+
+def trained_tasks(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the tasks a run's manifest says it was trained on; ``None`` where that cannot be said.
 
-    A run on tasks, or on a mixture, names them, or names none and means all of ``default``. Running text contains
-    what it contains, and a model of others was trained on what they know.
+    A run on tasks, or on a mixture, names them, or names none and means the study's eight. Running text contains what
+    it contains, and a model of others was trained on what they know.
     """
     config = manifest.get("config")
     data = config.get("data") if isinstance(config, Mapping) else None
     if not isinstance(data, Mapping) or data.get("source") not in ("tasks", "mix"):
         return None
     named = data.get("tasks")
-    return tuple(str(task) for task in named) if isinstance(named, list) and named else tuple(default)
+    return tuple(str(task) for task in named) if isinstance(named, list) and named else STUDY_TASKS
 
 
 def _known(families: Sequence[str] | None) -> list[str]:

@@ -19,7 +19,8 @@ EASY = {
     "billa-v4": ("COPY", "REV", "CMP", "PAR", "SORT"),
     "pythiageo": ("COPY", "REV", "CMP", "PAR", "SORT"),
 }
-HARD = {name: tuple({"ADD", "MOD", "SORT", "MUL"} - set(easy)) for name, easy in EASY.items()}
+STUDY_TASKS = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
+HARD = {name: tuple(task for task in STUDY_TASKS if task not in easy) for name, easy in EASY.items()}
 RULES = ("v1", "v4", "ours")
 TIES = ("error", "half", "dropped")
 EVENTS = (

@@ -1,0 +1,69 @@
+"""One table of claims: what each run says of each of the study's claims, all asked alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from pythiageo.anatomy.claims import Evidence, Specification, ask_each, trained_tasks
+
+CLAIMS_SCHEMA: dict[str, pl.DataType] = {
+    "name": pl.String(),
+    "claim": pl.String(),
+    "run": pl.String(),
+    "regime": pl.String(),
+    "verdict": pl.String(),
+    "estimate": pl.Float64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "null": pl.Float64(),
+    "p": pl.Float64(),
+    "n": pl.Int64(),
+    "reason": pl.String(),
+}
+
+
+def claims_by_run(
+    runs: Sequence[pl.DataFrame], manifests: Sequence[Mapping[str, Any]], specification: Specification
+) -> pl.DataFrame:
+    """Return every claim asked of every run by itself (columns: ``CLAIMS_SCHEMA``), claims in one order.
+
+    Each run's claims rest on the tasks that its own manifest says it was trained on. A claim that one run cannot decide
+    (seeds and sizes need several) has its reason; ``claims`` asks it of several runs together.
+    """
+    rows = []
+    for number, run in enumerate(runs):
+        asked = Specification(
+            **{**vars(specification), "trained": trained_tasks(manifests[number] if manifests else {})}
+        )
+        for order, result in enumerate(ask_each(Evidence(run), asked)):
+            low, high = result.interval or (None, None)
+            figures = (result.estimate, low, high, result.null, result.p, result.n, result.reason)
+            rows.append(
+                (order, number, result.name, result.claim, run["run"][0], run["regime"][0], result.verdict, *figures)
+            )
+    return (
+        pl.DataFrame(rows, schema={"order": pl.Int64(), "number": pl.Int64(), **CLAIMS_SCHEMA}, orient="row")
+        .sort("order", "number")
+        .drop("order", "number")
+    )
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """Return a claim's answer as a cell: verdict, estimate and interval; where there is no estimate, that."""
+    if row["estimate"] is None:
+        return "not estimable"
+    interval = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{row['verdict']}: {row['estimate']:.2f}{interval}"
+
+
+def side_by_side(claims: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return the runs, and for each claim its name, its null and a cell for each run."""
+    runs = claims["run"].unique(maintain_order=True).to_list()
+    rows = []
+    for group in claims.partition_by("name", maintain_order=True):
+        cells = {row["run"]: told(row) for row in group.iter_rows(named=True)}
+        rows.append([group["name"][0], *(cells.get(run, "-") for run in runs)])
+    return runs, rows
