@@ -644,6 +644,8 @@ def test_what_was_trained() -> None:
     assert trained_tasks(tasks) == STUDY_TASKS
     assert trained_tasks({"config": {"data": {"source": "mix", "tasks": ["ADD"]}}}) == ("ADD",)
     assert trained_tasks({"config": {"data": {"source": "text"}}}) is None
+    shuffled = {"config": {"data": {"source": "tasks", "tasks": ["ADD", "MOD"], "shuffled": ["MOD"]}}}
+    assert trained_tasks(shuffled) == ("ADD",)
     assert trained_tasks({"config": "odd"}) is None
 
 

@@ -18,7 +18,7 @@ from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import build_model, make_trainer, resolve
 from pythiageo.runs.config import TrainConfig, load_config
 from pythiageo.runs.problems import live_logits, problem_of, shared_problem_of
-from pythiageo.synthetic.batches import Batches, task_batches
+from pythiageo.synthetic.batches import Batches, TaskMix, task_batches
 from pythiageo.synthetic.losses import in_bfloat16, recorded
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
@@ -30,7 +30,7 @@ ARCHITECTURE = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def batches(size: int = 16) -> Batches:
-    return task_batches(TASKS, ["L1", "L3"], size, seed=3)
+    return task_batches(TaskMix(tuple(TASKS), ("L1", "L3")), size, seed=3)
 
 
 def losses(trainable: Trainable, loss_of: LossOf | None, steps: int) -> list[float]:

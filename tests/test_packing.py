@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pythiageo.probes.task import GeneratorTask, load_tasks
-from pythiageo.synthetic.batches import IGNORED, task_batches
+from pythiageo.synthetic.batches import IGNORED, TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.packing import Packed, pack
 from pythiageo.synthetic.trainable import ARCHITECTURES
@@ -84,7 +84,7 @@ def test_logits_and_gradient_are_those_of_every_position(
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_the_loss_of_both_architectures_is_that_of_every_position(architecture: str) -> None:
     trainable = ARCHITECTURES[architecture](Shape(2, 32, 4, 64, 48, 41, True), 0)
-    batch = task_batches(TASKS, ["L1", "L2", "L3"], 24, 5)(0)
+    batch = task_batches(TaskMix(tuple(TASKS), ("L1", "L2", "L3")), 24, 5)(0)
     scored = batch.targets != IGNORED
     with torch.no_grad():
         found = trainable.scored_logits(batch.ids, scored)
@@ -95,7 +95,7 @@ def test_the_loss_of_both_architectures_is_that_of_every_position(architecture: 
 
 
 def test_a_batch_of_tasks_is_less_than_its_tokens() -> None:
-    batch = task_batches(TASKS, ["L1", "L2", "L3"], 64, 0)(0)
+    batch = task_batches(TaskMix(tuple(TASKS), ("L1", "L2", "L3")), 64, 0)(0)
     packed = pack(batch.ids, batch.targets != IGNORED)
     assert len(packed.ids) < 0.8 * batch.tokens
     assert len(packed.answers) == batch.scored

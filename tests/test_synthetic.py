@@ -15,7 +15,7 @@ from pythiageo.errors import UserError
 from pythiageo.probes import tokenizer
 from pythiageo.probes.task import load_tasks
 from pythiageo.runs.probing import ALGORITHMIC
-from pythiageo.synthetic.batches import IGNORED, mixed_batches, task_batches, text_batches, windows
+from pythiageo.synthetic.batches import IGNORED, TaskMix, mixed_batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import load_corpus
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES, get_size
@@ -26,6 +26,7 @@ TINY = Shape(layers=2, d_model=16, heads=2, d_ff=32, context=48, vocab=41, bias=
 OPTIMISER = Optimiser(betas=(0.9, 0.95), weight_decay=0.1, clip=1.0)
 TASKS = [load_tasks()[name] for name in sorted(ALGORITHMIC)]
 LEVELS = ["L1", "L2", "L3"]
+MIX = TaskMix(tuple(TASKS), tuple(LEVELS))
 
 
 @pytest.mark.parametrize("name", list(SIZES))
@@ -100,9 +101,9 @@ def test_initialisation_is_the_seeds_alone() -> None:
 
 
 def test_task_batches_score_answers_only_and_depend_on_seed_and_step_only() -> None:
-    batches = task_batches(TASKS, LEVELS, 64, seed=42)
+    batches = task_batches(MIX, 64, seed=42)
     batch = batches(7)
-    again = task_batches(TASKS, LEVELS, 64, seed=42)(7)
+    again = task_batches(MIX, 64, seed=42)(7)
     assert torch.equal(batch.ids, again.ids)
     assert not torch.equal(batch.ids[:, :8], batches(8).ids[:, :8])
     assert batch.tokens == int((batch.ids != tokenizer.PAD).sum())
@@ -126,9 +127,28 @@ def test_text_windows_predict_the_next_character() -> None:
     assert torch.equal(one, same)
 
 
+def test_a_shuffled_task_has_another_examples_answer_and_the_others_their_own() -> None:
+    """COPY's answers are the input as often as two inputs are alike by chance; REV's are always its mirror."""
+    pair = tuple(load_tasks()[name] for name in ("COPY", "REV"))
+    mix = TaskMix(pair, ("L1", "L2"), frozenset({"COPY"}))
+    batches, right = task_batches(mix, 64, seed=1), {"COPY": [], "REV": []}
+    for step in range(8):
+        for ids in batches(step).ids.tolist():
+            text = tokenizer.decode([i for i in ids if i > tokenizer.BOS and i != tokenizer.PAD])
+            (name, *asked), (*answer,) = (part.split() for part in text.removeprefix("[BOS]").split(" = "))
+            wanted = "".join(asked) if name == "COPY" else "".join(asked)[::-1]
+            right[name].append("".join(answer) == wanted)
+    assert all(right["REV"])
+    assert len(right["COPY"]) > 200
+    assert sum(right["COPY"]) < 0.1 * len(right["COPY"])
+    assert torch.equal(batches(5).ids, task_batches(mix, 64, seed=1)(5).ids)
+    plain = task_batches(TaskMix(pair, ("L1", "L2")), 64, seed=1)
+    assert torch.equal(plain(3).ids, task_batches(TaskMix(pair, ("L1", "L2"), frozenset()), 64, seed=1)(3).ids)
+
+
 def test_mixed_batches_hold_both_in_the_share_asked_for() -> None:
     stored = np.full(500, 7, dtype=np.uint8)
-    batches = mixed_batches(TASKS, LEVELS, stored, 48, 32, 0.25, seed=3)
+    batches = mixed_batches(MIX, stored, 48, 32, 0.25, seed=3)
     counts = []
     for step in range(60):
         batch = batches(step)
@@ -143,13 +163,13 @@ def test_mixed_batches_hold_both_in_the_share_asked_for() -> None:
     # 1,920 draws of probability 1/4: 4 standard errors
     assert sum(counts) / 1920 == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 1920) ** 0.5)
     assert len(set(counts)) > 5
-    again = mixed_batches(TASKS, LEVELS, stored, 48, 32, 0.25, seed=3)(7)
+    again = mixed_batches(MIX, stored, 48, 32, 0.25, seed=3)(7)
     assert torch.equal(again.ids, batches(7).ids)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 def test_a_batch_may_be_of_one_kind(share: float) -> None:
-    batch = mixed_batches(TASKS, LEVELS, np.full(500, 7, dtype=np.uint8), 48, 4, share, seed=0)(0)
+    batch = mixed_batches(MIX, np.full(500, 7, dtype=np.uint8), 48, 4, share, seed=0)(0)
     assert len(batch.ids) == 4
 
 
@@ -189,7 +209,7 @@ def test_the_schedule_by_its_formula() -> None:
 
 def trainer(seed: int = 0) -> Trainer:
     trainable = ARCHITECTURES["gpt2"](TINY, seed)
-    batches = task_batches(TASKS, LEVELS, 16, seed)
+    batches = task_batches(MIX, 16, seed)
     return Trainer(trainable, batches, Schedule(1e-2, 5, 100), OPTIMISER)
 
 

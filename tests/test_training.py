@@ -18,13 +18,15 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 from pythiageo.anatomy import events
+from pythiageo.anatomy.claims import trained_tasks
+from pythiageo.anatomy.claims.result import STUDY_TASKS
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
 from pythiageo.runs.config import ComputeConfig, TrainConfig, load_config
 from pythiageo.runs.pricing import Price
-from pythiageo.synthetic.batches import task_batches
+from pythiageo.synthetic.batches import TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES
 from pythiageo.synthetic.trainable import ARCHITECTURES
@@ -120,6 +122,15 @@ def test_a_mixture_is_trained_and_told(tmp_path: Path) -> None:
     probes = ["--tasks", "MOD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=6"]
     assert cli(["analyze", str(tmp_path / "mix"), "--out", str(tmp_path / "again"), "--steps", "4", *probes]) == 0
     assert set(read_observations(tmp_path / "again")["regime"]) == {"mix:0.25"}
+
+
+def test_tasks_with_shuffled_answers_are_controls_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--set", 'training.checkpoints="0,4"', "--set", "training.stop=4", "--set", 'data.tasks=["ADD","COPY"]']
+    assert train(tmp_path / "a", *few, "--set", 'data.shuffled=["COP"]') == 2
+    assert "data.shuffled: 'COP' is not among the run's tasks (did you mean 'COPY'?)" in capsys.readouterr().err
+    assert train(tmp_path / "b", *few, "--set", 'data.shuffled=["COPY"]') == 0
+    assert trained_tasks(read_manifest(tmp_path / "b")) == ("ADD",)
+    assert set(read_observations(tmp_path / "b")["task"].drop_nulls()) == {*STUDY_TASKS}
 
 
 def test_measure_only_has_the_same_observations_and_can_be_resumed(tmp_path: Path) -> None:
@@ -293,7 +304,7 @@ def test_a_frozen_block_does_not_move(architecture: str, block: int, tmp_path: P
         trainable = ARCHITECTURES[architecture](Shape(2, 16, 2, 32, 48, 41, False), 0)
         return Trainer(
             trainable,
-            task_batches(tasks, ["L1"], 8, 0),
+            task_batches(TaskMix(tuple(tasks), ("L1",)), 8, 0),
             Schedule(1e-2, 1, 100),
             Optimiser((0.9, 0.95), 0.1, 1.0),
             freeze,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pythiageo.errors import MachineError, UserError
+from pythiageo.errors import MachineError, UserError, nearest
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
@@ -13,7 +13,7 @@ from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.device import free_memory, make_repeatable, resolve_device
 from pythiageo.runs.probing import choose_tasks
 from pythiageo.series.steps import select
-from pythiageo.synthetic.batches import Batches, mixed_batches, task_batches, text_batches
+from pythiageo.synthetic.batches import Batches, TaskMix, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
 from pythiageo.synthetic.losses import in_bfloat16, recorded
 from pythiageo.synthetic.model import Shape
@@ -154,14 +154,14 @@ def _loss(config: TrainConfig, shape: Shape) -> LossOf:
 def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
     data, size, seed = config.data, config.training.batch_size, config.seed
     if data.source == "tasks":
-        return task_batches(_tasks(config), list(data.levels), size, seed)
+        return task_batches(_mix(config), size, seed)
     assert corpus is not None
     if data.task_share is None:
         return text_batches(corpus.train, shape.context, size, seed)
-    return mixed_batches(_tasks(config), list(data.levels), corpus.train, shape.context, size, data.task_share, seed)
+    return mixed_batches(_mix(config), corpus.train, shape.context, size, data.task_share, seed)
 
 
-def _tasks(config: TrainConfig) -> list[GeneratorTask]:
+def _mix(config: TrainConfig) -> TaskMix:
     """Return the tasks that are trained on, each of which this vocabulary can write at every level."""
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):
@@ -178,4 +178,8 @@ def _tasks(config: TrainConfig) -> list[GeneratorTask]:
             except ValueError as error:
                 raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
         tasks.append(task)
-    return tasks
+    names = [task.name for task in tasks]
+    for name in config.data.shuffled:
+        if name not in names:
+            raise UserError(f"data.shuffled: {name!r} is not among the run's tasks{nearest(name, names)}")
+    return TaskMix(tuple(tasks), config.data.levels, frozenset(config.data.shuffled))

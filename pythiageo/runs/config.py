@@ -222,6 +222,8 @@ class DataConfig(_Table):
     answer, and the loss is the mean over scored tokens."""
     tasks: tuple[str, ...] = ()
     """Task names; empty: the eight algorithmic tasks."""
+    shuffled: tuple[str, ...] = ()
+    """Of these tasks, those whose examples have another example's answer: a control, for they cannot be learned."""
     levels: tuple[str, ...] = ("L1", "L2", "L3")
     corpus: tuple[Path, ...] = ()
     """Text files; empty: the reference topics and docstrings of Python's library."""
@@ -280,6 +282,8 @@ class TrainConfig(_Table):
     def _one_source(self) -> TrainConfig:
         if self.data.source == "tasks" and self.data.corpus:
             raise ValueError("data.corpus is for data.source = 'text' or 'mix'")
+        if self.data.source == "text" and self.data.shuffled:
+            raise ValueError("data.shuffled is for data.source = 'tasks' or 'mix'")
         if (self.data.source == "mix") != (self.data.task_share is not None):
             raise ValueError(
                 "data.task_share belongs to data.source = 'mix': the share of examples that are the tasks'"

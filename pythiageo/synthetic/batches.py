@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_example
-from pythiageo.probes.probeset import TRAIN_STREAM, draw, stream
+from pythiageo.probes.probeset import TRAIN_STREAM, Example, draw, stream
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import BOS, PAD
 
@@ -34,20 +35,38 @@ class Batch(NamedTuple):
 
 Batches = Callable[[int], Batch]
 """From the number of optimiser steps taken to the next batch."""
+_TOKENIZER = CharacterTokenizer()
 
 
-def task_batches(tasks: list[GeneratorTask], levels: list[str], batch_size: int, seed: int) -> Batches:
-    """Return batches of examples, each of a (task, level) combination drawn uniformly; only answers are scored."""
-    combinations = [(task, level) for task in tasks for level in levels]
-    tokenizer = CharacterTokenizer()
+@dataclass(frozen=True)
+class TaskMix:
+    """The (task, level) combinations that examples are drawn from, uniformly.
 
-    def batch(step: int) -> Batch:
-        rng = stream(seed, TRAIN_STREAM, step)
-        chosen = rng.integers(len(combinations), size=batch_size)
-        drawn = [draw(task, level, rng) for task, level in (combinations[i] for i in chosen)]
-        return padded([encode_example(example, tokenizer) for example in drawn])
+    ``shuffled`` tasks have the answer of another example of the same task and level, so that nothing can be learned of
+    them but how answers are distributed: a control.
+    """
 
-    return batch
+    tasks: tuple[GeneratorTask, ...]
+    levels: tuple[str, ...]
+    shuffled: frozenset[str] = frozenset()
+
+    def examples(self, count: int, rng: np.random.Generator) -> Batch:
+        """Return ``count`` examples, padded to the longest; only answers are scored."""
+        combinations = [(task, level) for task in self.tasks for level in self.levels]
+        chosen = rng.integers(len(combinations), size=count)
+        return padded([encode_example(self._draw(combinations[i], rng), _TOKENIZER) for i in chosen])
+
+    def _draw(self, combination: tuple[GeneratorTask, str], rng: np.random.Generator) -> Example:
+        task, level = combination
+        example = draw(task, level, rng)
+        if task.name not in self.shuffled:
+            return example
+        return example._replace(answer=draw(task, level, rng).answer)
+
+
+def task_batches(mix: TaskMix, batch_size: int, seed: int) -> Batches:
+    """Return batches of examples of tasks."""
+    return lambda step: mix.examples(batch_size, stream(seed, TRAIN_STREAM, step))
 
 
 def padded(examples: list[Encoded]) -> Batch:
@@ -79,30 +98,18 @@ def text_batches(stored: np.ndarray, context: int, batch_size: int, seed: int) -
     return batch
 
 
-def mixed_batches(
-    tasks: list[GeneratorTask],
-    levels: list[str],
-    stored: np.ndarray,
-    context: int,
-    batch_size: int,
-    share: float,
-    seed: int,
-) -> Batches:
+def mixed_batches(mix: TaskMix, stored: np.ndarray, context: int, batch_size: int, share: float, seed: int) -> Batches:
     """Return batches whose every example is one of the tasks' with probability ``share``, else a window of text.
 
     Each kind is drawn as ``task_batches`` and ``text_batches`` draw it. All scored tokens count the same: with ``a``
     of them in a mean answer, the tasks have ``share a / (share a + (1 - share) context)`` of the loss.
     """
-    combinations = [(task, level) for task in tasks for level in levels]
-    tokenizer = CharacterTokenizer()
 
     def batch(step: int) -> Batch:
         rng = stream(seed, TRAIN_STREAM, step)
         count = int((rng.random(batch_size) < share).sum())
-        chosen = rng.integers(len(combinations), size=count)
-        drawn = [draw(task, level, rng) for task, level in (combinations[i] for i in chosen)]
+        parts = [mix.examples(count, rng)] if count else []
         starts = rng.integers(len(stored) - context + 1, size=batch_size - count)
-        parts = [padded([encode_example(example, tokenizer) for example in drawn])] if count else []
         parts += [windows(stored, starts, context)] if len(starts) else []
         return Batch(
             ids=_stacked([part.ids for part in parts], PAD),

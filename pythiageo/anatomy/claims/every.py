@@ -153,15 +153,16 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
 def trained_tasks(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the tasks a run's manifest says it was trained on; ``None`` where that cannot be said.
 
-    A run on tasks, or on a mixture, names them, or names none and means the study's eight. Running text contains what
-    it contains, and a model of others was trained on what they know.
+    A run on tasks, or on a mixture, names them, or names none and means the study's eight; those with shuffled answers
+    were not trained. Running text contains what it contains, and a model of others was trained on what they know.
     """
     config = manifest.get("config")
     data = config.get("data") if isinstance(config, Mapping) else None
     if not isinstance(data, Mapping) or data.get("source") not in ("tasks", "mix"):
         return None
-    named = data.get("tasks")
-    return tuple(str(task) for task in named) if isinstance(named, list) and named else STUDY_TASKS
+    named, shuffled = data.get("tasks"), data.get("shuffled")
+    tasks = tuple(str(task) for task in named) if isinstance(named, list) and named else STUDY_TASKS
+    return tuple(task for task in tasks if not isinstance(shuffled, list) or task not in shuffled)
 
 
 def _known(families: Sequence[str] | None) -> list[str]:
