@@ -23,6 +23,7 @@ from pythiageo.anatomy import (
     trajectories,
     without_duplicates,
 )
+from pythiageo.anatomy.transitions import transitions
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
 
@@ -342,3 +343,24 @@ def test_one_checkpoint_answers_nothing_and_says_so() -> None:
     found = events(planted.table(rows), "billa-v4").filter(~pl.col("event").str.starts_with("log_prob"))
     assert set(found["status"]) == {"undefined"}
     assert found["reason"].null_count() == 0
+
+
+@pytest.mark.parametrize(("fall", "deep"), [(0.0004, False), (0.0499, False), (0.0501, True), (0.5, True)])
+def test_a_fall_that_is_barely_one_is_no_collapse_of_ours(fall: float, deep: bool) -> None:
+    """The studies ask for no depth, and have it counted; ours is 5% of the first value."""
+    rows = planted.rows({"MOD": Plant(900, 300, low=20 * (1 - fall), start=20, end=20)}, steps=range(0, 1001, 100))
+    table = planted.table(rows)
+    for protocol in ("billa-v1", "billa-v4", "pythiageo"):
+        counts = deep or protocol != "pythiageo"
+        found = events(table, protocol).filter(pl.col("event").is_in(["floor", "recovery"]))
+        last = transitions(table, protocol).filter(
+            (pl.col("measure") == "covariance_effective_rank") & (pl.col("site") == "blocks.1.hook_resid_post")
+        )
+        for row in (*found.rows(named=True), *last.rows(named=True)):
+            if protocol == "billa-v1":  # its window ends at step 200, before the floor
+                assert row["status"] == "found"
+            elif counts:
+                assert (row["status"], row["event"]) in {("found", row["event"]), ("not-reached", "recovery")}
+            else:
+                assert (row["status"], row["step"], row["value"]) == ("undefined", None, None)
+                assert row["reason"] == f"it fell by {100 * fall:.2f}% of its first value, and a collapse is 5% or more"

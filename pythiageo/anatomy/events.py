@@ -79,7 +79,8 @@ def events(
       log-probability lying above that share of the way from its value at the first to that at the last
       checkpoint.
     - ``floor``, for each task: the smallest value of ``measure`` in the protocol's window at ``site`` under
-      ``readout``; of equal values the first.
+      ``readout``; of equal values the first. Undefined where it lies less than ``protocol.least_fall`` below the value
+      at the run's first checkpoint.
     - ``recovery``: the first checkpoint after the floor whose value lies above the midpoint between the
       floor and the value at the run's first checkpoint.
 
@@ -241,6 +242,11 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
         rows = [_row(window, protocol, name, status=UNDEFINED, reason=problem) for name in ("floor", "recovery")]
         return [row | {"first_value": first} for row in rows]
     value, index = min((value, index) for index, value in enumerate(window.values) if value is not None)
+    if first is not None and (shallow := protocol.too_shallow(first, value)):
+        return [
+            _row(window, protocol, name, status=UNDEFINED, reason=shallow, first_value=first)
+            for name in ("floor", "recovery")
+        ]
     floor = _row(window, protocol, "floor", status=FOUND, first_value=first, **_at(window, index))
     floor["reason"] = "; ".join(_floor_notes(whole, window, index, value)) or None
     floor["relative_depth"] = value / first if first else None

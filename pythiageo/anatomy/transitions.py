@@ -44,7 +44,8 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
 
     ``not-reached``: the extreme is the run's last checkpoint, so it was perhaps still moving (censored). ``undefined``:
     no value at the run's first checkpoint, fewer than three values, a probe set that changed, or no movement away from
-    the first value at all. Never step 0, never the last step.
+    the first value at all, or a minimum that lies less than ``protocol.least_fall`` below it. Never step 0, never the
+    last step.
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     measured = without_duplicates(observations)
@@ -136,6 +137,13 @@ def _problem(protocol: Protocol) -> list[pl.Expr]:
         | ((pl.col("kind") == MAXIMUM) & (pl.col("extreme_value") <= pl.col("first_value")))
         | ((pl.col("kind") == HALF_WAY) & (pl.col("span") == 0))
     )
+    fall = (pl.col("first_value") - pl.col("extreme_value")) / pl.col("first_value").abs()
+    shallow = (pl.col("kind") == MINIMUM) & (fall < protocol.least_fall)
+    barely = pl.format(
+        "it fell by {}% of its first value, and a collapse is {}% or more",
+        (100 * fall).map_elements(lambda share: f"{share:.2f}", return_dtype=pl.String),
+        pl.lit(f"{100 * protocol.least_fall:g}"),
+    )
     never = (
         pl.when(pl.col("kind") == MINIMUM)
         .then(pl.lit("it never fell below its first value"))
@@ -152,6 +160,8 @@ def _problem(protocol: Protocol) -> list[pl.Expr]:
         .then(pl.lit("no value at the run's first checkpoint"))
         .when(still)
         .then(never)
+        .when(shallow)
+        .then(barely)
     )
     censored = pl.when(pl.col("extreme_step") >= pl.col("run_last")).then(
         pl.lit("its extreme is the run's last checkpoint, so it was perhaps still moving")

@@ -195,8 +195,7 @@ def _grid(depends: tuple[str, ...], evidence: Evidence, base: Specification) -> 
             ]
         )
     elif "protocol" in depends:
-        # without an acquisition, pythiageo is billa-v4
-        choices.append([{"protocol": name} for name in PROTOCOLS if name != "pythiageo"])
+        choices.append([{"protocol": name} for name in PROTOCOLS])
     if "measure" in depends:
         taken = evidence.observations.filter(pl.col("measure").is_in(RANK_MEASURES))
         places = taken.select("measure", "readout").unique().sort("measure", "readout")
