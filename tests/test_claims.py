@@ -491,12 +491,22 @@ def test_probe_like_for_like() -> None:
             site = {"layer": 0, "site": "blocks.0.hook_resid_post", "readout": "answer"}
             rows.append(planted.observation(measure="linear_probe", value=0.8, **place, **site))
             rows.append(planted.observation(measure="linear_probe_model", value=0.7, **place))
-    result = probe(Evidence(planted.table(rows)), QUICK)
+            if seed < 2:
+                rows.append(planted.observation(measure="linear_probe_answer", value=0.3, **place, **site))
+                rows.append(planted.observation(measure="linear_probe_answer_model", value=0.35 - seed / 10, **place))
+    result, whole = probe(Evidence(planted.table(rows)), QUICK)
     assert result.estimate == pytest.approx(0.1)
     assert result.verdict == "supported"
     # tokens against whole answers: 0.8 - 0.2
     assert result.table["unlike"].to_list() == pytest.approx([0.6] * 3)
     assert result.table["step"].to_list() == [800] * 3
+    # per answer: -0.05 and 0.05 of two models, too few for an interval
+    assert (whole.name, whole.n, whole.verdict) == ("probe-answer", 2, "not decidable")
+    assert whole.estimate == pytest.approx(0)
+    assert [
+        each.verdict
+        for each in probe(Evidence(run(ORDER, {task: (at - 200, 300) for task, at in ORDER.items()})), QUICK)
+    ] == ["not decidable"] * 2
 
 
 # ---- invariances

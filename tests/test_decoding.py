@@ -5,11 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from pythiageo.decoding.probe import (
     NotConvergedError,
     ProbeSettings,
+    Split,
     UndefinedProbeError,
     fit_probe,
     make_split,
@@ -195,20 +199,41 @@ def observed(reader: Echo, examples, nonfinite: str | None = None, **settings):
 ECHOES = [Example(f"{letter} = ", letter) for letter in "ABCD" * 10]
 NAMES = {"linear_probe", "linear_probe_control", "linear_probe_selectivity"}
 BASELINES = {"linear_probe_model", "linear_probe_majority"}
+WHOLE = {"example": ({"linear_probe_answer"}, {"linear_probe_answer_model"}), "position": (set(), set())}
 
 
 @pytest.mark.parametrize(("by", "suffix"), [("example", ""), ("position", "_by_position")])
 def test_a_run_has_the_probe_at_each_site_and_what_it_is_compared_with_once(by, suffix):
     found = {(row.measure, row.site): row for row in observed(Echo(), ECHOES, splits=[by])}
     sites = Echo().sites()
-    expected = {(name + suffix, site) for name in NAMES for site in sites} | {(n + suffix, None) for n in BASELINES}
+    expected = {(name + suffix, site) for name in NAMES | WHOLE[by][0] for site in sites}
+    expected |= {(name + suffix, None) for name in BASELINES | WHOLE[by][1]}
     assert set(found) == expected
     assert {row.status for row in found.values()} == {"ok"}
     assert all(found["linear_probe" + suffix, site].value == 1.0 for site in sites)
     # half of the answer tokens are ends
     assert found["linear_probe_model" + suffix, None].value == 0.5
     assert found["linear_probe_majority" + suffix, None].value == 0.5
-    assert {row.n for row in found.values()} == {16}
+    # eight examples of two tokens are held out; every one has a token that the model gets wrong
+    whole = WHOLE[by][0] | WHOLE[by][1]
+    assert {row.n for row in found.values() if row.measure not in whole} == {16}
+    assert {row.n for row in found.values() if row.measure in whole} == ({8} if by == "example" else set())
+    if by == "example":
+        assert all(found["linear_probe_answer", site].value == 1.0 for site in sites)
+        assert found["linear_probe_answer_model", None].value == 0.0
+
+
+@given(rights=st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=2, max_size=12))
+def test_an_answer_is_right_where_every_token_of_it_is(rights: list[list[bool]]) -> None:
+    """Against a loop over examples, in any order of their rows; one more answer is fitted and does not count."""
+    owner = np.repeat(np.arange(len(rights) + 1), [*map(len, rights), 2])
+    held_out = owner < len(rights)
+    split = Split(np.zeros(len(owner), int), owner, held_out, np.zeros(len(owner), int))
+    flat = np.array([right for row in rights for right in row], dtype=float)
+    rate = split.answer_rate(flat)
+    whole = [all(row) for row in rights]
+    assert (rate.value, rate.n) == (pytest.approx(np.mean(whole)), len(rights))
+    assert rate.stderr == pytest.approx(stats.sem(whole))
 
 
 def test_a_row_says_how_many_tokens_were_never_fitted():
@@ -229,8 +254,9 @@ def test_a_row_says_how_many_tokens_were_never_fitted():
     ],
 )
 def test_what_cannot_be_read_has_a_status_and_a_reason(reader, examples, nonfinite, settings, status):
-    rows = [row for row in observed(reader, examples, nonfinite, **settings) if row.measure in NAMES]
-    assert len(rows) == 6
+    names = NAMES | {"linear_probe_answer"}
+    rows = [row for row in observed(reader, examples, nonfinite, **settings) if row.measure in names]
+    assert len(rows) == 8
     assert {row.status for row in rows} == {status}
     assert all(row.reason and row.value is None for row in rows)
 

@@ -31,7 +31,7 @@ from pythiageo.report.loaded import load_runs
 from pythiageo.report.packing import pack, unpack
 from pythiageo.report.paper.draw import CATEGORIES
 from pythiageo.report.report import measure_definitions
-from pythiageo.runs.linear_probe import CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
+from pythiageo.runs.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 
 TEXT: dict[str, Any] = {"run": "text-42", "series": "text-42", "regime": "naturalistic"}
 ATTACK = (
@@ -350,7 +350,7 @@ def test_an_infinite_standard_error_of_a_strangers_table_is_a_gap(tmp_path: Path
 
 def test_every_measure_has_its_sentence() -> None:
     names = {*load_measures(), *LANDSCAPE_MEASURES}
-    names |= {PROBE, CONTROL, SELECTIVITY, MODEL, MAJORITY}
+    names |= {PROBE, CONTROL, SELECTIVITY, MODEL, MAJORITY, ANSWER, ANSWER_MODEL}
     names |= {
         "accuracy",
         "accuracy_normalised",

@@ -74,6 +74,18 @@ class Split:
         stderr = math.sqrt(m / (m - 1) * float(residuals @ residuals)) / n if m > 1 else None
         return Rate(float(right.mean()), stderr, n)
 
+    def answer_rate(self, right: Float[np.ndarray, " held_out"]) -> Rate:
+        """Return the share of held-out examples whose every held-out row is right; ``n`` counts examples.
+
+        The standard error is that of a mean of ``n`` independent examples. It is a share of whole answers only where
+        examples are held out whole.
+        """
+        _, example = np.unique(self.owner[self.held_out], return_inverse=True)
+        whole = np.ones(int(example.max()) + 1)
+        np.minimum.at(whole, example, right)
+        n = len(whole)
+        return Rate(float(whole.mean()), float(whole.std(ddof=1)) / math.sqrt(n) if n > 1 else None, n)
+
     def majority(self) -> Rate:
         """Return how often the fitted rows' most common class (of equals, the lowest token) is right on the others."""
         classes, counts = np.unique(self.labels[~self.held_out], return_counts=True)
@@ -111,11 +123,15 @@ def make_split(
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """``accuracy`` on held-out rows, ``control`` the same with permuted labels, and their difference."""
+    """``accuracy`` on held-out rows, ``control`` the same with permuted labels, and their difference.
+
+    ``answer``: of held-out examples, the share of which every row is right.
+    """
 
     accuracy: Rate
     control: Rate
     selectivity: Rate
+    answer: Rate
 
 
 def fit_probe(states: Float[np.ndarray, "row d_model"], split: Split, settings: ProbeSettings) -> ProbeResult:
@@ -142,7 +158,7 @@ def fit_probe(states: Float[np.ndarray, "row d_model"], split: Split, settings: 
     fitted, judged = _features(states.astype(np.float64), split.held_out)
     right = _hits(fitted, judged, split.labels, split.held_out, settings)
     control = _hits(fitted, judged, split.permuted, split.held_out, settings)
-    return ProbeResult(split.rate(right), split.rate(control), split.rate(right - control))
+    return ProbeResult(split.rate(right), split.rate(control), split.rate(right - control), split.answer_rate(right))
 
 
 def warm_up() -> None:

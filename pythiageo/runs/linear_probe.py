@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PROBE, CONTROL, SELECTIVITY = "linear_probe", "linear_probe_control", "linear_probe_selectivity"
 MODEL, MAJORITY = "linear_probe_model", "linear_probe_majority"
+ANSWER, ANSWER_MODEL = "linear_probe_answer", "linear_probe_answer_model"
+"""Shares of whole answers, for the split by example alone: the other one holds no answer out whole."""
 SUFFIX = {"example": "", "position": "_by_position"}
 """What a split adds to the names: numbers of different splits are never in one column."""
 
@@ -59,14 +61,17 @@ class Decoder:
         for by in self.config.splits:
             split = self._split(by)
             if isinstance(split, str):
-                for name in (MODEL, MAJORITY):
+                for name in (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)):
                     yield self._failed(name, by, "undefined", split)
                 continue
             yield self._row(MAJORITY, by, split.majority())
             if hits is None:
-                yield self._failed(MODEL, by, "nonfinite", str(reason))
-            else:
-                yield self._row(MODEL, by, split.rate(hits[split.held_out]))
+                for name in (MODEL, *_whole(by, ANSWER_MODEL)):
+                    yield self._failed(name, by, "nonfinite", str(reason))
+                continue
+            yield self._row(MODEL, by, split.rate(hits[split.held_out]))
+            for name in _whole(by, ANSWER_MODEL):
+                yield self._row(name, by, split.answer_rate(hits[split.held_out]))
 
     def rows(self, states: Tensor | None, **columns: Any) -> Iterator[Observation]:
         """Yield the probe, its control and its selectivity at a site, for each split; ``states`` (token, width)."""
@@ -74,7 +79,7 @@ class Decoder:
             yield from self._rows(states, by, columns)
 
     def _rows(self, states: Tensor | None, by: str, columns: dict[str, Any]) -> Iterator[Observation]:
-        names = (PROBE, CONTROL, SELECTIVITY)
+        names = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
         split = self._split(by)
         status, reason = "undefined", split if isinstance(split, str) else ""
         if states is None:
@@ -86,8 +91,8 @@ class Decoder:
                 # a row with a value has a reason where something about it must be known
                 unseen = f"{split.unseen} held-out positions of tokens that were never fitted count as wrong"
                 note = unseen if split.unseen else None
-                rates = (result.accuracy, result.control, result.selectivity)
-                for name, rate in zip(names, rates, strict=True):
+                rates = (result.accuracy, result.control, result.selectivity, result.answer)
+                for name, rate in zip(names, rates, strict=False):
                     yield self._row(name, by, rate, reason=note if name != CONTROL else None, **columns)
                 return
             except UndefinedProbeError as error:
@@ -120,3 +125,8 @@ class Decoder:
 
     def _failed(self, name: str, by: str, status: str, reason: str, **columns: Any) -> Observation:
         return self.origin.failed(name + SUFFIX[by], status, reason, **self.columns, **columns)
+
+
+def _whole(by: str, *names: str) -> tuple[str, ...]:
+    """Return the names of measures of whole answers, none for a split that holds no answer out whole."""
+    return names if by == "example" else ()

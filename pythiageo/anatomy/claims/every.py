@@ -62,7 +62,7 @@ FAMILIES: dict[str, Family] = {
     "prediction": Family(prediction, (*EVENT, *PLACE, "ties")),
     "prediction-swap": Family(_one(swap), (*EVENT, *PLACE)),
     "floor-order": Family(_one(floor_order), ("protocol", *PLACE)),
-    "probe": Family(_one(probe), EVENT),
+    "probe": Family(probe, EVENT),
     "seeds": Family(_one(seeds), EVENT),
 }
 """The claims by the name of their family."""

@@ -10,40 +10,49 @@ from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted,
 from pythiageo.anatomy.events import FOUND
 from pythiageo.anatomy.trajectory import RUN_KEY
 
-CLAIM = "at the last checkpoint before acquisition the probe is right more often than the model, per token"
+CLAIM = "at the last checkpoint before acquisition the probe is right more often than the model, {}"
 RULE = (
-    "estimate: mean over models of the mean over tasks of linear_probe - linear_probe_model (next token, same "
-    "held-out positions); supported: its 95% t interval over models lies above 0; contradicted: below; else not "
-    "decidable"
+    "estimate: mean over models of the mean over tasks of {} - {} ({}); supported: its 95% t interval over models lies "
+    "above 0; contradicted: below; else not decidable"
 )
-MEASURES = ("linear_probe", "linear_probe_model", "linear_probe_control", "linear_probe_majority")
+PER = {
+    "probe": ("per token", "linear_probe", "linear_probe_model", "next token, same held-out positions"),
+    "probe-answer": (
+        "per answer",
+        "linear_probe_answer",
+        "linear_probe_answer_model",
+        "every token of an answer, same held-out examples",
+    ),
+}
+"""The claims: what is counted, the probe's measure and the model's, and of what they are."""
+AT_SITES = ("linear_probe", "linear_probe_answer", "linear_probe_control")
+MEASURES = (*AT_SITES, "linear_probe_model", "linear_probe_answer_model", "linear_probe_majority")
 
 
-def probe(evidence: Evidence, specification: Specification) -> ClaimResult:
-    """Return probe and behaviour at the last checkpoint before acquisition, a row a run, task and level.
+def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]:
+    """Return probe and behaviour at the last checkpoint before acquisition, a row a run, task and level: two claims.
 
-    ``per_token`` compares like with like: ``linear_probe - linear_probe_model``. ``unlike`` is the study's comparison,
-    the probe's share of tokens less the model's share of whole answers (``accuracy``), which more tokens an answer
-    enlarge by themselves. ``answer_tokenwise``: the model's next-token share less its whole-answer share, that very
-    gap. A probe is not scored by whole answers, so that like for like there is the model's side alone.
+    Like for like, with the right answer fed to both: ``per_token`` is ``linear_probe - linear_probe_model``,
+    ``per_answer`` is ``linear_probe_answer - linear_probe_answer_model``. ``unlike`` is the study's comparison, the
+    probe's share of tokens less the model's share of whole answers (``accuracy``), which more tokens an answer enlarge
+    by themselves. ``answer_tokenwise``: the model's next-token share less its whole-answer share, that very gap.
     """
     key = [*RUN_KEY, "task"]
     rows = evidence.observations.filter(pl.col("measure").is_in([*MEASURES, "accuracy"]))
     if not rows.filter(pl.col("measure") == "linear_probe").height:
-        return undecided("probe", CLAIM, RULE, "no linear probe was fitted", specification)
+        return [_undecided(name, "no linear probe was fitted", specification) for name in PER]
     acquired = evidence.acquisitions(specification).filter(pl.col("status") == FOUND)
     probed = rows.filter(pl.col("measure") == "linear_probe").select(*key, "step").unique()
-    before = (
+    table = (
         acquired.select(*key, "level", pl.col("step").alias("acquired"))
         .join(probed, on=key, nulls_equal=True)
         .filter(pl.col("step") < pl.col("acquired"))
         .group_by(*key, "level", "acquired")
         .agg(pl.col("step").max())
     )
-    table = before
     for measure in MEASURES:
         some = rows.filter(pl.col("measure") == measure)
-        if measure in ("linear_probe", "linear_probe_control"):
+        if measure in AT_SITES:
             last = pl.col("layer").max().over(RUN_KEY)
             some = some.filter((pl.col("layer") == last) & pl.col("site").str.ends_with(".hook_resid_post"))
         # the probe set is that of geometry: all levels mixed
@@ -54,21 +63,34 @@ def probe(evidence: Evidence, specification: Specification) -> ClaimResult:
         table.join(exact.rename({"value": "accuracy"}), on=[*key, "level", "step"], how="left", nulls_equal=True)
         .with_columns(
             (pl.col("linear_probe") - pl.col("linear_probe_model")).alias("per_token"),
+            (pl.col("linear_probe_answer") - pl.col("linear_probe_answer_model")).alias("per_answer"),
             (pl.col("linear_probe") - pl.col("accuracy")).alias("unlike"),
             (pl.col("linear_probe_model") - pl.col("accuracy")).alias("answer_tokenwise"),
         )
         .sort(*key, "level")
     )
-    known = table.drop_nulls("per_token").unique([*key, "step"])
+    return [_answer(name, table, specification) for name in PER]
+
+
+def _answer(name: str, table: pl.DataFrame, specification: Specification) -> ClaimResult:
+    word, ours, theirs, what = PER[name]
+    gap = word.replace(" ", "_")
+    known = table.drop_nulls(gap).unique([*RUN_KEY, "task", "step"])
     if not known.height:
-        reason = "no probe beside the model's next-token score before an acquisition"
-        return undecided("probe", CLAIM, RULE, reason, specification, table)
-    means = known.group_by(RUN_KEY).agg(pl.col("per_token").mean())["per_token"].to_numpy()
+        reason = f"no {ours} beside {theirs} before an acquisition"
+        return _undecided(name, reason, specification, table)
+    means = known.group_by(RUN_KEY).agg(pl.col(gap).mean())[gap].to_numpy()
     interval = cluster_interval(means)
+    notes = [] if interval else [counted(means.size, "model")]
     unlike = table["unlike"].drop_nulls().to_numpy()
-    note = f"as the study compares (tokens with whole answers) the gap is {unlike.mean():.2f}" if unlike.size else None
-    few = None if interval else counted(means.size, "model")
+    if unlike.size and name == "probe":
+        notes.append(f"as the study compares (tokens with whole answers) the gap is {unlike.mean():.2f}")
     return ClaimResult(
-        "probe", CLAIM, table, judge(interval, 0.0), RULE, float(means.mean()), interval, 0.0, None, known.height,
-        "; ".join(each for each in (few, note) if each) or None, specification,
+        name, CLAIM.format(word), table, judge(interval, 0.0), RULE.format(ours, theirs, what), float(means.mean()),
+        interval, 0.0, None, known.height, "; ".join(notes) or None, specification,
     )  # fmt: skip
+
+
+def _undecided(name: str, reason: str, specification: Specification, table: pl.DataFrame | None = None) -> ClaimResult:
+    word, ours, theirs, what = PER[name]
+    return undecided(name, CLAIM.format(word), RULE.format(ours, theirs, what), reason, specification, table)
