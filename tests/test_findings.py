@@ -21,16 +21,16 @@ PAGE = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 @pytest.mark.skipif(not DATA.is_dir(), reason="the tables measured by others are not here")
 def test_every_figure_is_printed_by_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = re.findall(r"^\| (\S+\.parquet) \| ([0-9a-f]{64}) \|$", PAGE, re.MULTILINE)
-    assert len(hashes) == 2
+    assert len(hashes) == 3
     for name, sha in hashes:
         assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == sha
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^pythiageo (.+)$", PAGE, re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         assert cli(shlex.split(command.replace("../shared/data", str(DATA)))) == 0
     blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") == 4
+    assert len(blocks) == PAGE.count("```python") == 5
     names: dict[str, object] = {}
     for code, quoted in blocks:
         printed = io.StringIO()
