@@ -16,13 +16,16 @@ from tempfile import gettempdir
 from typing import Any
 
 import pytest
+import torch
 from polars.testing import assert_frame_equal
+from safetensors.torch import load_file
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.config import make_config
 from pythiageo.runs.engines import ray as engine
+from pythiageo.runs.engines import sweep
 from pythiageo.runs.engines.ray import TRIES, places
 from pythiageo.runs.engines.worker import SCRATCH, Facts, Scratch, Worker
 from pythiageo.runs.planning import Needs
@@ -38,6 +41,7 @@ pytest.importorskip("ray", reason="the extra pythiageo[ray]")
 
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 STEPS = (0, 10, 20, 30, 40)
+TRAIN = sweep._train
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
@@ -182,7 +186,7 @@ def test_a_wrong_engine_or_address_is_one_sentence(
 )
 def test_a_worker_whose_numbers_could_be_others_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        engine._check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
+        engine.check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
 
 
 def test_a_node_has_as_many_workers_as_its_scarcest_resource_allows() -> None:
@@ -292,3 +296,58 @@ def bytes_in(folder: Path) -> int:
             with contextlib.suppress(OSError):  # dropped while we looked
                 total += os.lstat(os.path.join(parent, name)).st_size
     return total
+
+
+SWEEP = [
+    "demo/tasks.toml", "--size", "nano", "--seed", "1,2", "--set", "model.layers=2", "--set", "model.d_model=16",
+    "--set", "model.heads=2", "--set", "model.d_ff=32", "--set", "training.stop=40",
+    "--set", 'training.checkpoints="0-40:10"', "--set", "probes.score_examples=4",
+    "--set", "probes.geometry_examples=6", "--quiet",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_sweep_of_trainings_is_the_local_one_and_goes_on_where_a_worker_ended(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds, a node each; the worker of one is killed half way, and its run goes on from its last checkpoint."""
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli(["train", *SWEEP]) == 0
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setenv("PYTHIAGEO_TEST_ORDERS", str(tmp_path / "killed"))
+    monkeypatch.setattr(engine, "_HANDED_ON", (*engine._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
+    monkeypatch.setattr(sweep, "_train", train_and_end)
+    assert cli(["train", *SWEEP, "--engine", "ray", "--address", cluster.address]) == 0
+    assert (tmp_path / "killed").exists()
+    for name in ("demo-tasks-1", "demo-tasks-2"):
+        runs = [tmp_path / place / "outputs" / name for place in ("here", "there")]
+        assert_frame_equal(*map(read_observations, runs), check_exact=True)
+        assert read_manifest(runs[1])["status"] == "complete"
+        states = [load_file(run / "state.safetensors") for run in runs]
+        assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
+    assert not list((tmp_path / "there/outputs").glob(".pythiageo-*"))
+    # one that is there is refused, the others go on; a node has room for one CPU, not two
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "there/outputs/demo-tasks-2")
+    assert cli(["train", *SWEEP, "--engine", "ray", "--address", cluster.address]) == 2
+    assert "demo-tasks-1: holds a run already (complete)" in capsys.readouterr().err
+    assert read_manifest(tmp_path / "there/outputs/demo-tasks-2")["status"] == "complete"
+    wide = ["--set", "compute.threads=2", "--overwrite"]
+    assert cli(["train", *SWEEP, *wide, "--engine", "ray", "--address", cluster.address]) == 2
+    assert "demo-tasks-1: no node of the Ray cluster has room for it: it takes 2 CPUs" in capsys.readouterr().err
+
+
+def train_and_end(job: Any, messages: Any, sign: str, mine: Any) -> Any:
+    """Train, and end the process once at step 20 of seed 1: the orders name a file that says it was done."""
+    killed = Path(os.environ["PYTHIAGEO_TEST_ORDERS"])
+
+    class Told:
+        def put(self, progress: Any) -> None:
+            messages.put(progress)
+            if job.config.seed == 1 and progress.done >= 20 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return TRAIN(job, Told(), sign, mine)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,15 +28,17 @@ def train(
     protocol: Annotated[
         str | None, typer.Option(help="Instead of a config: a study's own training, billa-v4.", show_default=False)
     ] = None,
-    size: Annotated[str | None, typer.Option(help="nano, micro, small, medium, large or xlarge.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="nano, micro, small, medium, large or xlarge; several by commas: a run each.")
+    ] = None,
     regime: Annotated[
         str | None,
         typer.Option(
             metavar="aligned|natural|mix:P",
-            help="Train on the tasks, on text, or on text with a share P of task examples.",
+            help="Train on the tasks, on text, or on text with a share P of task examples; several by commas.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and batches.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Seed of weights and batches; several by commas.")] = None,
     checkpoints: Annotated[
         str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
     ] = None,
@@ -57,6 +61,10 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default outputs/NAME.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each in its own process.")] = 1,
+    engine: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster: auto, HOST:PORT, or local to start one here.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with runs that are there.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs that are there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the configs and say what would be done.")] = False,
@@ -66,37 +74,39 @@ def train(
     """Train small transformers, with the probes measured at every checkpoint."""
     from pythiageo.runs.building import checkpoint_steps, resolve
     from pythiageo.runs.config import TrainConfig, load_config
+    from pythiageo.runs.engines import EngineChoice
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.options import overrides as as_overrides
     from pythiageo.runs.training import run_path
     from pythiageo.runs.workers import started_together
 
-    if out is not None and len(configs or []) > 1:
-        raise UserError("--out takes one run, but several configs were given: leave it out, each has its own name")
-    overrides = _regime(regime) if regime is not None else ['data.source="text"'] if corpus else []
-    overrides += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
+    where = EngineChoice(engine, address)
     options = {
-        "model.size": size,
         "compute.device": device,
         "training.precision": precision,
-        "seed": seed,
         "training.weights": checkpoints,
         "training.tensorboard": tensorboard or None,
         "training.freeze_block": freeze_block,
         "training.freeze_until": freeze_until,
     }
-    overrides += as_overrides({key: value for key, value in options.items() if value is not None})
+    shared = ['data.source="text"'] if corpus and regime is None else []
+    shared += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
+    shared += as_overrides({key: value for key, value in options.items() if value is not None})
     if protocol is not None:
-        name = _protocol_run(protocol, configs, size, seed) + (f"-{regime.replace(':', '-')}" if regime else "")
-        overrides += as_overrides({"name": name})
-        configs = [f"{protocol}.toml"]
+        _check_protocol(protocol, configs, size)
     elif not configs:
         raise UserError("nothing to train: name a config, or --protocol billa-v4 with --size and --seed")
     resolved: list[TrainConfig] = []
-    for path in configs:
-        config = load_config(Path(path), [*overrides, *(sets or [])], "train")
-        assert isinstance(config, TrainConfig)
-        resolved.append(resolve(config, max(jobs, started_together())))
+    for one in _combinations(size, seed, regime):
+        for path in configs or [f"{protocol}.toml"]:
+            given = [*one.overrides, *one.name(protocol), *shared, *(sets or [])]
+            config = load_config(Path(path), given, "train")
+            assert isinstance(config, TrainConfig)
+            if one.suffix and protocol is None:
+                config = config.model_copy(update={"name": f"{config.name}-{one.suffix}"})
+            resolved.append(resolve(config, max(jobs, started_together())))
+    if out is not None and len(resolved) > 1:
+        raise UserError(f"--out takes one run, but {len(resolved)} were asked for: leave it out, each has its own name")
     names = [config.name for config in resolved]
     if len(set(names)) < len(names):
         raise UserError(f"two configs are called {max(names, key=names.count)!r}: each run needs its own name")
@@ -106,7 +116,7 @@ def train(
         return 0
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other")
-    work = [Job(config, run_path(out, config.name), resume, overwrite) for config in resolved]
+    work = [Job(config, run_path(out, config.name), resume, overwrite, where) for config in resolved]
     return finish(work, jobs, quiet, as_json)
 
 
@@ -131,8 +141,61 @@ def _regime(text: str) -> list[str]:
     return [f'regime="mix:{float(share):g}"', 'data.source="mix"', f"data.task_share={float(share)}"]
 
 
-def _protocol_run(protocol: str, configs: list[str] | None, size: str | None, seed: int | None) -> str:
-    """Return the name of a run of a study's own training.
+@dataclass(frozen=True)
+class _Combination:
+    """One of the sizes, seeds and regimes that were asked for; ``suffix`` says what sets it apart from the others."""
+
+    size: str | None
+    seed: int | None
+    regime: str | None
+    suffix: str
+
+    @property
+    def overrides(self) -> list[str]:
+        """The settings that it stands for."""
+        sets = [] if self.size is None else [f'model.size="{self.size}"']
+        sets += [] if self.seed is None else [f"seed={self.seed}"]
+        return sets + ([] if self.regime is None else _regime(self.regime))
+
+    def name(self, protocol: str | None) -> list[str]:
+        """Return the setting of the name of a run of a study's own training; none for a config, which has one."""
+        if protocol is None:
+            return []
+        parts = [self.size, str(42 if self.seed is None else self.seed), (self.regime or "").replace(":", "-")]
+        return [f'name="{"-".join(part for part in parts if part)}"']
+
+
+def _combinations(size: str | None, seed: str | None, regime: str | None) -> list[_Combination]:
+    """Return every combination of the values given by commas.
+
+    Raises:
+        UserError: a seed that is no whole number.
+    """
+    lists = [_values("size", size), _values("seed", seed), _values("regime", regime)]
+    found = []
+    for values in product(*lists):
+        for word in (values[1],):
+            if word is not None and not word.isdecimal():
+                raise UserError(f"--seed: expected whole numbers from 0 up, got {word!r}")
+        apart = [
+            value.replace(":", "-") for value, known in zip(values, lists, strict=True) if value and len(known) > 1
+        ]
+        number = None if values[1] is None else int(values[1])
+        found.append(_Combination(values[0], number, values[2], "-".join(apart)))
+    return found
+
+
+def _values(option: str, text: str | None) -> list[str | None]:
+    if text is None:
+        return [None]
+    values: list[str | None] = [part.strip() for part in text.split(",")]
+    if "" in values or len(set(values)) < len(values):
+        raise UserError(f"--{option}: expected different values, separated by commas, got {text!r}")
+    return values
+
+
+def _check_protocol(protocol: str, configs: list[str] | None, size: str | None) -> None:
+    """Check what is asked of a study's own training.
 
     Raises:
         UserError: no such protocol, configs beside it, or no size.
@@ -143,11 +206,11 @@ def _protocol_run(protocol: str, configs: list[str] | None, size: str | None, se
         raise UserError("--protocol takes the place of a config: leave one of them out")
     if size is None:
         raise UserError(f"--protocol {protocol} needs a --size: nano, micro, small, medium, large or xlarge")
-    return f"{size}-{42 if seed is None else seed}"
 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
+    from pythiageo.runs.config import TrainConfig
     from pythiageo.runs.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
     from pythiageo.runs.workers import started_together
@@ -158,7 +221,11 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     names = [job.config.name for job in work]
     failures: list[Failure] = []
     with display.shown_progress(names, quiet or not first) as report:
-        if len(work) == 1:
+        if work[0].engine.name == "ray" and isinstance(work[0].config, TrainConfig):
+            from pythiageo.runs.engines.sweep import train_on_ray
+
+            code, failures = train_on_ray(work, work[0].engine.address, report)
+        elif len(work) == 1:
             code = execute(work[0], report)
         else:
             code, failures = execute_all(work, jobs, report)

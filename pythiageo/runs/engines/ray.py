@@ -198,7 +198,7 @@ class _Shift:
             seat.owes.popleft()
             yield answer
         else:
-            _check(answer)
+            check(answer)
             seat.ready = True
 
     def _hand_out(self) -> None:
@@ -227,14 +227,14 @@ class _Shift:
         """Replace a worker that ended; the checkpoint that it was at is tried again, a few times."""
         alive = any(node["NodeID"] == seat.node and node["Alive"] for node in self._ray.nodes())
         if not seat.ready:
-            self._hindrance = f": {_cause(error)}"
+            self._hindrance = f": {cause(error)}"
         if seat.owes:
             blamed = seat.owes.popleft()
             self._ended[blamed.step] += 1
             if self._ended[blamed.step] < TRIES:
                 seat.again.append(blamed)
             else:
-                reason = f"{blamed.label}: {TRIES} workers ended over it, the last one so: {_cause(error)}"
+                reason = f"{blamed.label}: {TRIES} workers ended over it, the last one so: {cause(error)}"
                 origin = self._order.origin(blamed.step, blamed.tokens, None)
                 yield self._order.failed(origin, blamed.label, "unreadable", reason)
             if (
@@ -264,18 +264,18 @@ class _Shift:
                 self._ray.kill(seat.actor)
 
 
-def _check(facts: Facts) -> None:
-    """Refuse a worker whose numbers could be others, or who cannot read the checkpoints."""
+def check(facts: Facts) -> None:
+    """Refuse a worker whose numbers could be others, or who does not see a folder that it needs."""
     if difference := unlike(versions(), facts.versions):
         raise UserError(f"the worker on {facts.host} has {difference}: numbers of one table come from one version")
     if facts.unseen is not None:
         raise UserError(
-            f"the worker on {facts.host} does not see {facts.unseen}: checkpoints in a folder must be on storage that "
-            "every node has under the same path (results come back through Ray, and need none)"
+            f"the worker on {facts.host} does not see {facts.unseen}: it must be on storage that every node has under "
+            "the same path"
         )
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return the line of Ray's long message that says why a worker ended."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if "exit detail" in line or line.endswith("Error") or "Error: " in line]

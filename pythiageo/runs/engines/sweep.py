@@ -1,0 +1,160 @@
+"""Training runs on a Ray cluster: each is a task with the cores, the memory and the GPU that it needs.
+
+A run writes its own folder, so that folder must be on storage that every node has under the same path. A run whose
+worker ends is handed out again and goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pythiageo.errors import EXIT_INTERRUPTED, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
+from pythiageo.runs.building import shape_of, training_memory
+from pythiageo.runs.config import TrainConfig
+from pythiageo.runs.device import resolve_device
+from pythiageo.runs.engines.ray import TRIES, cause, check, connected, import_ray
+from pythiageo.runs.engines.worker import Facts
+from pythiageo.runs.jobs import Failure, Job, execute
+from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.provenance import versions
+
+_TICK = 0.5
+
+
+def train_on_ray(jobs: Sequence[Job], address: str | None, report: Reporter) -> tuple[int, list[Failure]]:
+    """Do training jobs on the cluster at ``address``; return the worst exit code and what failed.
+
+    One failure stops no other. Ctrl-C is passed on to every run, which leaves it resumable.
+
+    Raises:
+        UserError: Ray is not installed, there is no cluster at the address, no node has room for a run, or a worker
+            has other versions or does not see the run folders.
+    """
+    ray = import_ray()
+    with connected(ray, address or "auto"):
+        return _Sweep(ray, jobs, report).done()
+
+
+class _Sweep:
+    """The runs that are under way, and those that wait."""
+
+    def __init__(self, ray: Any, jobs: Sequence[Job], report: Reporter) -> None:
+        from ray.util.queue import Queue  # noqa: PLC0415 - an extra
+
+        self._ray = ray
+        self._report = report
+        self._messages = Queue(actor_options={"num_cpus": 0})
+        self._under_way: dict[Any, Job] = {}
+        self._ended: Counter[str] = Counter()
+        self._failures: list[Failure] = []
+        self._worst = EXIT_OK
+        self._sign = _leave_sign(jobs)
+        for job in jobs:
+            self._check_room(job)
+        # a worker's current folder is another
+        self._waiting = deque(replace(job, path=job.path.resolve()) for job in jobs)
+
+    def done(self) -> tuple[int, list[Failure]]:
+        """Return the worst exit code and the failures, once every run has ended."""
+        try:
+            while self._waiting or self._under_way:
+                while self._waiting:  # Ray itself keeps those back that find no room yet
+                    self._start(self._waiting.popleft())
+                ended, _ = self._ray.wait(list(self._under_way), timeout=_TICK)
+                self._tell()
+                for task in ended:
+                    self._hear(task, self._under_way.pop(task))
+        except KeyboardInterrupt:
+            for task in self._under_way:
+                self._ray.cancel(task)
+            self._ray.wait(list(self._under_way), num_returns=len(self._under_way), timeout=30)
+            raise
+        finally:
+            self._sign.unlink(missing_ok=True)
+        self._tell()
+        return self._worst, self._failures
+
+    def _needs(self, job: Job) -> dict[str, Any]:
+        config = job.config
+        assert isinstance(config, TrainConfig)
+        on_gpu = resolve_device(config.compute.device) != "cpu"
+        return {
+            "num_cpus": config.compute.thread_count,
+            "num_gpus": 1 if on_gpu else 0,
+            "memory": 0 if on_gpu else training_memory(config, shape_of(config)),
+        }
+
+    def _check_room(self, job: Job) -> None:
+        needs = self._needs(job)
+        wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], "memory": needs["memory"]}
+        for node in self._ray.nodes():
+            if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items()):
+                return
+        raise UserError(
+            f"{job.config.name}: no node of the Ray cluster has room for it: it takes {wanted['CPU']} CPUs, "
+            f"{wanted['GPU']} GPUs, {wanted['memory'] / 1e9:.1f} GB of memory"
+        )
+
+    def _start(self, job: Job) -> None:
+        remote = self._ray.remote(_train).options(**self._needs(job), max_retries=0, name=job.config.name)
+        self._under_way[remote.remote(job, self._messages, str(self._sign), versions())] = job
+
+    def _hear(self, task: Any, job: Job) -> None:
+        """Note how a run ended; where its worker did, the run goes on from its last checkpoint, a few times."""
+        errors, name = self._ray.exceptions, job.config.name
+        try:
+            answer = self._ray.get(task)
+        except errors.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except (errors.RayError, errors.WorkerCrashedError) as error:
+            self._ended[name] += 1
+            if self._ended[name] < TRIES:
+                self._waiting.append(replace(job, resume=True, overwrite=False))
+                return
+            reason = f"{TRIES} workers ended over it, the last one so: {cause(error)}"
+            answer = Failure(name, f"{name}: {reason}; --resume goes on", EXIT_MACHINE)
+        if isinstance(answer, Facts):
+            check(answer)
+        elif isinstance(answer, Failure):
+            self._failures.append(answer)
+            self._worst = max(self._worst, answer.exit_code)
+        else:
+            self._worst = max(self._worst, answer)
+
+    def _tell(self) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            for message in self._messages.get_nowait_batch(self._messages.qsize()):
+                self._report(message)
+
+
+def _leave_sign(jobs: Sequence[Job]) -> Path:
+    """Return a file beside the run folders by which a worker knows that it sees them."""
+    folder = jobs[0].path.resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    sign = folder / f".pythiageo-{uuid4().hex}"
+    sign.touch()
+    return sign
+
+
+def _train(job: Job, messages: Any, sign: str, mine: dict[str, str | None]) -> int | Failure | Facts:
+    """Do one job on a worker; ``Facts`` where it cannot be done here."""
+    seen = Path(sign).exists()
+    if not seen or versions() != mine:
+        return Facts(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
+
+    def report(progress: Progress) -> None:
+        messages.put(progress)
+
+    try:
+        return execute(job, report)
+    except PythiageoError as error:
+        return Failure(job.config.name, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
