@@ -52,6 +52,8 @@ def published(
             f"{run}, {event}: median ratio {middle:.2f}, quartiles {low:.2f} to {high:.2f}, over {part.height} of "
             f"{beside.filter(run=run, event=event).height} that both found"
         )
+    for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
+        typer.echo(f"published {event}: {source}")
 
 
 def _shown(row: dict[str, Any], value: str, status: str) -> str:
