@@ -33,7 +33,7 @@ import json, resource, sys, time
 from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
-from pythiageo.runs.config import ComputeConfig, ProbeConfig, MeasureConfig
+from pythiageo.runs.settings import ComputeConfig, ProbeConfig, MeasureConfig
 from pythiageo.runs.reading import Reading, batches
 from pythiageo.runs.probing import choose_probes, prepare
 from pythiageo.runs.measuring import Instruments, Origin, observe

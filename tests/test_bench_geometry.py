@@ -14,10 +14,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythiageo.lens import BridgeReader
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
-from pythiageo.runs.config import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import ComputeConfig, MeasureConfig, ProbeConfig
 
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
 

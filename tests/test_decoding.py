@@ -24,10 +24,11 @@ from pythiageo.errors import UserError
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE
-from pythiageo.runs.config import MeasureConfig, make_config
+from pythiageo.runs.config import make_config
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, Probe, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import MeasureConfig
 
 SETTINGS = ProbeSettings()
 

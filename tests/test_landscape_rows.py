@@ -20,10 +20,10 @@ from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.config import LandscapeConfig
 from pythiageo.runs.landscape import Landscape, block_prefix, llc_settings
 from pythiageo.runs.probing import GEOMETRY, SCORE, Probe, prepare
 from pythiageo.runs.problems import live_logits, logits_of, problem_of, shared_problem_of
+from pythiageo.runs.settings import LandscapeConfig
 from pythiageo.series.opening import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint

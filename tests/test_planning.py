@@ -19,11 +19,12 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.config import AnalyzeConfig, LinearProbeConfig, MeasureConfig, ProbeConfig
+from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.runs.trial import Trial, sites_of, spread
 from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.loopback import LoopbackHub, serve_folder

@@ -19,11 +19,11 @@ from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.config import ComputeConfig, MeasureConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.memory import _glibc
 from pythiageo.runs.probing import GEOMETRY, Prepared, Probe, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import ComputeConfig, MeasureConfig
 from pythiageo.runs.sites import choose_sites, parse_layers
 from pythiageo.series.opening import open_folder
 from pythiageo.synthetic.model import Shape

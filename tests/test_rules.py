@@ -22,10 +22,10 @@ from pythiageo.probes.kinds import RULES
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.scoring import MEASURES, Options, Predictions, score
 from pythiageo.probes.task import load_tasks, read_task
-from pythiageo.runs.config import MeasureConfig
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import MeasureConfig
 
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 VOCAB = 41

@@ -24,8 +24,9 @@ from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
-from pythiageo.runs.config import ComputeConfig, TrainConfig, load_config
+from pythiageo.runs.config import TrainConfig, load_config
 from pythiageo.runs.pricing import Price
+from pythiageo.runs.settings import ComputeConfig
 from pythiageo.synthetic.batches import TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES

@@ -18,10 +18,10 @@ from pythiageo.landscape.llc import named_settings
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.config import ProbeConfig
 from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
 from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.settings import ProbeConfig
 from pythiageo.series import open_series
 from pythiageo.series.hub import HubSeries
 

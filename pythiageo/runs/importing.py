@@ -21,7 +21,7 @@ from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import SORT_KEY, SOURCE
 from pythiageo.observations.store import replace_file
 from pythiageo.probes.task import describe
-from pythiageo.runs.config import Regime
+from pythiageo.runs.settings import Regime
 
 Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"

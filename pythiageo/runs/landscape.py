@@ -28,10 +28,10 @@ from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
 from pythiageo.observations import Observation
-from pythiageo.runs.config import LandscapeConfig
 from pythiageo.runs.measuring import Origin, columns_of
 from pythiageo.runs.probing import GEOMETRY, Prepared, Probe
 from pythiageo.runs.problems import Logits, ScoredLogits, problem_of, shared_problem_of
+from pythiageo.runs.settings import LandscapeConfig
 from pythiageo.series.steps import select
 
 

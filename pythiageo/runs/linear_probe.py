@@ -20,9 +20,9 @@ from pythiageo.decoding.probe import (
 )
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
-from pythiageo.runs.config import LinearProbeConfig
 from pythiageo.runs.probing import Prepared
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import LinearProbeConfig
 
 if TYPE_CHECKING:
     from pythiageo.runs.measuring import Origin

@@ -15,10 +15,10 @@ from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.view import SiteStates, View
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
-from pythiageo.runs.config import LinearProbeConfig, MeasureConfig
 from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.probing import SCORE, Prepared
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import LinearProbeConfig, MeasureConfig
 
 BLURRED = "rounding of bfloat16 states makes small singular values of its own: take float32 (docs/geometry.md)"
 

@@ -14,13 +14,13 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.config import ComputeConfig, MeasureConfig
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
 from pythiageo.runs.probing import Prepared, Probe, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import ComputeConfig, MeasureConfig
 from pythiageo.series.checkpoint import OpenCheckpoint
 
 

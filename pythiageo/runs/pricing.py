@@ -11,13 +11,14 @@ import torch
 
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer, resolve
-from pythiageo.runs.config import LandscapeConfig, TrainConfig, load_config
+from pythiageo.runs.config import TrainConfig, load_config
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, SCORE, Prepared, choose_probes, prepare
 from pythiageo.runs.problems import live_logits
 from pythiageo.runs.reading import Reading
+from pythiageo.runs.settings import LandscapeConfig
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable

@@ -10,7 +10,7 @@ from pythiageo.geometry.readout import Layout
 from pythiageo.probes.encoding import Encoded, Tokenizer, encode_probe_set, encode_wrong, longest
 from pythiageo.probes.probeset import ProbeSet, make_probe_set
 from pythiageo.probes.task import MIXED, Task, get_levels, get_task, load_tasks
-from pythiageo.runs.config import ProbeConfig
+from pythiageo.runs.settings import ProbeConfig
 
 ALGORITHMIC = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
 """The study's eight tasks: what is probed and trained on when a config names none."""

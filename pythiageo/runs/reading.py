@@ -13,8 +13,8 @@ from torch import Tensor
 from pythiageo.errors import MachineError
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Options, Predictions, predict
-from pythiageo.runs.config import ComputeConfig, MeasureConfig
 from pythiageo.runs.probing import SCORE, Prepared
+from pythiageo.runs.settings import ComputeConfig, MeasureConfig
 from pythiageo.runs.sites import choose_sites
 
 SCORED = 4096

@@ -18,13 +18,14 @@ from torch import Tensor
 from pythiageo.decoding.probe import warm_up
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
-from pythiageo.runs.config import AnalyzeConfig, LinearProbeConfig
+from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape, llc_settings
 from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.probing import GEOMETRY, Prepared
 from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.reading import SCORED, Reading, passes
+from pythiageo.runs.settings import LinearProbeConfig
 from pythiageo.runs.sites import parse_layers
 from pythiageo.series.blueprint import FEW, Blueprint
 from pythiageo.series.weights import examine
