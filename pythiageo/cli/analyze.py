@@ -35,7 +35,7 @@ Sites = Annotated[
     str | None, typer.Option(help="Hooks by name or pattern. Default: every resid_post, and the final LayerNorm.")
 ]
 Layers = Annotated[str | None, typer.Option(help="all, or e.g. 0,3-5,last.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. Default: auto.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, or split: over all GPUs. Default: auto.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16, of the forward pass.")]
 RegimeName = Annotated[str | None, typer.Option("--regime", help="task-aligned, naturalistic or mix:P.")]
 DiskBudget = Annotated[

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
+from pythiageo.lens.placing import place
 
 # transformer-lens brings wandb, which must never be asked to phone home
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -26,6 +27,7 @@ class BridgeReader:
     """A checkpoint opened through ``TransformerBridge``: no LayerNorm folding, no centring, no compatibility mode.
 
     Booting changes ``model`` (attention implementation, parameter names, ``dtype``): fingerprint and save it before.
+    ``device`` may be ``split``: then it is divided over all GPUs (``lens.placing``).
 
     Raises:
         CheckpointError: TransformerLens has no adapter for this architecture.
@@ -35,16 +37,21 @@ class BridgeReader:
         from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
         from transformers import AutoTokenizer  # noqa: PLC0415
 
-        self._device = torch.device(device)
+        placed = place(model, device, dtype)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
-                str(folder), hf_model=model.to(self._device, dtype), tokenizer=tokenizer, device=device, dtype=dtype
+                str(folder),
+                hf_model=placed,
+                tokenizer=tokenizer,
+                device=None if getattr(placed, "hf_device_map", None) else device,
+                dtype=dtype,
             )
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             raise CheckpointError(
                 f"{folder.name}: TransformerLens cannot open a {type(model).__name__}: {error}"
             ) from None
+        self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
         self._layers = len(self._bridge.blocks)
         _free_joint_weights(self._bridge)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it

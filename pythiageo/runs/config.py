@@ -128,6 +128,8 @@ class TrainConfig(Table):
     def _measured_in_full(self) -> TrainConfig:
         if self.compute.dtype != "float32":
             raise ValueError("a model in training is measured in float32: training.precision is that of its steps")
+        if self.compute.device == "split":
+            raise ValueError("compute.device: a model trains on one device: cpu, cuda, cuda:1 or auto")
         return self
 
 

@@ -12,8 +12,10 @@ from pythiageo.errors import UserError
 def resolve_device(name: str) -> str:
     """Return the device that a config's ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` stands for on this machine.
 
+    ``split``, for a model too large for one GPU, stays ``split``: divided over all of them.
+
     Raises:
-        UserError: a GPU that is not there.
+        UserError: a GPU that is not there, or fewer than two to divide a model over.
     """
     import torch  # noqa: PLC0415 - takes seconds; a config is read without it
 
@@ -21,6 +23,12 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda:0" if count else "cpu"
     if name == "cpu":
+        return name
+    if name == "split":
+        if count < 2:
+            raise UserError(
+                f"device 'split' divides a model over the GPUs, two or more of them: there are {count} here"
+            )
         return name
     index = int(name.partition(":")[2] or 0)
     if index >= count:

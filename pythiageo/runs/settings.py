@@ -164,8 +164,9 @@ class MeasureConfig(Table):
 class ComputeConfig(Table):
     """How it is computed. The same threads give the same bits."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
-    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|split|cuda(:\d{1,3})?)$")] = "auto"
+    """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one; ``split`` divides a model
+    over all GPUs."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -55,6 +55,7 @@ class _Seat:
     owes: deque[Checkpoint] = field(default_factory=deque)
     again: deque[Checkpoint] = field(default_factory=deque)
     """What its predecessor ended over."""
+    gpus: float = 0
     start_at: float | None = None
     """When a worker that did not come to be is tried again."""
 
@@ -142,6 +143,7 @@ class _Shift:
             for _ in range(min(count, len(self._all) - len(self._seats))):
                 part = None if budget is None else budget // count
                 seat = _Seat(node["NodeID"], part, self._order.config.compute.batch_tokens)
+                seat.gpus = gpus_of_a_worker(self._order.device, node["Resources"])
                 self._seats.append(seat)
                 self._start(seat)
 
@@ -150,7 +152,7 @@ class _Shift:
 
         remote = self._ray.remote(Worker).options(
             num_cpus=self._order.config.compute.thread_count,
-            num_gpus=1 if self._on_gpu() else 0,
+            num_gpus=seat.gpus,
             memory=self._needs.memory or None,
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(seat.node, soft=False),
@@ -288,11 +290,18 @@ def places(resources: dict[str, float], order: Order, needs: Needs) -> int:
     if needs.memory:
         counts.append(resources.get("memory", 0) // needs.memory)
     if order.device != "cpu":
-        counts.append(resources.get("GPU", 0))
+        counts.append(resources.get("GPU", 0) // max(1, gpus_of_a_worker(order.device, resources)))
     budget = order.config.fetch.bytes
     if budget is not None and needs.disk:
         counts.append(max(1, budget // needs.disk))  # one that fits nowhere is told by its worker, as it is locally
     return int(min(counts))
+
+
+def gpus_of_a_worker(device: str, resources: dict[str, float]) -> float:
+    """Return how many GPUs a worker has on a node of these resources: one, or all of them for a divided model."""
+    if device == "cpu":
+        return 0
+    return max(2, resources.get("GPU", 0)) if device == "split" else 1
 
 
 def import_ray() -> Any:
