@@ -478,6 +478,21 @@ def test_swap_and_floor_order() -> None:
     assert order.verdict == "supported"
 
 
+def test_a_size_whose_floors_are_all_equal_orders_nothing() -> None:
+    low = {task: 2.0 + index for index, task in enumerate(ORDER)}
+    floors_at = {task: (at - 200, 300) for task, at in ORDER.items()}
+    plain = run(ORDER, floors_at, low=low)
+    turned = run(ORDER, floors_at, low=dict(zip(low, reversed(low.values()), strict=True)), run="b", size="micro")
+    flat = run(ORDER, floors_at, low=dict.fromkeys(ORDER, 3.0), run="c", size="small")
+    alone = floor_order(Evidence(pl.concat([plain, flat])), QUICK)
+    assert (alone.estimate, alone.verdict) == (None, "not decidable")
+    assert alone.reason == "at all but one size the floors of all tasks are equal, and order nothing"
+    three = floor_order(Evidence(pl.concat([plain, turned, flat])), QUICK)
+    assert three.estimate == pytest.approx(-1)
+    assert three.table["spearman"].null_count() == 2
+    assert three.n == 1
+
+
 # ---- probe
 
 

@@ -11,9 +11,10 @@ from pythiageo.anatomy.claims.every import (
     trained_tasks,
 )
 from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.floor_order import floor_order
 from pythiageo.anatomy.claims.floors import floors
 from pythiageo.anatomy.claims.hierarchy import hierarchy
-from pythiageo.anatomy.claims.prediction import floor_order, prediction, swap, tie_rates
+from pythiageo.anatomy.claims.prediction import prediction, swap, tie_rates
 from pythiageo.anatomy.claims.probe import probe
 from pythiageo.anatomy.claims.recovery import recovery
 from pythiageo.anatomy.claims.result import (

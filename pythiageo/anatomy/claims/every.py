@@ -12,9 +12,10 @@ import polars as pl
 from pythiageo.anatomy.claims.controls import controls
 from pythiageo.anatomy.claims.emergence import emergence
 from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.floor_order import floor_order
 from pythiageo.anatomy.claims.floors import floors
 from pythiageo.anatomy.claims.hierarchy import hierarchy
-from pythiageo.anatomy.claims.prediction import floor_order, prediction, swap
+from pythiageo.anatomy.claims.prediction import prediction, swap
 from pythiageo.anatomy.claims.probe import probe
 from pythiageo.anatomy.claims.recovery import recovery
 from pythiageo.anatomy.claims.result import (

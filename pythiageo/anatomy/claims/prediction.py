@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.anatomy.claims.emergence import acquisition_order
 from pythiageo.anatomy.claims.evidence import Evidence
 from pythiageo.anatomy.claims.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
-from pythiageo.anatomy.claims.result import TIES, ClaimResult, Specification, counted, judge, undecided
+from pythiageo.anatomy.claims.result import TIES, ClaimResult, Specification, judge, undecided
 from pythiageo.anatomy.events import FOUND, NOT_REACHED
 from pythiageo.anatomy.trajectory import RUN_KEY
 
@@ -35,11 +34,6 @@ SWAP_RULE = (
     "rightly; null: its mean when floors are permuted over tasks, alike at all sizes (floors that do not swap "
     "predict no swap, so that 0.5 is no null); supported: 95% bootstrap interval over tasks above it and p <= 0.05; "
     "contradicted: below it with p >= 0.95; else not decidable"
-)
-ORDER_CLAIM = "tasks have the same order of floors at every size"
-ORDER_RULE = (
-    "estimate: mean Spearman correlation over pairs of sizes; supported: p <= 0.05 when tasks are permuted at each "
-    "size and the 95% bootstrap interval over tasks above 0; contradicted: below 0 with p >= 0.95; else not decidable"
 )
 PAIR_SCHEMA: dict[str, pl.DataType] = {
     "group": pl.String(), "ties": pl.String(), "concordant": pl.Int64(), "discordant": pl.Int64(), "tied": pl.Int64(),
@@ -265,52 +259,3 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
         "prediction-swap", SWAP_CLAIM, table, verdict, SWAP_RULE, estimate, interval, null, p, hits.size,
         f"the floors swap at all in {table['floors_swap'].sum()}", specification,
     )  # fmt: skip
-
-
-def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult:
-    """Return Spearman's correlation of the floors of tasks for every pair of sizes (floors: means over seeds)."""
-    moves = evidence.moves(specification).filter(pl.col("status") == FOUND)
-    by_size = moves.group_by("size", "task").agg(pl.col("value").mean()).sort("size", "task")
-    sizes, tasks = by_size["size"].unique().sort().to_list(), by_size["task"].unique().sort().to_list()
-    floor = np.full((len(sizes), len(tasks)), np.nan)
-    for size, task, value in by_size.iter_rows():
-        floor[sizes.index(size), tasks.index(task)] = value
-    floor = floor[:, np.isfinite(floor).all(axis=0)]
-    schema = {"size_a": pl.String(), "size_b": pl.String(), "tasks": pl.Int64(), "spearman": pl.Float64()}
-    count = floor.shape[1]
-    if len(sizes) < 2 or count < 4:
-        there = counted(len(sizes), "size")
-        reason = f"{there} with the floors of {count} tasks in common; two sizes and four tasks are needed"
-        return undecided("floor-order", ORDER_CLAIM, ORDER_RULE, reason, specification, pl.DataFrame(schema=schema))
-    ranks = stats.rankdata(floor, axis=1)
-    pairs = list(combinations(range(len(sizes)), 2))
-    rhos = [_pearson(ranks[a], ranks[b]) for a, b in pairs]
-    table = pl.DataFrame(
-        [[sizes[a], sizes[b], count, rho] for (a, b), rho in zip(pairs, rhos, strict=True)], schema=schema, orient="row"
-    )
-    rng = np.random.default_rng(specification.seed)
-    estimate = float(np.mean(rhos))
-    drawn = np.array(
-        [
-            _mean_correlation([row[rng.permutation(count)] for row in ranks], pairs)
-            for _ in range(specification.resamples)
-        ]
-    )
-    picks = rng.integers(0, count, (specification.resamples, count))
-    boots = [_mean_correlation(list(stats.rankdata(floor[:, pick], axis=1)), pairs) for pick in picks]
-    interval = percentile_interval(np.array(boots))
-    p = upper_p(np.append(drawn, estimate), estimate)
-    return ClaimResult(
-        "floor-order", ORDER_CLAIM, table, judge(interval, 0.0, p), ORDER_RULE, estimate, interval, 0.0, p, len(pairs),
-        f"{count} tasks at {len(sizes)} sizes", specification,
-    )  # fmt: skip
-
-
-def _mean_correlation(ranks: list[np.ndarray], pairs: list[tuple[int, int]]) -> float:
-    return float(np.mean([_pearson(ranks[a], ranks[b]) for a, b in pairs]))
-
-
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    x, y = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale else float("nan")
