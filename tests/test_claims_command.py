@@ -31,8 +31,8 @@ def test_claims_are_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "not decidable" in shown
     assert "how often the measure leads, and its nulls" in shown
     table = pl.read_parquet(out / "task-aligned" / "claims.parquet")
-    assert table.height == 14
-    assert pl.read_csv(out / "task-aligned" / "claims.csv").height == 14
+    assert table.height == 15
+    assert pl.read_csv(out / "task-aligned" / "claims.csv").height == 15
     by_name = {row["name"]: row for row in table.iter_rows(named=True)}
     assert by_name["emergence"]["estimate"] == 1.0
     # MUL is in the table and was not trained: a control

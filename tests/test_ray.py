@@ -254,7 +254,10 @@ def test_a_killed_driver_is_resumed_and_a_killed_node_is_done_without(
     assert again.wait(timeout=200) == 0
     assert_frame_equal(read_observations(tmp_path / "run"), read_observations(tmp_path / "local"), check_exact=True)
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["step"] for line in lines) == list(range(8))
+    told = [json.loads(line)["step"] for line in lines]
+    assert len(told) == len(set(told))
+    # the first driver may have been killed between writing a piece and telling of it
+    assert {*range(8)} - {*told} <= before
 
 
 @pytest.mark.slow
