@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from pythiageo.series.loopback import LoopbackServer
 
 TOKEN = "hf_writer"
 _LFS = (".parquet", ".html")
@@ -30,7 +31,7 @@ class DataSet:
         return hashlib.sha1(f"{len(self.commits)}".encode(), usedforsecurity=False).hexdigest()
 
 
-class DataSetHub:
+class DataSetHub(LoopbackServer):
     """Keeps data sets at ``endpoint`` while the context is open; who brings ``TOKEN`` may write to ``me/``."""
 
     def __init__(self) -> None:
@@ -38,22 +39,7 @@ class DataSetHub:
         self.objects: dict[str, bytes] = {}
         self.status: int | None = None
         """Answered to everything, where it is set."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> DataSetHub:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

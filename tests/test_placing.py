@@ -41,13 +41,29 @@ def halves(model: torch.nn.Module) -> dict[str, str]:
     return where | {name: "cpu" for name, _ in model.named_children() if name != parent}
 
 
-def test_states_and_logits_are_those_of_the_undivided_model(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def disk_for_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[torch.nn.Module]:
+    """The disk in the place of a second GPU; returns the models that were divided so."""
+    divided: list[torch.nn.Module] = []
+    divide = placing.divide
+
+    def over_disk(model: torch.nn.Module, where: dict[str, str]) -> torch.nn.Module:
+        divided.append(divide(model, where, tmp_path / "offloaded"))
+        assert sum(parameter.is_meta for parameter in divided[-1].parameters()) > 10  # they are not in memory
+        return divided[-1]
+
+    monkeypatch.setattr(placing, "gpu_map", lambda model, dtype: halves(model))
+    monkeypatch.setattr(placing, "divide", over_disk)
+    return divided
+
+
+def test_states_and_logits_are_those_of_the_undivided_model(
+    checkpoint: Path, disk_for_gpus: list[torch.nn.Module]
+) -> None:
     ids = torch.randint(3, 40, (4, 9), generator=torch.Generator().manual_seed(0))
     whole = BridgeReader(open_folder(checkpoint, "whole").model, checkpoint)
-    model = open_folder(checkpoint, "divided").model
-    divided = placing.divide(model, halves(model), tmp_path / "offloaded")
-    assert sum(parameter.is_meta for parameter in divided.parameters()) > 10  # they are not in memory
-    reader = BridgeReader(divided, checkpoint, "split")
+    reader = BridgeReader(open_folder(checkpoint, "divided").model, checkpoint, "split")
+    assert len(disk_for_gpus) == 1
     assert reader.sites() == whole.sites()
     for wanted in (None, torch.tensor([2, 7])):
         states, logits = reader.read(ids, list(reader.sites()), wanted)
@@ -59,7 +75,7 @@ def test_states_and_logits_are_those_of_the_undivided_model(checkpoint: Path, tm
 
 
 def test_a_divided_analysis_has_the_table_of_an_undivided_one(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, disk_for_gpus: list[torch.nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way, the disk in the place of a second GPU."""
     few = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
@@ -72,10 +88,8 @@ def test_a_divided_analysis_has_the_table_of_an_undivided_one(
     undivided = analyze("whole")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr(placing, "gpu_map", lambda model, dtype: halves(model))
-    divide = placing.divide
-    monkeypatch.setattr(placing, "divide", lambda model, where: divide(model, where, tmp_path / "offloaded"))
     assert_frame_equal(analyze("divided", "--device", "split"), undivided, check_exact=True)
+    assert len(disk_for_gpus) == 1
 
 
 def test_gpus_take_whole_blocks_in_their_order(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

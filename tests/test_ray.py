@@ -19,6 +19,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
+from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
@@ -32,8 +33,6 @@ from pythiageo.runs.planning import Needs
 from pythiageo.runs.provenance import versions
 from pythiageo.runs.workbench import Order
 from pythiageo.series.loopback import LoopbackHub, serve_folder
-from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
@@ -47,11 +46,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": F
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("series")
-    for step in STEPS:
-        trainable = ARCHITECTURES["gpt_neox"](Shape(2, 64, 4, 256, 48, 41, True), seed=step)
-        write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
-    return root
+    return write_series(tmp_path_factory.mktemp("series"), STEPS)
 
 
 @pytest.fixture(scope="module")

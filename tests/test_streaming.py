@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tinyseries import write_series
 
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.loopback import LoopbackHub, serve_folder
-from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 STEPS = (0, 10, 20, 30, 40)
@@ -24,11 +23,7 @@ STEPS = (0, 10, 20, 30, 40)
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("series")
-    for step in STEPS:
-        trainable = ARCHITECTURES["gpt_neox"](Shape(2, 64, 4, 256, 48, 41, True), seed=step)
-        write_checkpoint(root / f"step{step}", trainable, step, tokens=step)
-    return root
+    return write_series(tmp_path_factory.mktemp("series"), STEPS)
 
 
 def bytes_in(folder: Path) -> int:

@@ -10,7 +10,7 @@ import typer
 from rich.filesize import decimal
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption
+from pythiageo.cli.results import JsonOption, by_commas
 
 
 def push(
@@ -32,11 +32,10 @@ def push(
     from pythiageo.publish import push as publish
     from pythiageo.publish import write_bundle
 
-    def names(text: str | None) -> list[str]:
-        return [name.strip() for name in text.split(",")] if text else []
-
     with TemporaryDirectory(prefix="pythiageo-push-") as folder:
-        bundle = write_bundle(run, Path(folder) / "run", repo, names(measures), names(readouts))
+        bundle = write_bundle(
+            run, Path(folder) / "run", repo, by_commas(measures or None) or (), by_commas(readouts or None) or ()
+        )
         sizes = {name: bundle.size(name) for name in bundle.files}
         if not as_json:
             rows = [(name, decimal(size)) for name, size in sizes.items()]

@@ -79,7 +79,7 @@ def report(
     from pythiageo.report import build_report
 
     path = build_report(
-        runs, out, _names(measures), _names(readouts), everywhere, lambda name, count: _said(name, count, as_json)
+        runs, out, by_commas(measures), by_commas(readouts), everywhere, lambda name, count: _said(name, count, as_json)
     )
     if as_json:
         display.print_json({"report": str(path)})
@@ -101,7 +101,7 @@ def figures(
     """Write the figures and tables of arXiv 2602.15997 for these runs, each with what it lacks."""
     from pythiageo.report.paper.write import write_paper
 
-    written = write_paper(runs, out, _names(formats) or [])
+    written = write_paper(runs, out, by_commas(formats) or [])
     if as_json:
         display.print_json(
             [
@@ -117,7 +117,8 @@ def figures(
     display.print_table(f"figures and tables in {out}/", ("for this data", "files", "lacks"), rows)
 
 
-def _names(text: str | None) -> list[str] | None:
+def by_commas(text: str | None) -> list[str] | None:
+    """Return the names that an option gives by commas, ``None`` where it was left out."""
     return None if text is None else [name.strip() for name in text.split(",")]
 
 

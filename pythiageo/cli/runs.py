@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
+from pythiageo.cli.results import by_commas
 
 app = typer.Typer(help="Runs that are there.", no_args_is_help=True)
 
@@ -82,10 +83,7 @@ def excerpt(
     from pythiageo.observations import read_observations
     from pythiageo.observations.excerpt import excerpt as write_excerpt
 
-    def names(text: str | None) -> list[str]:
-        return [name.strip() for name in text.split(",")] if text else []
-
-    path = write_excerpt(run, out, names(measures), names(readouts), last_step)
+    path = write_excerpt(run, out, by_commas(measures or None) or (), by_commas(readouts or None) or (), last_step)
     rows, size = read_observations(path).height, sum(file.stat().st_size for file in path.iterdir())
     if as_json:
         display.print_json({"run": str(path), "observations": rows, "bytes": size})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -35,9 +36,7 @@ def claims_by_run(
     """
     rows = []
     for number, run in enumerate(runs):
-        asked = Specification(
-            **{**vars(specification), "trained": trained_tasks(manifests[number] if manifests else {})}
-        )
+        asked = replace(specification, trained=trained_tasks(manifests[number] if manifests else {}))
         for order, result in enumerate(ask_each(Evidence(run), asked)):
             low, high = result.interval or (None, None)
             figures = (result.estimate, low, high, result.null, result.p, result.n, result.reason)
@@ -60,7 +59,7 @@ def told(row: Mapping[str, Any]) -> str:
 
 
 def side_by_side(claims: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return the runs, and for each claim its name, its null and a cell for each run."""
+    """Return the runs, and for each claim its name and a cell for each run."""
     runs = claims["run"].unique(maintain_order=True).to_list()
     rows = []
     for group in claims.partition_by("name", maintain_order=True):

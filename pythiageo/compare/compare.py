@@ -155,8 +155,7 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    frames = {"events": comparison.events, "aligned": comparison.aligned, "missing": comparison.missing}
-    frames |= {"claims": comparison.claims}
+    frames = {name: getattr(comparison, name) for name in ("events", "aligned", "missing", "claims")}
     frames |= {"dose": comparison.dose} if comparison.dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
     warnings = out_dir / "warnings.json"

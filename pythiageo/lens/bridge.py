@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
-from pythiageo.lens.placing import place
+from pythiageo.lens.placing import SPLIT, place
 
 # transformer-lens brings wandb, which must never be asked to phone home
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -37,14 +37,13 @@ class BridgeReader:
         from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
         from transformers import AutoTokenizer  # noqa: PLC0415
 
-        placed = place(model, device, dtype)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
                 str(folder),
-                hf_model=placed,
+                hf_model=place(model, device, dtype),
                 tokenizer=tokenizer,
-                device=None if getattr(placed, "hf_device_map", None) else device,
+                device=None if device == SPLIT else device,
                 dtype=dtype,
             )
         except (OSError, ValueError, KeyError, NotImplementedError) as error:

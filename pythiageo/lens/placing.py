@@ -14,13 +14,11 @@ SPLIT = "split"
 
 
 def place(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
-    """Return the model in ``dtype`` on a device, or divided where the device is ``split`` or it was divided already.
+    """Return the model in ``dtype`` on a device, or divided where the device is ``split``.
 
     Raises:
         MachineError: it does not fit the GPUs together.
     """
-    if getattr(model, "hf_device_map", None):
-        return model
     if device != SPLIT:
         return model.to(torch.device(device), dtype)
     return divide(model.to(dtype), gpu_map(model, dtype))

@@ -140,9 +140,14 @@ def _child(job: Job, messages: Any) -> None:
             raise KeyboardInterrupt
         messages.put(progress)
 
+    messages.put(outcome(job, report))
+
+
+def outcome(job: Job, report: Reporter) -> int | Failure:
+    """Do one job among several; return its exit code, or its error as one sentence. No error of its own is raised."""
     try:
-        messages.put(execute(job, report))
+        return execute(job, report)
     except PythiageoError as error:
-        messages.put(Failure(job.config.name, str(error), error.exit_code))
+        return Failure(job.config.name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        messages.put(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED

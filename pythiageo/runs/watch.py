@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.stopwatch import Stopwatch
 from pythiageo.series.stream import Arrival
 
 PHASES = ("fetch", "load", "compute")
@@ -24,7 +24,7 @@ class Watch:
         self._total = total
         self._folder = folder
         self._report = report
-        self._spent: dict[str, float] = {}
+        self._clock = Stopwatch()
         self._history: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self._doing = ""
         self._share = 0.0
@@ -35,11 +35,8 @@ class Watch:
         """Time a phase of the checkpoint under way; ``doing`` says so."""
         self._doing, self._share = doing, 0.0
         self._tell()
-        begun = time.monotonic()
-        try:
+        with self._clock.phase(name, doing):
             yield
-        finally:
-            self._spent[name] = time.monotonic() - begun
 
     def measured(self, share: float) -> None:
         """Note which share of the checkpoint is measured."""
@@ -61,24 +58,23 @@ class Watch:
 
     def fetched(self, seconds: float | None) -> None:
         """Note how long fetching the checkpoint took."""
-        if seconds is not None:
-            self._spent["fetch"] = seconds
+        self._clock.fetched(seconds)
 
     def close(self, step: int, label: str, status: str, spent: dict[str, float] | None = None) -> None:
         """End a checkpoint: write its line and begin anew. ``spent``: seconds a phase, if timed elsewhere."""
-        self._spent = self._spent if spent is None else spent
-        for phase, seconds in self._spent.items():
+        own = self._clock.read()
+        spent = own if spent is None else spent
+        for phase, seconds in spent.items():
             self._history[phase].append(seconds)
         line = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "step": step,
             "label": label,
             "status": status,
-            "seconds": {phase: round(seconds, 3) for phase, seconds in self._spent.items()},
+            "seconds": {phase: round(seconds, 3) for phase, seconds in spent.items()},
         }
         with self._folder.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
-        self._spent = {}
         self._doing, self._share = "", 0.0
         self._tell()
 

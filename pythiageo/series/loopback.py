@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pythiageo.errors import UserError
@@ -85,7 +85,30 @@ class Revision:
         return digest.hexdigest()
 
 
-class LoopbackHub:
+class LoopbackServer:
+    """Answers by ``handler``, which finds this server as its ``hub``, on 127.0.0.1 while the context is open."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """What ``HF_ENDPOINT`` must be."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class LoopbackHub(LoopbackServer):
     """Serves ``{repository: {revision: folder}}`` at ``endpoint`` on 127.0.0.1 while the context is open.
 
     ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
@@ -111,14 +134,7 @@ class LoopbackHub:
         self._rate = rate
         self._line = threading.Lock()
         self._free_at = 0.0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def endpoint(self) -> str:
-        """What ``HF_ENDPOINT`` must be."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Handler)
 
     def environment(self, cache: Path) -> dict[str, str]:
         """Return the variables that send a client here, with its cache in ``cache``; set them before it starts."""
@@ -148,15 +164,9 @@ class LoopbackHub:
             until = self._free_at
         self.closing.wait(until - time.monotonic())
 
-    def __enter__(self) -> LoopbackHub:
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
 
 
 def serve_folder(path: Path, repository: str) -> dict[str, dict[str, Path]]:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pythiageo.errors import EXIT_INTERRUPTED, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
+from pythiageo.errors import EXIT_MACHINE, EXIT_OK, UserError
 from pythiageo.runs.building import shape_of, training_memory
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.engines.ray import TRIES, cause, check, connected, import_ray
 from pythiageo.runs.engines.worker import Facts
-from pythiageo.runs.jobs import Failure, Job, execute
-from pythiageo.runs.progress import Progress, Reporter
+from pythiageo.runs.jobs import Failure, Job, outcome
+from pythiageo.runs.progress import Reporter
 from pythiageo.runs.provenance import versions
 
 _TICK = 0.5
@@ -149,12 +149,4 @@ def _train(job: Job, messages: Any, sign: str, mine: dict[str, str | None]) -> i
     if not seen or versions() != mine:
         return Facts(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
 
-    def report(progress: Progress) -> None:
-        messages.put(progress)
-
-    try:
-        return execute(job, report)
-    except PythiageoError as error:
-        return Failure(job.config.name, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return outcome(job, messages.put)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import queue
 import shutil
 import socket
-import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,6 +18,7 @@ from filelock import FileLock, Timeout
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.piece import Piece
 from pythiageo.runs.provenance import versions
+from pythiageo.runs.stopwatch import Stopwatch
 from pythiageo.runs.workbench import Order, Workbench
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
@@ -49,7 +48,7 @@ class Worker:
         compute = order.config.compute.model_copy(update={"batch_tokens": batch_tokens})
         self._order = replace(order, config=order.config.model_copy(update={"compute": compute}))
         self._budget = budget
-        self._clock = _Stopwatch()
+        self._clock = Stopwatch()
         self._waiting: queue.Queue[Checkpoint | None] = queue.Queue()
         self._scratch = Scratch(Path(gettempdir()) / SCRATCH) if streamed else None
         self._pieces = self._fetched() if streamed else self._here()
@@ -133,33 +132,6 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)
         self._file.unlink(missing_ok=True)
         self._lock.release()
-
-
-class _Stopwatch:
-    """Times the phases of the checkpoint under way."""
-
-    def __init__(self) -> None:
-        self._spent: dict[str, float] = {}
-
-    def fetched(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self._spent["fetch"] = seconds
-
-    @contextmanager
-    def phase(self, name: str, doing: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self._spent[name] = time.monotonic() - begun
-
-    def measured(self, share: float) -> None:
-        """Nobody is told: the driver hears of whole pieces."""
-
-    def read(self) -> dict[str, float]:
-        """Return seconds a phase, and begin anew."""
-        spent, self._spent = self._spent, {}
-        return spent
 
 
 def unlike(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
