@@ -12,7 +12,7 @@ import torch
 from pythiageo.observations import read_manifest
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
-from pythiageo.runs.engines import LOCAL, Engine, EngineChoice, make_engine
+from pythiageo.runs.engines import Crew, Engine
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import choose_probes, describe_probes
@@ -27,8 +27,8 @@ from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import NEIGHBOUR
 
 
-def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, where: EngineChoice = LOCAL) -> bool:
-    """Measure every chosen checkpoint of the series; return whether none of them needs a look. ``where``: the engine.
+def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine) -> bool:
+    """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
 
     A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
     """
@@ -46,7 +46,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, where: E
     folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
     order = Order(config, identity, probes, folder.device, choice.steps)
     watch = Watch(config.name, len(choice.steps), folder, report)
-    session = _Session(order, folder, make_engine(where, order, watch), watch)
+    session = _Session(order, folder, engine.crew(order, watch), watch)
     todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
@@ -96,15 +96,15 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """Keeps what comes of the checkpoints, one after the other."""
 
-    def __init__(self, order: Order, folder: RunFolder, engine: Engine, watch: Watch) -> None:
+    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch) -> None:
         self._order = order
         self._folder = folder
-        self._engine = engine
+        self._crew = crew
         self._watch = watch
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
         """Have checkpoints fetched and measured, and keep each piece as it comes."""
-        self._keep(self._engine.pieces(checkpoints))
+        self._keep(self._crew.pieces(checkpoints))
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
 from pythiageo.runs.config import RunConfig
-from pythiageo.runs.device import resolve_device
 from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"
@@ -109,8 +108,8 @@ class RunFolder:
 
 
 @contextmanager
-def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
-    """Open ``path`` for ``config``, new or to be resumed, and hold its lock meanwhile.
+def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> Iterator[RunFolder]:
+    """Open ``path`` for ``config`` on ``device``, new or to be resumed, and hold its lock meanwhile.
 
     An interrupted or failed run is left with its status in the manifest and can be resumed. A full disk becomes a
     ``MachineError``.
@@ -129,7 +128,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
     except Timeout:
         raise UserError(f"{path}: another process is working on this run") from None
     try:
-        folder = RunFolder(path, _manifest(path, config, resume, overwrite))
+        folder = RunFolder(path, _manifest(path, config, resume, overwrite, device))
         folder.update(status="running")
         try:
             yield folder
@@ -146,9 +145,8 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
         lock.release()
 
 
-def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool) -> dict[str, Any]:
+def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
-    device = resolve_device(config.compute.device)
     if (path / MANIFEST).exists():
         old = read_manifest(path)
         if overwrite:

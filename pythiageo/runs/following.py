@@ -15,6 +15,7 @@ from torch import nn
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import read_manifest
 from pythiageo.runs.config import FollowConfig
+from pythiageo.runs.device import resolve_device
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
@@ -148,7 +149,8 @@ class Following:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
         with undisturbed():
             torch.set_num_threads(self._config.compute.thread_count)
-            with open_run_folder(self._path, self._config, resume, overwrite=not resume) as folder:
+            device = resolve_device(self._config.compute.device)
+            with open_run_folder(self._path, self._config, resume, not resume, device) as folder:
                 yield folder
 
     @contextmanager

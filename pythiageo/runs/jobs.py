@@ -14,7 +14,7 @@ from typing import Any
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.runs.device import resolve_device
-from pythiageo.runs.engines import LOCAL, EngineChoice
+from pythiageo.runs.engines import LOCAL, EngineChoice, open_engine
 from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.workers import join_workers, started_together
@@ -38,7 +38,7 @@ def execute(job: Job, report: Reporter) -> int:
     Of processes that a launcher started together, all train, and the first one alone opens the run folder.
 
     Raises:
-        PythiageoError: see ``open_run_folder``, ``train`` and ``analyze``.
+        PythiageoError: see ``open_engine``, ``open_run_folder``, ``train`` and ``analyze``.
     """
     workers = _workers(job.config) if isinstance(job.config, TrainConfig) else ALONE
     if isinstance(job.config, TrainConfig) and workers.rank > 0:
@@ -46,7 +46,12 @@ def execute(job: Job, report: Reporter) -> int:
 
         train_along(job.config, job.path / STATE, workers)
         return EXIT_OK
-    with open_run_folder(job.path, job.config, job.resume, job.overwrite) as folder:
+    with (
+        open_engine(job.engine) as engine,
+        open_run_folder(
+            job.path, job.config, job.resume, job.overwrite, engine.device(job.config.compute.device)
+        ) as folder,
+    ):
         if isinstance(job.config, TrainConfig):
             from pythiageo.runs.training import train  # noqa: PLC0415 - training does not load the lens
 
@@ -54,7 +59,7 @@ def execute(job: Job, report: Reporter) -> int:
         elif isinstance(job.config, AnalyzeConfig):
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
-            analyze(job.config, folder, report, job.engine)
+            analyze(job.config, folder, report, engine)
         return EXIT_OK if folder.sound else EXIT_LOOK
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.runs.device import resolve_device
 
 if TYPE_CHECKING:  # a command knows the engines' names without their libraries
     from pythiageo.runs.piece import Piece
@@ -38,7 +40,7 @@ class EngineChoice:
 LOCAL = EngineChoice()
 
 
-class Engine(Protocol):
+class Crew(Protocol):
     """Takes checkpoints, fetches and measures them, gives finished pieces."""
 
     def pieces(self, checkpoints: Sequence[Checkpoint]) -> Iterator[Piece]:
@@ -48,16 +50,50 @@ class Engine(Protocol):
         """
 
 
-def make_engine(choice: EngineChoice, order: Order, watch: Watch) -> Engine:
-    """Return the engine of a choice, at work on ``order``.
+class Engine(Protocol):
+    """A place where runs are measured."""
+
+    def device(self, wanted: str) -> str:
+        """Return the device that a config's ``auto``, ``cpu``, ``cuda`` or ``split`` stands for there.
+
+        Raises:
+            UserError: there is none such.
+        """
+
+    def crew(self, order: Order, watch: Watch) -> Crew:
+        """Return who works on ``order``.
+
+        Raises:
+            UserError: measures, readouts, steps or tasks that there are not.
+        """
+
+
+class LocalEngine:
+    """This process."""
+
+    def device(self, wanted: str) -> str:
+        """See ``Engine``."""
+        return resolve_device(wanted)
+
+    def crew(self, order: Order, watch: Watch) -> Crew:
+        """See ``Engine``."""
+        from pythiageo.runs.engines.local import LocalCrew  # noqa: PLC0415 - training does not load the lens
+
+        return LocalCrew(order, watch)
+
+
+@contextmanager
+def open_engine(choice: EngineChoice) -> Iterator[Engine]:
+    """Give the engine of a choice, connected to its cluster meanwhile.
 
     Raises:
-        UserError: measures, readouts, steps or tasks that there are not; no Ray.
+        UserError: Ray is not installed, or there is no cluster at the address.
     """
-    if choice.name == "ray":
-        from pythiageo.runs.engines.ray import RayEngine  # noqa: PLC0415 - an extra
+    if choice.name == "local":
+        yield LocalEngine()
+        return
+    from pythiageo.runs.engines.cluster import connected  # noqa: PLC0415 - an extra
+    from pythiageo.runs.engines.ray import RayEngine  # noqa: PLC0415
 
-        return RayEngine(order, watch, choice.address)
-    from pythiageo.runs.engines.local import LocalEngine  # noqa: PLC0415
-
-    return LocalEngine(order, watch)
+    with connected(choice.address or "auto") as ray:
+        yield RayEngine(ray)

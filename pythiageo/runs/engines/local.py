@@ -12,7 +12,7 @@ from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.stream import Stream
 
 
-class LocalEngine:
+class LocalCrew:
     """Measures here. Raises ``UserError`` as ``Meter``."""
 
     def __init__(self, order: Order, watch: Watch) -> None:

@@ -18,9 +18,8 @@ from uuid import uuid4
 from pythiageo.errors import EXIT_MACHINE, EXIT_OK, UserError
 from pythiageo.runs.building import shape_of, training_memory
 from pythiageo.runs.config import TrainConfig
-from pythiageo.runs.device import resolve_device
-from pythiageo.runs.engines.ray import TRIES, cause, check, connected, import_ray
-from pythiageo.runs.engines.worker import Facts
+from pythiageo.runs.engines import LOCAL
+from pythiageo.runs.engines.cluster import TRIES, Facts, alive, cause, check, check_code, connected, device_on
 from pythiageo.runs.jobs import Failure, Job, outcome
 from pythiageo.runs.progress import Reporter
 from pythiageo.runs.provenance import versions
@@ -37,8 +36,7 @@ def train_on_ray(jobs: Sequence[Job], address: str | None, report: Reporter) -> 
         UserError: Ray is not installed, there is no cluster at the address, no node has room for a run, or a worker
             has other versions or does not see the run folders.
     """
-    ray = import_ray()
-    with connected(ray, address or "auto"):
+    with connected(address or "auto") as ray:
         return _Sweep(ray, jobs, report).done()
 
 
@@ -58,8 +56,8 @@ class _Sweep:
         self._sign = _leave_sign(jobs)
         for job in jobs:
             self._check_room(job)
-        # a worker's current folder is another
-        self._waiting = deque(replace(job, path=job.path.resolve()) for job in jobs)
+        # a worker's current folder is another, and for the worker it is a run like any
+        self._waiting = deque(replace(job, path=job.path.resolve(), engine=LOCAL) for job in jobs)
 
     def done(self) -> tuple[int, list[Failure]]:
         """Return the worst exit code and the failures, once every run has ended."""
@@ -84,7 +82,7 @@ class _Sweep:
     def _needs(self, job: Job) -> dict[str, Any]:
         config = job.config
         assert isinstance(config, TrainConfig)
-        on_gpu = resolve_device(config.compute.device) != "cpu"
+        on_gpu = device_on(list(alive(self._ray).values()), config.compute.device) != "cpu"
         return {
             "num_cpus": config.compute.thread_count,
             "num_gpus": 1 if on_gpu else 0,
@@ -94,8 +92,8 @@ class _Sweep:
     def _check_room(self, job: Job) -> None:
         needs = self._needs(job)
         wanted = {"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], "memory": needs["memory"]}
-        for node in self._ray.nodes():
-            if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items()):
+        for resources in alive(self._ray).values():
+            if all(resources.get(name, 0) >= amount for name, amount in wanted.items()):
                 return
         raise UserError(
             f"{job.config.name}: no node of the Ray cluster has room for it: it takes {wanted['CPU']} CPUs, "
@@ -104,7 +102,9 @@ class _Sweep:
 
     def _start(self, job: Job) -> None:
         remote = self._ray.remote(_train).options(**self._needs(job), max_retries=0, name=job.config.name)
-        self._under_way[remote.remote(job, self._messages, str(self._sign), versions())] = job
+        # in a list it is not read before the worker's versions are known to be ours
+        given = [self._ray.put(job)]
+        self._under_way[remote.remote(given, self._messages, str(self._sign), versions())] = job
 
     def _hear(self, task: Any, job: Job) -> None:
         """Note how a run ended; where its worker did, the run goes on from its last checkpoint, a few times."""
@@ -112,8 +112,9 @@ class _Sweep:
         try:
             answer = self._ray.get(task)
         except errors.RayTaskError as error:
+            check_code(error)
             raise error.cause if isinstance(error.cause, Exception) else error from None
-        except (errors.RayError, errors.WorkerCrashedError) as error:
+        except errors.RayError as error:
             self._ended[name] += 1
             if self._ended[name] < TRIES:
                 self._waiting.append(replace(job, resume=True, overwrite=False))
@@ -143,10 +144,11 @@ def _leave_sign(jobs: Sequence[Job]) -> Path:
     return sign
 
 
-def _train(job: Job, messages: Any, sign: str, mine: dict[str, str | None]) -> int | Failure | Facts:
-    """Do one job on a worker; ``Facts`` where it cannot be done here."""
+def _train(given: list[Any], messages: Any, sign: str, mine: dict[str, str | None]) -> int | Failure | Facts:
+    """Do the one job that was given on a worker; ``Facts`` where it cannot be done here."""
+    import ray  # noqa: PLC0415 - an extra
+
     seen = Path(sign).exists()
     if not seen or versions() != mine:
         return Facts(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
-
-    return outcome(job, messages.put)
+    return outcome(ray.get(given[0]), messages.put)

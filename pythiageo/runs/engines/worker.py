@@ -6,16 +6,16 @@ import queue
 import shutil
 import socket
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
 from uuid import uuid4
 
 import torch
 from filelock import FileLock, Timeout
 
 from pythiageo.runs.device import resolve_device
+from pythiageo.runs.engines.cluster import Facts
 from pythiageo.runs.piece import Piece
 from pythiageo.runs.provenance import versions
 from pythiageo.runs.stopwatch import Stopwatch
@@ -29,22 +29,25 @@ SCRATCH = "pythiageo-ray"
 """Folder in a node's temporary folder, where checkpoints are on their way through."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a worker says of itself before it is given work: where it is, its versions, a folder that it lacks."""
-
-    host: str
-    versions: dict[str, str | None]
-    unseen: str | None
-
-
 class Worker:
-    """Measures what it is given, in that order. ``budget``: bytes that its checkpoints may take on the disk.
+    """Introduces itself, begins on an order, then measures what it is given, one after the other."""
 
-    ``streamed``: they are on the Hub. ``batch_tokens`` takes the place of the config's.
-    """
+    def introduce(self) -> Facts:
+        """Return where this is and its versions."""
+        return Facts(socket.gethostname(), versions(), None)
 
-    def __init__(self, order: Order, budget: int | None, streamed: bool, batch_tokens: int) -> None:
+    def begin(
+        self, order: Order, budget: int | None, streamed: bool, batch_tokens: int, series: Sequence[Checkpoint]
+    ) -> Facts:
+        """Make ready for ``order``; return whether the checkpoint folders of ``series`` are seen from here too.
+
+        ``budget``: bytes that checkpoints may take on the disk. ``streamed``: they are on the Hub. ``batch_tokens``
+        takes the place of the config's.
+
+        Raises:
+            UserError: it has not the device that the run is measured on.
+        """
+        resolve_device(order.device)
         compute = order.config.compute.model_copy(update={"batch_tokens": batch_tokens})
         self._order = replace(order, config=order.config.model_copy(update={"compute": compute}))
         self._budget = budget
@@ -52,17 +55,9 @@ class Worker:
         self._waiting: queue.Queue[Checkpoint | None] = queue.Queue()
         self._scratch = Scratch(Path(gettempdir()) / SCRATCH) if streamed else None
         self._pieces = self._fetched() if streamed else self._here()
-
-    def facts(self, series: Sequence[Checkpoint]) -> Facts:
-        """Return versions, and whether the checkpoint folders of ``series`` are seen from here too.
-
-        Raises:
-            UserError: it has not the device that the run is measured on.
-        """
-        resolve_device(self._order.device)
         folders = [one.path for one in series if isinstance(one, FolderCheckpoint)]
         unseen = next((str(folder) for folder in folders if not folder.is_dir()), None)
-        return Facts(socket.gethostname(), versions(), unseen)
+        return replace(self.introduce(), unseen=unseen)
 
     def take(self, given: Sequence[Checkpoint]) -> Piece:
         """Take ``given`` on, and return the piece of the first checkpoint that is still owed.
@@ -132,11 +127,3 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)
         self._file.unlink(missing_ok=True)
         self._lock.release()
-
-
-def unlike(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Return the first package whose version differs, in words, or an empty string."""
-    for name, version in mine.items():
-        if theirs.get(name) != version:
-            return f"{name} {theirs.get(name)} where this machine has {version}"
-    return ""
