@@ -11,26 +11,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 from tinyseries import write_series
 
+import pythiageo
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.config import make_config
+from pythiageo.runs.engines import cluster as clusters
 from pythiageo.runs.engines import ray as engine
 from pythiageo.runs.engines import sweep
-from pythiageo.runs.engines.ray import TRIES, places
-from pythiageo.runs.engines.worker import SCRATCH, Facts, Scratch, Worker
+from pythiageo.runs.engines.cluster import TRIES, Facts, check_welcome, device_on
+from pythiageo.runs.engines.room import Room, room_on
+from pythiageo.runs.engines.worker import SCRATCH, Scratch, Worker
 from pythiageo.runs.planning import Needs
 from pythiageo.runs.provenance import versions
+from pythiageo.runs.settings import ComputeConfig
 from pythiageo.runs.workbench import Order
 from pythiageo.series.loopback import LoopbackHub, serve_folder
 
@@ -56,22 +63,28 @@ def locally(series: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@contextlib.contextmanager
+def started(environment: dict[str, str], **head: Any) -> Iterator[Any]:
+    """Start a cluster of one node, whose workers see this folder's modules too."""
+    from ray.cluster_utils import Cluster
+
+    here = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"PYTHONPATH": f"{here.parent}{os.pathsep}{here}", **environment}.items():
+            patch.setenv(name, value)
+        patient = {"health_check_period_ms": 1000, "health_check_failure_threshold": 20}  # of a busy machine
+        settings = {**patient, **head.pop("_system_config", {})}
+        nodes = Cluster(initialize_head=True, head_node_args={**NODE, **head, "_system_config": settings})
+        yield nodes
+        nodes.shutdown()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of this machine, with room for one worker each."""
-    from ray.cluster_utils import Cluster
-
-    before, here = os.environ.get("PYTHONPATH"), Path(__file__).parent
-    os.environ["PYTHONPATH"] = f"{here.parent}{os.pathsep}{here}"
-    patient = {"health_check_period_ms": 1000, "health_check_failure_threshold": 20}  # of a busy machine
-    nodes = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": patient})
-    nodes.add_node(**{key: value for key, value in NODE.items() if key != "include_dashboard"})
-    yield nodes
-    nodes.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with started({}) as nodes:
+        nodes.add_node(**{key: value for key, value in NODE.items() if key != "include_dashboard"})
+        yield nodes
 
 
 @pytest.fixture
@@ -80,7 +93,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "orders"
     folder.mkdir()
     monkeypatch.setenv("PYTHIAGEO_TEST_ORDERS", str(folder))
-    monkeypatch.setattr(engine, "_HANDED_ON", (*engine._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
+    monkeypatch.setattr(clusters, "_HANDED_ON", (*clusters._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
     monkeypatch.setattr(engine, "Worker", Mortal)
     return folder
 
@@ -147,6 +160,173 @@ def test_a_checkpoint_that_always_ends_its_worker_is_told_once_and_resumed_local
     assert_frame_equal(read_observations(tmp_path / "run"), others, check_exact=True)
 
 
+class Hungry(Worker):
+    """Takes memory over step 20 until it is killed, unless its batches were halved; tells how long they are."""
+
+    def take(self, given):
+        if given[0].step == 20:
+            batch = self._order.config.compute.batch_tokens
+            with (Path(os.environ["PYTHIAGEO_TEST_ORDERS"]) / "batches").open("a") as told:
+                told.write(f"{batch} ")
+            if batch == ComputeConfig().batch_tokens:
+                taken, most = [], 0.8 * psutil.virtual_memory().available
+                while len(taken) * 2**26 < most:
+                    taken.append(bytearray(b"x") * 2**26)
+                time.sleep(20)  # for the node's monitor to look
+        return super().take(given)
+
+
+@pytest.mark.slow
+def test_a_worker_that_ray_ends_for_want_of_memory_is_followed_by_one_with_smaller_batches(
+    series: Path, locally: Path, tmp_path: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "Worker", Hungry)
+    memory = psutil.virtual_memory()
+    limit = (memory.total - memory.available + 0.4 * memory.available) / memory.total
+    watched = {"memory_usage_threshold": limit, "memory_monitor_refresh_ms": 100}
+    with started({}, _system_config=watched) as nodes:
+        assert analyze(nodes, series, tmp_path / "run") == 0
+    whole = ComputeConfig().batch_tokens
+    assert (orders / "batches").read_text().split() == [str(whole), str(whole // 2)]
+    # batches of another size sum in another order
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), rel_tol=1e-5)
+
+
+class OnGpu(Worker):
+    """Says which GPUs it was given, and measures on the CPU in their place."""
+
+    def begin(self, order, *more):
+        assert order.device == "cuda:0"
+        with (Path(os.environ["PYTHIAGEO_TEST_ORDERS"]) / "gpus").open("a") as told:
+            told.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
+        return super().begin(replace(order, device="cpu"), *more)
+
+
+@pytest.mark.slow
+def test_workers_are_given_a_gpu_each_or_share_one_that_has_room(
+    series: Path, locally: Path, tmp_path: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two GPUs as the scheduler sees them; their memory is what ``nvidia-smi`` says."""
+    monkeypatch.setattr(engine, "Worker", OnGpu)
+    monkeypatch.setattr(clusters, "_HANDED_ON", (*clusters._HANDED_ON, "CUDA_VISIBLE_DEVICES"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver = tmp_path / "nvidia-smi"
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    with started(path, num_cpus=4, num_gpus=2, memory=64 * 2**30) as nodes:
+        for run, mebibytes, expected in (("whole", 1, "01"), ("shared", 2**20, "0011")):
+            driver.write_text(f"#!/bin/sh\necho {mebibytes}\necho {2 * mebibytes}\n")
+            driver.chmod(0o755)
+            assert analyze(nodes, series, tmp_path / run, "--device", "cuda") == 0
+            assert "".join(sorted((orders / "gpus").read_text().split())) == expected
+            (orders / "gpus").unlink()
+            assert read_manifest(tmp_path / run)["provenance"]["device"] == "cuda:0"
+            assert_frame_equal(read_observations(tmp_path / run), read_observations(locally), check_exact=True)
+        assert analyze(nodes, series, tmp_path / "third", "--device", "cuda:1") == 2
+        assert not (tmp_path / "third").exists()
+
+
+HOLD = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False)
+class Held:
+    def here(self):
+        return True
+held = [ray.remote(Held).options(num_cpus=1).remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
+assert all(ray.get([one.here.remote() for one in held]))
+print("held", flush=True)
+time.sleep(8)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_waits_for_its_place_while_others_use_the_cluster(
+    cluster: Any, series: Path, locally: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 2.0)
+    with subprocess.Popen([sys.executable, "-c", HOLD, cluster.address], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert analyze(cluster, series, tmp_path / "run") == 0
+        assert other.poll() == 0, "the other was still there: nothing was waited for"
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
+
+
+@contextlib.contextmanager
+def node_apart(cluster: Any, hidden: Path, by: Path) -> Iterator[None]:
+    """Add a node to which ``hidden`` looks like ``by``, as on a machine with other disks."""
+    join = f"exec ray start --block --address={cluster.address} --num-cpus=1 --object-store-memory={80 * 2**20}"
+    shell = ["unshare", "--mount", "sh", "-c", f'mount --bind "$1" "$2" && {join}', "sh", str(by), str(hidden)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    before = nodes_of(cluster)
+    node = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        until = time.monotonic() + 60
+        while nodes_of(cluster) <= before:
+            assert node.poll() is None
+            assert time.monotonic() < until, "the node did not join"
+            time.sleep(0.2)
+        yield
+    finally:
+        node.terminate()
+        node.wait(timeout=60)
+
+
+def nodes_of(cluster: Any) -> int:
+    """Return how many nodes of a cluster are there."""
+    from ray._private.state import GlobalState
+    from ray._raylet import GcsClientOptions
+
+    state = GlobalState()
+    state._initialize_global_state(
+        GcsClientOptions.create(cluster.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+    )
+    return sum(node["Alive"] for node in state.node_table())
+
+
+MOUNTS = subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
+TORCH = Path(str(distribution("torch").locate_file(f"torch-{distribution('torch').version}.dist-info/METADATA")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MOUNTS, reason="needs leave to mount, for a node with other disks")
+@pytest.mark.parametrize("what", ["series", "torch", "pythiageo"])
+def test_a_node_that_differs_is_told_before_work_starts(
+    what: str, cluster: Any, series: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, other = tmp_path / "empty", tmp_path / "METADATA"
+    empty.mkdir()
+    other.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.1\n")
+    hidden, by, message = {
+        "series": (series, empty, f"does not see {series}"),
+        "torch": (TORCH, other, "has torch 2.0.1 where this machine has"),
+        "pythiageo": (Path(pythiageo.__file__).parent, empty, "cannot load pythiageo"),
+    }[what]
+    with node_apart(cluster, hidden, by):
+        assert analyze(cluster, series, tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert read_manifest(tmp_path / "run")["checkpoints"] == []
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_know_the_commands_token_is_told(cluster: Any, series: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--out", str(tmp_path / "run"), *PROBES]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    done = subprocess.run(
+        [*command, "--engine", "ray", "--address", cluster.address, "--quiet"],
+        env={**os.environ, **token}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "set RAY_AUTH_MODE to what the cluster was started with" in done.stderr
+
+
+def test_a_worker_that_is_cancelled_once_is_no_stranger() -> None:
+    error = RuntimeError("The actor never ran - it was cancelled before it started running.")
+    check_welcome(error, 1)
+    with pytest.raises(UserError, match="token"):
+        check_welcome(error, TRIES)
+    check_welcome(RuntimeError("The actor died."), TRIES)
+
+
 def test_ray_that_is_absent_is_one_sentence(
     series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,18 +361,59 @@ def test_a_wrong_engine_or_address_is_one_sentence(
 )
 def test_a_worker_whose_numbers_could_be_others_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        engine.check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
+        clusters.check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
 
 
 def test_a_node_has_as_many_workers_as_its_scarcest_resource_allows() -> None:
     config = make_config({"name": "a", "target": "b"}, ['fetch.disk_budget="10GB"'], "analyze", "analyze")
     order = Order(config, {}, [], "cuda:0", [0])
     node = {"CPU": 8.0, "GPU": 4.0, "memory": 64e9}
-    assert places(node, order, Needs(memory=10**9, disk=10**9)) == 4
-    assert places(node, order, Needs(memory=20 * 10**9, disk=10**9)) == 3
-    assert places(node, order, Needs(memory=10**9, disk=4 * 10**9)) == 2
-    assert places(node, order, Needs(memory=10**9, disk=20 * 10**9)) == 1
-    assert places({"CPU": 8.0, "memory": 64e9}, order, Needs(memory=10**9, disk=0)) == 0
+    assert room_on(node, order, Needs(memory=10**9, disk=10**9), 0) == Room(4, 1)
+    assert room_on(node, order, Needs(memory=20 * 10**9, disk=10**9), 0) == Room(3, 1)
+    assert room_on(node, order, Needs(memory=10**9, disk=4 * 10**9), 0) == Room(2, 1)
+    assert room_on(node, order, Needs(memory=10**9, disk=20 * 10**9), 0) == Room(1, 1)
+    assert room_on({"CPU": 8.0, "memory": 64e9}, order, Needs(memory=10**9, disk=0), 0).workers == 0
+
+
+def test_workers_share_a_gpu_where_a_checkpoint_takes_a_part_of_its_memory() -> None:
+    config = make_config({"name": "a", "target": "b"}, [], "analyze", "analyze")
+    order = Order(config, {}, [], "cuda:0", [0])
+    node, needs = {"CPU": 32.0, "GPU": 4.0, "memory": 512e9}, Needs(memory=14 * 10**9, disk=0)
+    assert room_on(node, order, needs, 80 * 10**9) == Room(20, 1 / 5)
+    assert room_on({**node, "CPU": 10.0}, order, needs, 80 * 10**9) == Room(10, 1 / 3)  # the CPUs have no more workers
+    assert room_on({**node, "CPU": 2.0}, order, needs, 80 * 10**9) == Room(2, 1)
+    assert room_on(node, order, Needs(memory=90 * 10**9, disk=0), 80 * 10**9) == Room(4, 1)  # at most that much: tried
+    divided = Order(config, {}, [], "split", [0])
+    assert room_on(node, divided, needs, 80 * 10**9) == Room(1, 4)
+    assert room_on({**node, "GPU": 1.0}, divided, needs, 80 * 10**9).workers == 0
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "device"),
+    [
+        ((), "auto", "cpu"),
+        ((0, 0), "auto", "cpu"),
+        ((0, 4), "auto", "cuda:0"),
+        ((0, 1), "cuda", "cuda:0"),
+        ((4,), "cpu", "cpu"),
+        ((0, 2), "split", "split"),
+    ],
+)
+def test_the_device_is_the_clusters(gpus: tuple[int, ...], wanted: str, device: str) -> None:
+    assert device_on([{"CPU": 8.0, "GPU": float(count)} for count in gpus], wanted) == device
+
+
+@pytest.mark.parametrize(
+    ("gpus", "wanted", "message"),
+    [
+        ((0,), "cuda", "no node of the Ray cluster has a GPU"),
+        ((1, 1), "split", "two GPUs"),
+        ((4,), "cuda:1", "a GPU of its own: --device cuda"),
+    ],
+)
+def test_a_device_that_no_node_has_is_refused(gpus: tuple[int, ...], wanted: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        device_on([{"GPU": float(count)} for count in gpus], wanted)
 
 
 def test_a_killed_workers_downloads_are_removed_by_the_next(tmp_path: Path) -> None:
@@ -315,7 +536,7 @@ def test_a_sweep_of_trainings_is_the_local_one_and_goes_on_where_a_worker_ended(
     assert cli(["train", *SWEEP]) == 0
     monkeypatch.chdir(tmp_path / "there")
     monkeypatch.setenv("PYTHIAGEO_TEST_ORDERS", str(tmp_path / "killed"))
-    monkeypatch.setattr(engine, "_HANDED_ON", (*engine._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
+    monkeypatch.setattr(clusters, "_HANDED_ON", (*clusters._HANDED_ON, "PYTHIAGEO_TEST_ORDERS"))
     monkeypatch.setattr(sweep, "_train", train_and_end)
     assert cli(["train", *SWEEP, "--engine", "ray", "--address", cluster.address]) == 0
     assert (tmp_path / "killed").exists()
@@ -337,15 +558,36 @@ def test_a_sweep_of_trainings_is_the_local_one_and_goes_on_where_a_worker_ended(
     assert "demo-tasks-1: no node of the Ray cluster has room for it: it takes 2 CPUs" in capsys.readouterr().err
 
 
-def train_and_end(job: Any, messages: Any, sign: str, mine: Any) -> Any:
+@pytest.mark.slow
+@pytest.mark.skipif(not MOUNTS, reason="needs leave to mount, for a node with other disks")
+@pytest.mark.parametrize("what", ["outputs", "pythiageo"])
+def test_a_node_where_a_sweep_cannot_run_is_told(
+    what: str, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, outputs = tmp_path / "empty", tmp_path / "outputs"
+    empty.mkdir()
+    outputs.mkdir()
+    monkeypatch.chdir(tmp_path)
+    hidden, message = {
+        "outputs": (outputs, f"does not see {outputs}"),
+        "pythiageo": (Path(pythiageo.__file__).parent, "cannot load pythiageo"),
+    }[what]
+    where = ["--engine", "ray", "--address", cluster.address]
+    with node_apart(cluster, hidden, empty):  # a run for every node
+        seeds = ",".join(str(seed) for seed in range(nodes_of(cluster)))
+        assert cli(["train", *SWEEP, "--seed", seeds, *where]) == 2
+    assert message in capsys.readouterr().err
+
+
+def train_and_end(given: Any, messages: Any, sign: str, mine: Any) -> Any:
     """Train, and end the process once at step 20 of seed 1: the orders name a file that says it was done."""
     killed = Path(os.environ["PYTHIAGEO_TEST_ORDERS"])
 
     class Told:
         def put(self, progress: Any) -> None:
             messages.put(progress)
-            if job.config.seed == 1 and progress.done >= 20 and not killed.exists():
+            if progress.run == "demo-tasks-1" and progress.done >= 20 and not killed.exists():
                 killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    return TRAIN(job, Told(), sign, mine)
+    return TRAIN(given, Told(), sign, mine)
