@@ -213,3 +213,12 @@ def test_beginnings_are_spread_over_the_whole(count: int) -> None:
     if count >= 7:
         first = sorted(order[: count // 2 + 1])
         assert max(b - a for a, b in itertools.pairwise(first)) <= 4
+
+
+def test_workers_share_the_time(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = planned(capsys, str(series), "--workers", "3")
+    assert plan["total_seconds"] == pytest.approx(2 * plan["checkpoint_seconds"])  # one of them has two of the four
+    assert cli(["plan", str(series), *FEW, "--quiet", "--workers", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "on 3 workers" in shown
+    assert "peak memory, a worker" in shown

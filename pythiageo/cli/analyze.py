@@ -117,6 +117,9 @@ def plan(
     name: Name = None,
     sets: Sets = None,
     out: Out = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Workers of --engine ray that share the time, each as fast as this machine.")
+    ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> int:
@@ -130,7 +133,7 @@ def plan(
     from pythiageo.runs.training import run_path
 
     with display.shown_progress([config.name], quiet) as report:
-        made = make_plan(config, run_path(out, config.name), report)
+        made = make_plan(config, run_path(out, config.name), report, workers)
     if as_json:
         display.print_json(made.as_json())
     else:

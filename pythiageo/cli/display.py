@@ -99,6 +99,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
     """Return a plan as rows for people."""
     left_out = ", ".join(f"{count} {verdict}" for verdict, count in plan.left_out.items())
     parts = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in plan.seconds.items())
+    each, together = (", a worker", f" on {plan.workers} workers") if plan.workers > 1 else ("", "")
     rows = [
         ("series", plan.series),
         ("model", f"{plan.architecture}, {plan.parameters:,} parameters"),
@@ -108,14 +109,14 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         ),
         ("probes", f"{plan.forward_tokens:,} tokens a checkpoint"),
         ("download", f"{_gb(plan.download_bytes)}, the largest checkpoint {_gb(plan.largest_bytes)}"),
-        ("peak disk", f"{_gb(plan.disk_peak_bytes)} of {_gb(plan.disk_free_bytes)} free"),
-        ("peak memory", f"about {_gb(plan.memory_peak_bytes)} of {_gb(plan.memory_free_bytes)} free"),
+        (f"peak disk{each}", f"{_gb(plan.disk_peak_bytes)} of {_gb(plan.disk_free_bytes)} free"),
+        (f"peak memory{each}", f"about {_gb(plan.memory_peak_bytes)} of {_gb(plan.memory_free_bytes)} free"),
         ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
-        ("all of them", f"about {_duration(plan.total_seconds)}"),
+        ("all of them", f"about {_duration(plan.total_seconds)}{together}"),
     ]
     if plan.landscape_checkpoints:
-        each = f"about {_duration(plan.landscape_seconds)} each, roughly"
-        rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {each}"))
+        took = f"about {_duration(plan.landscape_seconds)} each, roughly"
+        rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {took}"))
     if plan.download_bytes:
         rows.append(("downloads keep pace", f"from {plan.pace_bytes / 1e6:.1f} MB/s on"))
     return rows

@@ -51,6 +51,8 @@ class Plan:
     """Checkpoints of which landscape measures are taken, too."""
     landscape_seconds: float
     """Of one of them."""
+    workers: int
+    """Workers that the checkpoints are divided over, each as fast as this machine; disk and memory are of one."""
 
     @property
     def checkpoint_seconds(self) -> float:
@@ -59,8 +61,9 @@ class Plan:
 
     @property
     def total_seconds(self) -> float:
-        """Expected time of all, where downloads keep pace."""
-        return self.to_measure * self.checkpoint_seconds + self.landscape_checkpoints * self.landscape_seconds
+        """Expected time of all, where downloads keep pace: that of the worker with the most checkpoints."""
+        most, landscape = (-(-count // self.workers) for count in (self.to_measure, self.landscape_checkpoints))
+        return most * self.checkpoint_seconds + landscape * self.landscape_seconds
 
     @property
     def pace_bytes(self) -> float:
@@ -90,7 +93,7 @@ class Plan:
         return {**asdict(self), **derived}
 
 
-def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
+def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int = 1) -> Plan:
     """Find out what a run of ``config`` will take; of the Hub only listings, one config and one tokenizer are asked.
 
     Time is tried, not computed: one block of the model's shape with random weights on the run's own probe sets, the
@@ -140,6 +143,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter) -> Plan:
         seconds=trial.seconds(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
         landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+        workers=workers,
     )
 
 
