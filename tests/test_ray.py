@@ -43,10 +43,11 @@ from pythiageo.series.loopback import LoopbackHub, serve_folder
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-pytest.importorskip("ray", reason="the extra pythiageo[ray]")
+ray = pytest.importorskip("ray", reason="the extra pythiageo[ray]")
 
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 STEPS = (0, 10, 20, 30, 40)
+SCRIPT = Path(__file__).parents[1] / "configs" / "cluster" / "slurm.sh"
 TRAIN = sweep._train
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -305,6 +306,33 @@ def test_a_node_that_differs_is_told_before_work_starts(
         assert analyze(cluster, series, tmp_path / "run") == 2
     assert message in capsys.readouterr().err
     assert read_manifest(tmp_path / "run")["checkpoints"] == []
+
+
+@pytest.mark.slow
+def test_the_slurm_script_makes_a_cluster_and_ends_it(series: Path, locally: Path, tmp_path: Path) -> None:
+    """``srun`` and ``scontrol`` are stood in for; on SLURM 22.05 with two nodes it was tried by hand (docs/ray.md)."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    host = ray.util.get_node_ip_address()
+    srun = f'#!/bin/bash\necho "$*" >> {tmp_path}/steps\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
+    for name, script in (("srun", srun), ("scontrol", f"#!/bin/bash\necho {host}\necho other\n")):
+        (commands / name).write_text(script)
+        (commands / name).chmod(0o755)
+    job = {"JOB_ID": str(os.getpid()), "JOB_NODELIST": "given", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "1"}
+    path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    begun = time.time()
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "analyze", str(series), "--name", "same", "--out", str(tmp_path / "run"), *PROBES],
+        env={**os.environ, "PATH": path} | {f"SLURM_{name}": value for name, value in job.items()},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
+    head, joining = (tmp_path / "steps").read_text().splitlines()
+    assert f"--nodelist={host} ray start" in head
+    assert f"--nodes=1 --ntasks=1 --exclude={host} ray start" in joining
+    left = [process for process in psutil.process_iter(["create_time", "name"]) if process.info["name"] == "raylet"]
+    assert not [process for process in left if process.info["create_time"] > begun]
 
 
 @pytest.mark.slow
