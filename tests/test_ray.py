@@ -587,6 +587,34 @@ def test_a_sweep_of_trainings_is_the_local_one_and_goes_on_where_a_worker_ended(
 
 
 @pytest.mark.slow
+def test_a_sweep_goes_on_without_a_node_that_is_killed(cluster: Any, tmp_path: Path) -> None:
+    seeds = ",".join(str(seed) for seed in range(1, nodes_of(cluster) + 2))
+    lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    command = [sys.executable, "-m", "pythiageo", "train", *SWEEP, "--seed", seeds, "--engine", "ray"]
+    sweeping = subprocess.Popen([*command, "--address", cluster.address], cwd=tmp_path, stdout=subprocess.PIPE)
+    outputs = tmp_path / "outputs"
+    while len(list(outputs.glob("*/observations/*"))) < len(seeds.split(",")):  # each is under way
+        assert sweeping.poll() is None
+        time.sleep(0.02)
+    cluster.remove_node(lost, allow_graceful=False)
+    assert sweeping.wait(timeout=200) == 0
+    runs = [read_manifest(outputs / f"demo-tasks-{seed}") for seed in seeds.split(",")]
+    assert all(run["status"] == "complete" for run in runs)
+    assert [len(run["checkpoints"]) for run in runs] == [5] * len(runs)
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_that_does_not_know_its_token_is_told(cluster: Any, tmp_path: Path) -> None:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    done = subprocess.run(
+        [sys.executable, "-m", "pythiageo", "train", *SWEEP, "--engine", "ray", "--address", cluster.address],
+        env={**os.environ, **token}, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "set RAY_AUTH_MODE to what the cluster was started with" in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not MOUNTS, reason="needs leave to mount, for a node with other disks")
 @pytest.mark.parametrize("what", ["outputs", "pythiageo"])
 def test_a_node_where_a_sweep_cannot_run_is_told(

@@ -19,9 +19,20 @@ from pythiageo.errors import EXIT_MACHINE, EXIT_OK, UserError
 from pythiageo.runs.building import shape_of, training_memory
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.engines import LOCAL
-from pythiageo.runs.engines.cluster import TRIES, Facts, alive, cause, check, check_code, connected, device_on
+from pythiageo.runs.engines.cluster import (
+    TRIES,
+    Facts,
+    alive,
+    cause,
+    check,
+    check_code,
+    check_welcome,
+    connected,
+    device_on,
+    on_node,
+)
 from pythiageo.runs.jobs import Failure, Job, outcome
-from pythiageo.runs.progress import Reporter
+from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.provenance import versions
 
 _TICK = 0.5
@@ -44,11 +55,9 @@ class _Sweep:
     """The runs that are under way, and those that wait."""
 
     def __init__(self, ray: Any, jobs: Sequence[Job], report: Reporter) -> None:
-        from ray.util.queue import Queue  # noqa: PLC0415 - an extra
-
         self._ray = ray
         self._report = report
-        self._messages = Queue(actor_options={"num_cpus": 0})
+        self._messages = _open_queue(ray)
         self._under_way: dict[Any, Job] = {}
         self._ended: Counter[str] = Counter()
         self._failures: list[Failure] = []
@@ -135,6 +144,24 @@ class _Sweep:
                 self._report(message)
 
 
+def _open_queue(ray: Any) -> Any:
+    """Return a queue for the runs' messages on this process's node: it ends with no other.
+
+    Raises:
+        UserError: the cluster does not take this command's workers.
+    """
+    from ray.util.queue import Queue  # noqa: PLC0415 - an extra
+
+    here = on_node(ray.get_runtime_context().get_node_id())
+    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    try:
+        messages.qsize()
+    except ray.exceptions.RayError as error:
+        check_welcome(error, TRIES)  # this node is there: the first time tells
+        raise
+    return messages
+
+
 def _leave_sign(jobs: Sequence[Job]) -> Path:
     """Return a file beside the run folders by which a worker knows that it sees them."""
     folder = jobs[0].path.resolve().parent
@@ -148,7 +175,11 @@ def _train(given: list[Any], messages: Any, sign: str, mine: dict[str, str | Non
     """Do the one job that was given on a worker; ``Facts`` where it cannot be done here."""
     import ray  # noqa: PLC0415 - an extra
 
+    def tell(message: Progress) -> None:
+        with suppress(ray.exceptions.RayError):  # a run is no worse for what nobody reads
+            messages.put(message)
+
     seen = Path(sign).exists()
     if not seen or versions() != mine:
         return Facts(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
-    return outcome(ray.get(given[0]), messages.put)
+    return outcome(ray.get(given[0]), tell)
