@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pythiageo.errors import UserError
@@ -17,7 +17,7 @@ from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer, encode_example
 from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.probeset import PROBE_STREAM, TRAIN_STREAM, Example, draw, make_probe_set, stream
-from pythiageo.probes.scoring import Predictions, predict, score
+from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict, score
 from pythiageo.probes.task import GeneratorTask, get_task, load_tasks, read_task
 from pythiageo.runs.probing import ALGORITHMIC
 
@@ -183,6 +183,31 @@ def test_scores_against_counting_by_hand() -> None:
     assert scores(logits[:1], [1], [0])[0].stderr is None
     with pytest.raises(ValueError, match="logits hold NaN"):
         predict(torch.full((1, 3), math.nan), torch.tensor([1]))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.sampled_from([1, 63, 64, 130]),
+    vocab=st.sampled_from([1, 2, 50_304]),
+    scale=st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e4]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+)
+@settings(max_examples=25, deadline=None)
+def test_log_probabilities_are_those_of_float64(
+    seed: int, rows: int, vocab: int, scale: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (torch.randn(rows, vocab, generator=generator, dtype=torch.float64) * scale - 5 * scale).to(dtype)
+    targets = torch.randint(vocab, (rows,), generator=generator)
+    log_prob, hit = predict(logits, targets)
+    expected = torch.log_softmax(logits.double(), dim=-1).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(log_prob, expected, rtol=1e-12, atol=1e-6)
+    assert torch.equal(hit, logits.argmax(dim=-1) == targets)
+    for bad in (math.nan, math.inf, -math.inf):
+        spoilt = logits.clone()
+        spoilt[-1, seed % vocab] = bad
+        with pytest.raises(NonfiniteLogitsError):
+            predict(spoilt, targets)
 
 
 TASK = """

@@ -21,8 +21,8 @@ MEASURES: dict[str, tuple[str, ...]] = {
     TEXT: (LOG_PROB, PERPLEXITY),
 }
 """The scores that each rule gives."""
-ROWS = 256
-"""Rows of logits that are worked on in float64 at a time: 50,304 columns of them take 0.1 GB."""
+ROWS = 16
+"""Rows of logits that are worked on at a time: 50,304 columns of them stay near the cache."""
 
 
 class NonfiniteLogitsError(ValueError):
@@ -85,16 +85,25 @@ def predict(
 ) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
     """Return each target's log-probability (float64, nats) and whether it is the arg max of its logits.
 
+    ``logits[target] - max - log sum exp(logits - max)``, exponentials in the logits' own precision, at least float32,
+    their sum in float64. A difference d is rounded by d 2^-24 at most, and the mean of d is below log vocab, so this
+    is within 1e-6 nats of float64 throughout (1e-8 as measured on 50,304 columns).
+
     Raises:
         NonfiniteLogitsError: logits that are not finite.
     """
-    if not bool(torch.isfinite(logits).all()):
-        raise NonfiniteLogitsError("logits hold NaN or infinity")
     chosen = torch.empty(len(targets), dtype=torch.float64)
+    hits = torch.empty(len(targets), dtype=torch.bool)
     for start in range(0, len(targets), ROWS):
         rows = slice(start, start + ROWS)
-        chosen[rows] = torch.log_softmax(logits[rows].double(), dim=-1).gather(1, targets[rows, None])[:, 0]
-    return chosen, logits.argmax(dim=-1) == targets
+        part = logits[rows].to(torch.promote_types(logits.dtype, torch.float32))
+        (most, where), least = part.max(dim=-1), part.amin(dim=-1)
+        if not bool((most.isfinite() & least.isfinite()).all()):  # both of them carry NaN on
+            raise NonfiniteLogitsError("logits hold NaN or infinity")
+        total = (part - most[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
+        chosen[rows] = part.gather(1, targets[rows, None])[:, 0].double() - most.double() - total.log()
+        hits[rows] = where == targets[rows]
+    return chosen, hits
 
 
 def score(rule: str, right: Predictions, options: Options | None = None) -> list[Score]:
