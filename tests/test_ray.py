@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -255,21 +256,28 @@ def test_a_run_waits_for_its_place_while_others_use_the_cluster(
 @contextlib.contextmanager
 def node_apart(cluster: Any, hidden: Path, by: Path) -> Iterator[None]:
     """Add a node to which ``hidden`` looks like ``by``, as on a machine with other disks."""
-    join = f"exec ray start --block --address={cluster.address} --num-cpus=1 --object-store-memory={80 * 2**20}"
-    shell = ["unshare", "--mount", "sh", "-c", f'mount --bind "$1" "$2" && {join}', "sh", str(by), str(hidden)]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    shell = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
     before = nodes_of(cluster)
-    node = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
+    with joining(cluster, "unshare", "--mount", "sh", "-c", shell, "sh", str(by), str(hidden)) as node:
         until = time.monotonic() + 60
         while nodes_of(cluster) <= before:
             assert node.poll() is None
             assert time.monotonic() < until, "the node did not join"
             time.sleep(0.2)
         yield
+
+
+@contextlib.contextmanager
+def joining(cluster: Any, *under: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a node by Ray's own command, ``under`` another one."""
+    node = ["--block", f"--address={cluster.address}", "--num-cpus=1", f"--object-store-memory={80 * 2**20}"]
+    ray_start = [str(Path(sys.executable).parent / "ray"), "start", *node]
+    process = subprocess.Popen([*under, *ray_start], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
     finally:
-        node.terminate()
-        node.wait(timeout=60)
+        process.terminate()
+        process.wait(timeout=60)
 
 
 def nodes_of(cluster: Any) -> int:
@@ -502,6 +510,39 @@ def test_a_killed_driver_is_resumed_and_a_killed_node_is_done_without(
     assert len(told) == len(set(told))
     # the first driver may have been killed between writing a piece and telling of it
     assert {*range(8)} - {*told} <= before
+
+
+class Sociable(Worker):
+    """Begins when there are two of its kind."""
+
+    def take(self, given):
+        told = Path(os.environ["PYTHIAGEO_TEST_ORDERS"]) / "there"
+        if not hasattr(self, "told"):
+            with told.open("a") as there:
+                there.write(".")
+            self.told = True
+        while len(told.read_text()) < 2:
+            time.sleep(0.1)
+        return super().take(given)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_is_given_work(
+    series: Path, locally: Path, tmp_path: Path, orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "Worker", Sociable)
+    with started({}) as nodes, contextlib.ExitStack() as ends:
+
+        def join() -> None:
+            while not (orders / "there").exists():
+                time.sleep(0.1)
+            ends.enter_context(joining(nodes))
+
+        later = threading.Thread(target=join)
+        later.start()
+        assert analyze(nodes, series, tmp_path / "run") == 0
+        later.join()
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
 
 
 @pytest.mark.slow
