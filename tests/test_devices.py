@@ -141,6 +141,7 @@ def test_precision_is_a_setting_of_training_and_is_told(tmp_path: Path, capsys: 
 def test_a_gpu_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["train", "nano.toml", "--device", "cuda", "--dry-run"]) == 2
     assert "device 'cuda': there is no GPU that torch can use" in capsys.readouterr().err
+    assert cli(["train", "nano.toml", "--device", "cuda", "--dry-run", "--engine", "ray"]) == 0  # on its nodes
     graphs = config("training.cuda_graphs=true")
     with pytest.raises(UserError, match="cuda_graphs needs a GPU"):
         make_trainer(graphs, *build_model(graphs), None)

@@ -13,7 +13,6 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError
 from pythiageo.lens import BridgeReader, placing
 from pythiageo.observations import read_observations
-from pythiageo.runs.engines.ray import gpus_of_a_worker
 from pythiageo.series.opening import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
@@ -120,8 +119,3 @@ def test_dividing_over_gpus_that_are_not_there_is_one_sentence(
     assert "device 'split' divides a model over the GPUs, two or more of them" in capsys.readouterr().err
     assert cli(["train", "demo/tasks.toml", "--device", "split", "--dry-run"]) == 2
     assert "a model trains on one device" in capsys.readouterr().err
-
-
-def test_a_worker_of_a_cluster_has_one_gpu_or_all_of_its_node() -> None:
-    assert [gpus_of_a_worker(device, {"GPU": 4.0}) for device in ("cpu", "cuda:0", "split")] == [0, 1, 4]
-    assert gpus_of_a_worker("split", {"GPU": 1.0}) == 2  # more than the node has: no place for it there

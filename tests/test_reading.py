@@ -289,7 +289,7 @@ def test_a_run_keeps_to_its_device(checkpoint: Path, tmp_path: Path, monkeypatch
     arguments = ["analyze", str(checkpoint.parent), "--out", str(out), "--tasks", "ADD", "--quiet",
                  "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9"]  # fmt: skip
     assert cli(arguments) == 0
-    monkeypatch.setattr("pythiageo.runs.folder.resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr("pythiageo.runs.engines.resolve_device", lambda _: "cuda:0")
     assert cli([*arguments, "--resume"]) == 2
 
 

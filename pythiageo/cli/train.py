@@ -72,7 +72,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Train small transformers, with the probes measured at every checkpoint."""
-    from pythiageo.runs.building import checkpoint_steps, resolve
+    from pythiageo.runs.building import check_fits, checkpoint_steps, resolve
     from pythiageo.runs.config import TrainConfig, load_config
     from pythiageo.runs.engines import EngineChoice
     from pythiageo.runs.jobs import Job
@@ -112,6 +112,8 @@ def train(
         raise UserError(f"two configs are called {max(names, key=names.count)!r}: each run needs its own name")
     if dry_run:
         for config in resolved:
+            if where.name == "local":  # a cluster's nodes have other devices
+                check_fits(config)
             _show_plan(config, checkpoint_steps(config), run_path(out, config.name), as_json)
         return 0
     if resume and overwrite:
@@ -247,9 +249,9 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
 
 
 def _show_plan(config: TrainConfig, steps: list[int], path: Path, as_json: bool) -> None:
-    from pythiageo.runs.building import build_model
+    from pythiageo.runs.building import new_model
 
-    trainable, _ = build_model(config)
+    trainable = new_model(config)
     plan = {
         "name": config.name,
         "folder": str(path),

@@ -99,6 +99,20 @@ def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
         MachineError: training it would take more memory than is free; nothing has been allocated then.
         UserError: a GPU that is not there.
     """
+    shape, device = shape_of(config), check_fits(config)
+    make_repeatable(device)
+    trainable = new_model(config)
+    trainable.module.to(device)
+    return trainable, shape
+
+
+def check_fits(config: TrainConfig) -> str:
+    """Return the device that a resolved config's model is trained on here.
+
+    Raises:
+        MachineError: training it would take more memory than is free.
+        UserError: a GPU that is not there.
+    """
     shape, device = shape_of(config), resolve_device(config.compute.device)
     needed, free = training_memory(config, shape), free_memory(device)
     if needed > free:
@@ -106,10 +120,12 @@ def build_model(config: TrainConfig) -> tuple[Trainable, Shape]:
             f"{config.name}: training a model of size {config.model.size} takes about {needed / 1e9:.1f} GB of memory, "
             f"{free / 1e9:.1f} GB are free on {device}: take a smaller size, or a smaller training.batch_size"
         )
-    make_repeatable(device)
-    trainable = ARCHITECTURES[config.model.architecture](shape, config.seed)
-    trainable.module.to(device)
-    return trainable, shape
+    return device
+
+
+def new_model(config: TrainConfig) -> Trainable:
+    """Return the freshly initialised model of a resolved config, on the CPU."""
+    return ARCHITECTURES[config.model.architecture](shape_of(config), config.seed)
 
 
 def training_memory(config: TrainConfig, shape: Shape) -> int:
