@@ -344,6 +344,19 @@ def test_the_slurm_script_makes_a_cluster_and_ends_it(series: Path, locally: Pat
 
 
 @pytest.mark.slow
+def test_a_ray_for_one_run_leaves_nothing_at_home(series: Path, locally: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--name", "same", *PROBES]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run"), "--engine", "ray", "--address", "local"],
+        env=environment | {"HOME": str(tmp_path / "home")}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
+    assert not list((tmp_path / "home").rglob("*token*"))
+
+
+@pytest.mark.slow
 def test_a_cluster_that_does_not_know_the_commands_token_is_told(cluster: Any, series: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--out", str(tmp_path / "run"), *PROBES]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,6 +176,9 @@ def connected(address: str) -> Iterator[Any]:
             ) from None
     told = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
     more = {"include_dashboard": False} if address == "local" else {}
+    if address == "local" and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        # Ray would leave one in the home folder, which every later cluster and command there would have to agree on
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         ray.init(address, runtime_env={"env_vars": told}, log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
