@@ -332,7 +332,7 @@ def test_the_slurm_script_makes_a_cluster_and_ends_it(series: Path, locally: Pat
     done = subprocess.run(
         ["bash", str(SCRIPT), "analyze", str(series), "--name", "same", "--out", str(tmp_path / "run"), *PROBES],
         env={**os.environ, "PATH": path} | {f"SLURM_{name}": value for name, value in job.items()},
-        capture_output=True, text=True, timeout=200, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
