@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 EXIT_OK = 0
@@ -40,6 +42,43 @@ class MachineError(PythiageoError):
     """The machine failed, not the request: disk full, no permission, network gone."""
 
     exit_code = EXIT_MACHINE
+
+
+MEMORY = "memory ran out"
+_MACHINE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file system does not take a file of this size",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an input/output error",
+    errno.ENOMEM: MEMORY,
+}
+_CODE = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust (safetensors, tokenizers, polars, hf_xet) tell the system's error, in text alone."""
+_NO_MEMORY = ("allocate memory", "bad_alloc")
+"""What other allocators say, torch's on the CPU in a plain ``RuntimeError``."""
+
+
+def machine_trouble(error: BaseException | None) -> str | None:
+    """Return what of the machine gave up, disk or memory, by an error of any library; ``None`` if it was neither."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return MEMORY
+        text = str(error)
+        told = _CODE.search(text)
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number in _MACHINE:
+            return _MACHINE[number]
+        if any(words in text for words in _NO_MEMORY):
+            return MEMORY
+        error = error.__cause__
+    return None
+
+
+def raise_if_memory(error: BaseException, doing: str) -> None:
+    """Raise ``MachineError`` if memory ran out: that says nothing of what was read, and it may fit the next time."""
+    if machine_trouble(error) == MEMORY:
+        raise MachineError(f"{MEMORY} while {doing}; what was measured is kept: free memory, then --resume") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -18,9 +18,9 @@ from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError
 from pythiageo.observations import write_table
-from pythiageo.observations.store import replace_file
 
 PLACE = ["task", "level", "place", "readout", "measure"]
 """What must be equal for two observations to be of the same thing; ``place`` is a hook name where the

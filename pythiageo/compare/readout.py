@@ -12,9 +12,9 @@ import polars as pl
 from pythiageo.anatomy import floors, get_protocol
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError
 from pythiageo.observations import write_table
-from pythiageo.observations.store import replace_file
 
 PROTOCOL = "billa-v4"
 _SPECTRUM = {

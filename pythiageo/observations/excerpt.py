@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
-from pythiageo.observations.store import replace_file, write_whole
+from pythiageo.observations.store import write_whole
 
 _FOLDERS = r"(^|[\s'\"(=])(?:/[^/\s'\":,;]+)+/|(^|[\s'\"(=])[A-Za-z]:(?:\\+[^\\\s'\":,;]+)*\\+"
 """The folders of an absolute path inside a text."""

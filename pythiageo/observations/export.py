@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
-from pythiageo.observations.store import replace_file
 
 WIDE_KEY = [
     "run",

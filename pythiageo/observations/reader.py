@@ -36,13 +36,20 @@ def read_observations(run_folder: Path) -> pl.DataFrame:
     parts = part_files(run_folder / PARTS_FOLDER)
     if not parts:
         raise _nothing_to_read(run_folder)
-    frames = []
-    for step, path in parts:
-        frame = _read(path, run_folder)
-        if (frame["step"] != step).any():
-            raise UserError(f"{path} holds steps other than {step}, the step its name says.")
-        frames.append(frame)
+    frames = [read_part(step, path, run_folder) for step, path in parts]
     return _checked(pl.concat(frames), run_folder / PARTS_FOLDER)
+
+
+def read_part(step: int, path: Path, run_folder: Path) -> pl.DataFrame:
+    """Return the observations of one checkpoint, in a file of their own inside ``run_folder``.
+
+    Raises:
+        UserError: no whole Parquet file of the table's columns, or one of other steps.
+    """
+    frame = _read(path, run_folder)
+    if (frame["step"] != step).any():
+        raise UserError(f"{path} holds steps other than {step}, the step its name says.")
+    return frame
 
 
 def read_manifest(run_folder: Path) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from pythiageo.errors import MachineError
+from pythiageo.disk import KEPT, drop_leftovers, machine_error, replace_file
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
 
 PARTS_FOLDER = "observations"
@@ -22,19 +19,7 @@ TABLE_NAME = "observations.parquet"
 SCHEMA_KEY = b"pythiageo.schema"
 """Key of the schema version in the Parquet file's key-value metadata."""
 
-KEPT = "nothing that was finished before is lost, and the run can be resumed"
-
 _PART_NAME = re.compile(r"step-(\d{8,})\.parquet")
-_TEMPORARY = ".tmp"
-_MACHINE_ERRNOS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file system does not take a file of this size",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
-    errno.EROFS: "the file system is read-only",
-    errno.EIO: "the disk reports an input/output error",
-}
 
 
 class ObservationStore:
@@ -78,15 +63,14 @@ class ObservationStore:
             self.parts_folder.mkdir(parents=True, exist_ok=True)
             self._drop_table()
         except OSError as error:
-            raise _machine_error(error, self.table_path, KEPT) from error
+            raise machine_error(error, self.table_path, KEPT) from error
         replace_file(self.part_path(step), content)
 
     def steps(self) -> list[int]:
         """Return the steps that are written, ascending. Leftovers of an interrupted write are removed."""
         if not self.parts_folder.is_dir():
             return []
-        for leftover in self.parts_folder.glob(f".*{_TEMPORARY}"):
-            leftover.unlink(missing_ok=True)
+        drop_leftovers(self.parts_folder)
         return [step for step, _ in part_files(self.parts_folder)]
 
     def drop_after(self, step: int) -> None:
@@ -96,6 +80,22 @@ class ObservationStore:
             self._drop_table()
         for path in later:
             path.unlink()
+
+    def drop(self, step: int) -> None:
+        """Remove the part of a step: its checkpoint is not finished."""
+        self.part_path(step).unlink(missing_ok=True)
+
+    def restore(self, rows: pl.DataFrame) -> None:
+        """Make the whole table's rows of steps that have no part parts again, and remove the table.
+
+        Raises:
+            MachineError: a part could not be written.
+        """
+        missing = rows.filter(~pl.col("step").is_in(self.steps()))
+        self.parts_folder.mkdir(parents=True, exist_ok=True)
+        for (step,), part in missing.group_by("step"):
+            replace_file(self.part_path(int(step)), _parquet(part))
+        self.table_path.unlink()
 
     def consolidate(self) -> Path:
         """Write all parts, sorted, into one table and return its path. Equal parts give equal bytes.
@@ -199,48 +199,3 @@ def _problem(step: int, row: Observation) -> str | None:
 
 def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def replace_file(path: Path, content: bytes, kept: str = KEPT) -> None:
-    """Put ``content`` at ``path`` so that a reader sees the old file or the new one, whole.
-
-    Raises:
-        MachineError: the file could not be written; the sentence ends with ``kept``, what the person still
-            has.
-    """
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY, delete=False
-        ) as handle:
-            temporary = Path(handle.name)
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        # The temporary file is private to its owner; a finished table is as readable as any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _machine_error(error, path, kept) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system has a way to say so."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _machine_error(error: OSError, path: Path, kept: str) -> MachineError:
-    cause = _MACHINE_ERRNOS.get(error.errno or 0, str(error))
-    return MachineError(f"could not write {path}: {cause}; {kept}.")

@@ -21,8 +21,8 @@ from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
 from pythiageo.anatomy.claims import ClaimResult
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
-from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings

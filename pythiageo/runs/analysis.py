@@ -47,7 +47,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     order = Order(config, identity, probes, folder.device, choice.steps)
     watch = Watch(config.name, len(choice.steps), folder, report)
     session = _Session(order, folder, engine.crew(order, watch), watch)
-    todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
+    folder.mend()
+    todo = _Todo.of(series, choice, folder.finished().keys() - folder.worth_retrying())
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
+import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from pythiageo.errors import MachineError, UserError
+from pythiageo.disk import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
+from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
+from pythiageo.observations.mending import mend
 from pythiageo.runs.config import RunConfig
+from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import provenance
+from pythiageo.series.recurrence import name_steps
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
@@ -25,13 +27,14 @@ STATE = "state.safetensors"
 LOG = "log.jsonl"
 HASHES = "hashes.json"
 TENSORBOARD = "tensorboard"
-_OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", STATE, "downloads", LOG,
-        HASHES, TENSORBOARD)  # fmt: skip
+_OWN = (STATE, "observations.parquet", "observations", "checkpoints", "downloads", AUDIT, LOG, HASHES, TENSORBOARD,
+        MANIFEST)  # fmt: skip
+"""What a run writes. The manifest goes last: as long as it is there, the rest is known to be a run's."""
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _MAY_CHANGE = ("training.stop", "training.checkpoints")
 """A resumed training run may go on for longer, and be looked at more or less often from there on."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOG = logging.getLogger("pythiageo")
 
 
 class RunFolder:
@@ -72,6 +75,34 @@ class RunFolder:
             shutil.rmtree(self.checkpoints / f"step{known}", ignore_errors=True)
         return later
 
+    def mend(self) -> set[int]:
+        """Look at what is really there before the run goes on, and remove what is cut, empty or half written.
+
+        Steps that the manifest calls measured and whose observations are gone are told, and returned. Observations that
+        the manifest does not know, as a kill between the two leaves them, are removed: nothing says what they are of.
+        """
+        drop_leftovers(self.path)
+        drop_leftovers(self.checkpoints)
+        known = {entry["step"]: entry["weight_sha"] for entry in self.manifest["checkpoints"]}
+        found = mend(self.path)
+        for step in found.keys() - known.keys():
+            self.observations.drop(step)
+        for step in found.keys() & known.keys():
+            if None not in (found[step], known[step]) and found[step] != known[step]:
+                self.observations.drop(step)
+        lost = known.keys() - set(self.observations.steps())
+        if lost:
+            _LOG.warning(
+                f"{self.path}: the manifest calls {name_steps(sorted(lost))} measured, but the observations are cut, "
+                f"empty or not there"
+            )
+        return lost
+
+    def finished(self) -> dict[int, str | None]:
+        """Return the steps whose observations are there and in the manifest, each with its weights' fingerprint."""
+        there = set(self.observations.steps())
+        return {entry["step"]: entry["weight_sha"] for entry in self.manifest["checkpoints"] if entry["step"] in there}
+
     def worth_retrying(self) -> set[int]:
         """Return the steps that could not be fetched or read: a resumed run tries them again."""
         return {entry["step"] for entry in self.manifest["checkpoints"] if entry["status"] in _PASSING}
@@ -98,51 +129,48 @@ class RunFolder:
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """Give a path to write checkpoint ``step`` to; it appears as ``checkpoints/stepN`` once it is whole."""
         self.checkpoints.mkdir(exist_ok=True)
-        final = self.checkpoints / f"step{step}"
-        temporary = self.checkpoints / f".writing-step{step}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        yield temporary
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
+        with new_folder(self.checkpoints / f"step{step}") as temporary:
+            yield temporary
 
 
 @contextmanager
 def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> Iterator[RunFolder]:
     """Open ``path`` for ``config`` on ``device``, new or to be resumed, and hold its lock meanwhile.
 
-    An interrupted or failed run is left with its status in the manifest and can be resumed. A full disk becomes a
-    ``MachineError``.
+    An interrupted or failed run is left with its status in the manifest and can be resumed. A full disk, and memory
+    that runs out, become a ``MachineError``, whatever library met them.
 
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
             ``overwrite`` was asked for; or another process works on it.
     """
-    if (path / MANIFEST).exists() or not path.exists() or not any(path.iterdir()):
+    if (path / MANIFEST).exists() or not path.exists() or _unused(path):
         path.mkdir(parents=True, exist_ok=True)
     else:
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
-    lock = FileLock(path / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{path}: another process is working on this run") from None
-    try:
-        folder = RunFolder(path, _manifest(path, config, resume, overwrite, device))
-        folder.update(status="running")
-        try:
-            yield folder
-        except KeyboardInterrupt:
-            folder.update(status="interrupted")
-            raise
-    except OSError as error:
-        if error.errno in _FULL:
-            raise MachineError(
-                f"{path}: the disk is full ({error.strerror}); what was measured is kept: free space, then --resume"
-            ) from None
+        with held(path):
+            folder = RunFolder(path, _manifest(path, config, resume, overwrite, device))
+            folder.update(status="running")
+            try:
+                yield folder
+            except (Exception, KeyboardInterrupt):
+                if folder.manifest["status"] == "running":
+                    with suppress(MachineError):
+                        folder.update(status="interrupted")
+                raise
+    except PythiageoError:
         raise
-    finally:
-        lock.release()
+    except Exception as error:
+        if trouble := machine_trouble(error):
+            cure = "free memory" if trouble == MEMORY else "free space"
+            raise MachineError(f"{path}: {trouble}; what was measured is kept: {cure}, then --resume") from None
+        raise
+
+
+def _unused(path: Path) -> bool:
+    """Return whether a folder holds nothing but what a run that was killed at once leaves there."""
+    return path.is_dir() and all(entry.name in LOCK_FILES or is_leftover(entry) for entry in path.iterdir())
 
 
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> dict[str, Any]:
@@ -150,12 +178,9 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, devi
     if (path / MANIFEST).exists():
         old = read_manifest(path)
         if overwrite:
+            _write_json(path / MANIFEST, {**old, "status": "interrupted"})  # from here on it is not whole
             for name in _OWN:
-                target = path / name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
+                remove(path / name)
         elif not resume:
             raise UserError(
                 f"{path}: holds a run already ({old.get('status')}): --resume goes on with it, --overwrite starts anew"
@@ -216,10 +241,4 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_file(path, (json.dumps(value, indent=2) + "\n").encode(), KEPT)

@@ -14,12 +14,12 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pythiageo import __version__
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import SORT_KEY, SOURCE
-from pythiageo.observations.store import replace_file
 from pythiageo.probes.task import describe
 from pythiageo.runs.settings import Regime
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pythiageo.disk import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
+from pythiageo.runs.kept import find_whole, must_go_back, unlike
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.piece import Piece, keep_all
@@ -143,23 +145,29 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     """Train, measure and save every checkpoint of ``config``, from the last one saved if there is one.
 
     The result does not depend on interruptions: batches are a function of seed and step, and a checkpoint's
-    observations are written before the state that a resumed run starts from.
+    observations are written before the state that a resumed run starts from. What a resumed run goes on from is what
+    lies on the disk: where the observations, weights or state of an earlier checkpoint are lost or damaged, this is
+    told, and training starts at step 0 again to make them anew; what is whole is kept.
 
     Raises:
-        UserError: a resumed run lacks observations that lie behind it.
+        UserError: checkpoints were asked for that lie behind the run.
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
     torch.set_num_threads(config.compute.thread_count)
     training = _Training.of(config, workers)
-    trainer = training.trainer
     folder.update(**training.description())
-    if folder.state.exists():
-        trainer.load(folder.state)
+    report(Progress(config.name, 0, checkpoint_steps(config)[-1], "looking at what is there"))
+    recorded = {entry["step"] for entry in folder.manifest["checkpoints"]}
+    whole = find_whole(folder, config.training.weights == "keep")
+    again = must_go_back(training.trainer, folder, recorded - whole.keys())
+    if again:
+        remove(folder.state)
+        training = _Training.of(config, workers)
+    trainer = training.trainer
     steps = checkpoint_steps(config)
-    done = set(folder.observations.steps())
     if trainer.step > steps[-1]:
         raise UserError(f"{folder.path}: training is at step {trainer.step} already, beyond training.stop {steps[-1]}")
-    remaining = [step for step in steps if step > trainer.step or step not in done]
+    remaining = steps if again else [step for step in steps if step > trainer.step or step not in whole]
     if remaining and remaining[0] < trainer.step:
         raise UserError(
             f"{folder.path}: step {remaining[0]} was not measured, and training is at step {trainer.step} already: "
@@ -168,21 +176,27 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     workers.wait()  # from here on the others may read the state
     view = TrainingView(config.name, steps[-1], folder, report, config.training.tensorboard)
     series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
+    saved = trainer.step
 
     def kept(piece: Piece) -> None:
         """Save the weights, and last of all the state that a resumed run starts from."""
+        nonlocal saved
         if config.training.weights == "keep":
             with folder.new_checkpoint(piece.step) as path:
                 write_checkpoint(path, training.trainable, piece.step, trainer.tokens)
         trainer.save(folder.state)
+        saved = trainer.step
         view.measured(piece, trainer)
 
+    checkpoints = series.checkpoints(remaining)
     try:
-        keep_all(_pieces(training, series.checkpoints(remaining), view), folder, kept)
+        keep_all(_pieces(training, unlike(checkpoints, whole, folder) if again else checkpoints, view), folder, kept)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
         raise
+    if saved != trainer.step:
+        trainer.save(folder.state)
     folder.observations.consolidate()
     folder.update(status="complete", training=training.summary())
     report(Progress(config.name, steps[-1], steps[-1], "done"))

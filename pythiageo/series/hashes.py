@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from pythiageo.disk import KEPT, replace_file
+
 _SETTLED = 2_000_000_000
 """Nanoseconds since a file's last change before its hash is remembered: a file that is still being written may change
 again within one tick of the disk's clock."""
@@ -46,9 +48,9 @@ class HashMemory:
         return sha
 
     def keep(self) -> None:
-        """Write what is remembered."""
+        """Write what is remembered. Raises ``MachineError`` where it cannot be written."""
         if self._file is not None:
-            self._file.write_text(json.dumps(self._known), encoding="utf-8")
+            replace_file(self._file, json.dumps(self._known).encode(), KEPT)
 
 
 def _state(path: Path) -> list[int]:

@@ -6,16 +6,13 @@ and the model itself is left alone.
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.errors import MachineError, UserError, first_line, machine_trouble
 from pythiageo.series.opening import quiet_transformers
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_snapshot(model: nn.Module, tokenizer: Any, folder: Path) -> None:
@@ -26,7 +23,7 @@ def write_snapshot(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     Raises:
         UserError: not a causal language model of transformers as it comes; adapters, quantised or sharded weights; a
             tokenizer without a ``tokenizer.json``.
-        MachineError: the disk is full.
+        MachineError: the disk is full, or memory runs out.
     """
     plain = _plain(model)
     _check(plain)
@@ -41,11 +38,11 @@ def write_snapshot(model: nn.Module, tokenizer: Any, folder: Path) -> None:
                     f"a {type(tokenizer).__name__} cannot be read: expected a fast tokenizer, with a tokenizer.json"
                 )
             plain.save_pretrained(folder)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise MachineError(f"the disk is full: a copy of the model could not be written to {folder}") from None
-        raise
-    except ValueError as error:
+    except Exception as error:
+        if trouble := machine_trouble(error):
+            raise MachineError(f"{trouble}: a copy of the model could not be written to {folder}") from None
+        if not isinstance(error, ValueError):
+            raise
         raise UserError(f"transformers cannot save this {type(plain).__name__}: {first_line(error)}") from None
     finally:
         # save_pretrained notes dtype and class in the config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pythiageo.errors import UserError
+from pythiageo.disk import new_file
+from pythiageo.errors import UserError, raise_if_memory
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
 from pythiageo.synthetic.trainable import Trainable
 from pythiageo.synthetic.workers import ALONE, Workers
@@ -116,26 +117,29 @@ class Trainer:
         self.loss = float(loss)
 
     def save(self, path: Path) -> None:
-        """Write weights, optimiser moments and counters to one file, atomically."""
+        """Write weights, optimiser moments and counters to one file, which replaces ``path`` once it is on the disk."""
         tensors = {f"weight/{name}": p.detach() for name, p in self._parameters.items()}
         for name, parameter in self._parameters.items():
             for key, value in self._adamw.state[parameter].items():
                 tensors[f"{key}/{name}"] = value
-        temporary = path.with_name(path.name + ".tmp")
+        tensors = {name: t.contiguous() for name, t in tensors.items()}
         counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
-        save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=counters)
-        os.replace(temporary, path)
+        with new_file(path) as temporary:
+            save_file(tensors, temporary, metadata={**counters, "sha256": _digest(tensors, tensors.__getitem__)})
 
     def load(self, path: Path) -> None:
         """Go back to a saved state.
 
         Raises:
-            UserError: the file is damaged or belongs to another model.
+            UserError: the file is damaged or belongs to another model; this trainer is then of no more use.
         """
         try:
             with safe_open(path, framework="pt") as file, torch.no_grad():
                 counters = file.metadata() or {}
                 keys = set(file.keys())
+                # states of earlier versions have none
+                if counters.get("sha256") not in (None, _digest(keys, file.get_tensor)):
+                    raise ValueError("its content is not what was written")
                 for name, parameter in self._parameters.items():
                     parameter.copy_(file.get_tensor(f"weight/{name}"))
                     saved = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in keys]
@@ -144,8 +148,18 @@ class Trainer:
                     }
                 self.step, self.tokens = int(counters["step"]), int(counters["tokens"])
                 self.loss = float.fromhex(counters["loss"])
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+            raise_if_memory(error, f"{path.name} was read")
             raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None
+
+
+def _digest(names: Iterable[str], tensor: Callable[[str], torch.Tensor]) -> str:
+    """Return a sha256 over tensors, read one at a time."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(name.encode())
+        digest.update(tensor(name).detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def batch_loss(trainable: Trainable, batch: Batch) -> torch.Tensor:

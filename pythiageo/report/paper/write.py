@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.export import latex_text, write_table
-from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask
 from pythiageo.report.loaded import load_runs
 from pythiageo.report.paper.catalogue import paper_figures, paper_tables
