@@ -86,9 +86,10 @@ class Following:
                 probe_sets=describe_probes(probes),
                 steps=sorted(self._steps),
             )
+            lost = self._tell_lost(folder, start) if gone_on else False
             self.again = self._go_on(folder, start)
             """Steps that an earlier attempt measured, and that are measured again."""
-        if not self._shas:
+        if lost or not self._shas:
             self.measure(start, tokens, strict=True)
 
     @property
@@ -175,6 +176,19 @@ class Following:
         write_snapshot(self._model, self._tokenizer, path)
         told = {"step": step} | ({} if tokens is None else {"tokens": tokens})
         (path / "training.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+    def _tell_lost(self, folder: RunFolder, start: int) -> bool:
+        """Write a row for each step whose observations are lost, for this training cannot go back to it.
+
+        Return whether those of ``start`` are, which can be taken again.
+        """
+        lost = folder.mend()
+        reason = "its observations were cut, empty or gone when the run went on, and training cannot go back to it"
+        for step in lost & self._shas.keys() - {start}:
+            sha = self._shas[step]
+            folder.observations.write(step, [self._origin(step, None, sha).failed("checkpoint", "unreadable", reason)])
+            folder.add_checkpoint(step, f"step{step}", sha, "unreadable", reason)
+        return start in lost and start in self._shas
 
     def _go_on(self, folder: RunFolder, start: int) -> list[int]:
         """Hold the run against the training where this one begins, and forget what comes after; return those steps."""
