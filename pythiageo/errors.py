@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
+import os
 import re
 from collections.abc import Iterable
 
@@ -58,6 +60,8 @@ _CODE = re.compile(r"\(os error (\d+)\)")
 _NO_MEMORY = ("allocate memory", "bad_alloc")
 """What other allocators say, torch's on the CPU in a plain ``RuntimeError``."""
 
+_ASKED = re.compile(r"allocate (\d+) bytes")
+
 
 def machine_trouble(error: BaseException | None) -> str | None:
     """Return what of the machine gave up, disk or memory, by an error of any library; ``None`` if it was neither."""
@@ -76,9 +80,21 @@ def machine_trouble(error: BaseException | None) -> str | None:
 
 
 def raise_if_memory(error: BaseException, doing: str) -> None:
-    """Raise ``MachineError`` if memory ran out: that says nothing of what was read, and it may fit the next time."""
-    if machine_trouble(error) == MEMORY:
+    """Raise ``MachineError`` if memory ran out: that says nothing of what was read, and it may fit the next time.
+
+    A single tensor that is larger than all memory of this machine is the file's or config's own fault.
+    """
+    asked = _ASKED.search(str(error))
+    if machine_trouble(error) == MEMORY and (asked is None or int(asked[1]) <= _all_memory()):
         raise MachineError(f"{MEMORY} while {doing}; what was measured is kept: free memory, then --resume") from None
+
+
+def _all_memory() -> float:
+    """Return the bytes of memory of this machine, infinity where it does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pythiageo.errors import MachineError
+from pythiageo.errors import MEMORY, MachineError, machine_trouble
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Options, Predictions, predict
 from pythiageo.runs.probing import SCORE, Prepared
@@ -157,7 +157,7 @@ class Reading:
                 read(part)
                 continue
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if machine_trouble(error) != MEMORY:
                     raise
             # out of the handler: what the error's frames hold is free again
             if len(part) == 1:
@@ -202,11 +202,6 @@ def passes(prepared: list[Prepared], tokens: int, decoded: bool = False) -> Iter
                 for indices in _few_scored(batch, encoded):
                     scored = len({p for i in indices for p in encoded[i].answer_positions})
                     yield len(indices), len(encoded[indices[0]].ids), scored
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "allocate memory" in str(error)  # the CPU allocator raises a plain RuntimeError
 
 
 def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:

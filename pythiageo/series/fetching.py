@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -10,12 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
-from pythiageo.errors import CheckpointError, MachineError, first_line
+from pythiageo.errors import (
+    MEMORY,
+    CheckpointError,
+    MachineError,
+    PythiageoError,
+    first_line,
+    machine_trouble,
+    raise_if_memory,
+)
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.client import access_problem, list_files, without_bars
+from pythiageo.series.client import access_problem, list_files, list_refs, without_bars
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.patience import UNREACHED, again_if_busy
@@ -25,8 +32,6 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 _BESIDE = ("config.json", "training.json", *_TOKENIZER)
 _TRIES = 2
 """How often a file whose content is not what the Hub promises is fetched."""
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
-"""The disk's own errors: the next checkpoint would meet them too."""
 
 
 class HubCheckpoint:
@@ -152,18 +157,42 @@ def told(repo: str, revision: str) -> Iterator[None]:
 
     Raises:
         CheckpointError: this revision is not there, may not be seen, or did not arrive.
-        MachineError: the disk is full or may not be written.
+        MachineError: the disk is full or may not be written, memory runs out, or the Hub cannot be reached any more.
     """
     try:
         yield
+    except PythiageoError:
+        raise
     except RevisionNotFoundError:
         raise CheckpointError(f"{repo}: there is no revision {revision}") from None
-    except UNREACHED as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
+    except Exception as error:  # the client's own, and whatever its transfer by Xet raises
+        trouble = machine_trouble(error)
+        if trouble == MEMORY:
+            raise_if_memory(error, f"{repo} {revision} was fetched")
+        elif trouble or isinstance(error, PermissionError):
             raise MachineError(f"{repo} {revision}: could not be kept on the disk: {first_line(error)}") from None
         if refusal := access_problem(error):
             raise CheckpointError(f"{repo} {revision}: {refusal}") from None
+        raise_if_gone(repo, revision)
         raise CheckpointError(f"{repo} {revision}: could not be fetched: {first_line(error)}") from None
+
+
+def raise_if_gone(repo: str, revision: str) -> None:
+    """Ask the Hub for something small, and raise where it does not answer: then no other revision can be had either.
+
+    A client that is set offline has nothing to ask; others may lie in its cache.
+
+    Raises:
+        MachineError: the Hub cannot be reached.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        list_refs(repo)
+    except MachineError as error:
+        raise MachineError(f"{error}; fetching {revision} was given up, what was measured is kept: --resume") from None
+    except PythiageoError:
+        return  # it answers, and refuses
 
 
 def download(
@@ -200,8 +229,15 @@ def holds(path: Path, promised: WeightFile) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, and the content of the client's cache that its name leads to."""
-    content = path.resolve()
+    """Remove a file, and every link and content of the client's cache that its name leads to.
+
+    Content that came by Xet lies in a store of the whole cache, ``blobs/xx/HASH``, which a repository's own blob links
+    to. What is no blob, such as a file that somebody linked to, is left.
+    """
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        if "blobs" not in target.parent.parts[-2:]:
+            return
+        path = target
     path.unlink(missing_ok=True)
-    if content.parent.name == "blobs":
-        content.unlink(missing_ok=True)

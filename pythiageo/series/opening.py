@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError, first_line
+from pythiageo.errors import CheckpointError, first_line, raise_if_memory
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
@@ -31,6 +31,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
 
     Raises:
         CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config.
+        MachineError: memory runs out.
     """
     config = read_config(folder, label)
     stored = stored_tensors(folder, label)
@@ -81,6 +82,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
                 ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
             )
     except Exception as error:  # transformers raises many kinds on a config that does not fit
+        raise_if_memory(error, f"{label} was opened")
         message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {first_line(error)}"
         raise CheckpointError(message) from None
     _check_fit(report, stored, label)

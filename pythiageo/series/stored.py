@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pythiageo.errors import CheckpointError, first_line
+from pythiageo.errors import CheckpointError, first_line, raise_if_memory
 from pythiageo.series.weights import TensorFacts, examine
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
@@ -101,6 +101,7 @@ def stored_tensors(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS
     Raises:
         CheckpointError: a file is missing, damaged, cut short, holds something else than tensors, or a tensor that
             another file holds too.
+        MachineError: memory runs out.
     """
     tensors: dict[str, StoredTensor] = {}
     for path in weight_files(folder, label, names):
@@ -109,8 +110,10 @@ def stored_tensors(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS
         except CheckpointError as error:
             raise CheckpointError(f"{label}: {path.name} {error}") from None
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+            raise_if_memory(error, f"{label} was opened")
             raise CheckpointError(f"{label}: {path.name} is damaged or cut short: {first_line(error)}") from None
         except Exception as error:  # weights_only=True refuses with pickle's own errors
+            raise_if_memory(error, f"{label} was opened")
             raise CheckpointError(f"{label}: {path.name} is not a plain tensor file: {first_line(error)}") from None
         if part is None:
             raise CheckpointError(f"{label}: {path.name} holds something else than tensors")
