@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -75,15 +75,15 @@ class ObservationStore:
 
     def drop_after(self, step: int) -> None:
         """Remove the parts of later steps, and the consolidated table with them."""
-        later = [path for known, path in part_files(self.parts_folder) if known > step]
-        if later:
-            self._drop_table()
-        for path in later:
-            path.unlink()
+        self.drop([known for known in self.steps() if known > step])
 
-    def drop(self, step: int) -> None:
-        """Remove the part of a step: its checkpoint is not finished."""
-        self.part_path(step).unlink(missing_ok=True)
+    def drop(self, steps: Collection[int]) -> None:
+        """Remove the parts of these steps, and the consolidated table with them."""
+        parts = [path for known, path in part_files(self.parts_folder) if known in steps]
+        if parts:
+            self._drop_table()
+        for path in parts:
+            path.unlink()
 
     def restore(self, rows: pl.DataFrame) -> None:
         """Make the whole table's rows of steps that have no part parts again, and remove the table.

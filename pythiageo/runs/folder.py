@@ -85,11 +85,12 @@ class RunFolder:
         drop_leftovers(self.checkpoints)
         known = {entry["step"]: entry["weight_sha"] for entry in self.manifest["checkpoints"]}
         found = mend(self.path)
-        for step in found.keys() - known.keys():
-            self.observations.drop(step)
-        for step in found.keys() & known.keys():
-            if None not in (found[step], known[step]) and found[step] != known[step]:
-                self.observations.drop(step)
+        strange = [
+            step
+            for step, sha in found.items()
+            if step not in known or (None not in (sha, known[step]) and sha != known[step])
+        ]
+        self.observations.drop(strange)
         lost = known.keys() - set(self.observations.steps())
         if lost:
             _LOG.warning(
