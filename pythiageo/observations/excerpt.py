@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.observations.privacy import clean_values, find_places
 from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
 from pythiageo.observations.store import write_whole
 
-_FOLDERS = r"(^|[\s'\"(=])(?:/[^/\s'\":,;]+)+/|(^|[\s'\"(=])[A-Za-z]:(?:\\+[^\\\s'\":,;]+)*\\+"
-"""The folders of an absolute path inside a text."""
-_PATH = re.compile(_FOLDERS)
+_TEXTS = ("series", "reason")
+"""Columns that may hold a text of the machine."""
 
 
 def excerpt(
@@ -26,9 +25,9 @@ def excerpt(
 ) -> Path:
     """Write the observations of a run that are asked for, and its manifest, as a run folder; return it.
 
-    Scores have no readout and are kept whatever ``readouts`` says. No folder of the machine is named: the command line
-    is left out, and of every absolute path, also in the reasons of rows, the last part is kept. Added: ``excerpt``,
-    with the sha256 of the rows of the whole run and what was asked for. No weights, no training state.
+    Scores have no readout and are kept whatever ``readouts`` says. Nothing of the machine is named, in the reasons of
+    rows neither (``privacy``): the command line is left out, of a path the last part is kept. Added: ``excerpt``, with
+    the sha256 of the rows of the whole run and what was asked for. No weights, no training state.
 
     Args:
         run: the run folder.
@@ -52,11 +51,11 @@ def excerpt(
     steps = set(kept["step"])
     asked = {"measures": list(measures), "readouts": list(readouts), "last_step": last_step}
     manifest["checkpoints"] = [one for one in manifest.get("checkpoints", []) if one.get("step") in steps]
+    known = find_places(manifest, run)
     manifest["provenance"] = _without_command(manifest.get("provenance", {}))
     manifest["earlier_provenance"] = [_without_command(one) for one in manifest.get("earlier_provenance", [])]
-    manifest = {key: _without_folders(value) for key, value in manifest.items()}
-    texts = [name for name in ("series", "reason") if name in kept.columns]
-    shown = kept.with_columns(pl.col(name).str.replace_all(_FOLDERS, "${1}${2}") for name in texts)
+    manifest = {key: clean_values(value, known) for key, value in manifest.items()}
+    shown = kept.with_columns(_cleaned(kept[name], known) for name in _TEXTS if name in kept.columns)
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     out.mkdir(parents=True)
     write_whole(out, shown)
@@ -68,17 +67,9 @@ def _without_command(provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in provenance.items() if key != "command"}
 
 
-def _without_folders(value: Any) -> Any:
-    """Return a part of a manifest with every absolute path, of whatever system, cut to its last part, in texts too."""
-    if isinstance(value, dict):
-        return {key: _without_folders(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(one) for one in value]
-    if isinstance(value, str):
-        if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
-            return PureWindowsPath(value).name if "\\" in value else PurePosixPath(value).name
-        return _PATH.sub(r"\1\2", value)
-    return value
+def _cleaned(column: pl.Series, known: Iterable[str]) -> pl.Series:
+    texts = column.drop_nulls().unique().to_list()
+    return column.replace({text: clean_values(text, known) for text in texts})
 
 
 def sha256(table: pl.DataFrame) -> str:

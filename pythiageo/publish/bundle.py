@@ -17,6 +17,7 @@ from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.observations.excerpt import excerpt
 from pythiageo.observations.export import wide, write_table
+from pythiageo.observations.privacy import own_names
 from pythiageo.report import build_report
 
 CARD, PAGE, PER_LAYER = "README.md", "report.html", "tables/per_layer.csv"
@@ -111,11 +112,15 @@ def _check(bundle: Bundle, table: pl.DataFrame, places: Sequence[Path]) -> None:
     """Refuse to publish what names one of these places of this machine.
 
     Raises:
-        UserError: which file names which.
+        UserError: which file names which, or this machine or a Hub of one's own.
     """
     texts = {name: (bundle.folder / name).read_bytes() for name in bundle.files}
     for column in table.select(pl.col(pl.String)):  # packed in the file, and in the page
         texts[f"column {column.name}"] = "\n".join(column.drop_nulls().unique()).encode()
+    for name in own_names():
+        for file, content in texts.items():
+            if name.encode() in content:
+                raise UserError(f"{file} would name {name}, a host of yours; nothing was published")
     for place in places:
         # as text writes it and as JSON does; a root such as / says nothing of anybody
         forms = {f"{place}{os.sep}".encode(), json.dumps(f"{place}{os.sep}")[1:-1].encode()}
