@@ -32,7 +32,7 @@ _SIGNED = re.compile(r"""[?&][\w.%-]+=[^\s'"`)\0]*""")
 _SECRETS = re.compile(
     r"\bhf_\w{6,}|\b[Bb]earer\s+\S+|(?i:\b(?:x-amz-[\w-]+|signature|policy|key-pair-id|token|password)=\S+)"
 )
-_MAIL = re.compile(r"""[^\s'"`(<\0]+@[\w-]+(?:\.[\w-]+)+""")
+_MAIL = re.compile(r"""(?<![^\s'"`(<\0])[^\s'"`(<\0@]+@[\w-]+(?:\.[\w-]+)+""")
 _NUMBERS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]*\w)")
 _COLONS = re.compile(r"\[?(?<![\w:.])(?=[0-9A-Fa-f]*:)[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*(?:%\w+)?(?![\w:])\]?(?::\d+)?")
 _SAID = re.compile(
