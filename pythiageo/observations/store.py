@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pythiageo.errors import MachineError
+from pythiageo.observations.ranges import outside
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
 
 PARTS_FOLDER = "observations"
@@ -194,7 +195,10 @@ def _problem(step: int, row: Observation) -> str | None:
         f"status {row.status} needs a reason": ok or bool(row.reason),
         f"its standard error is not finite: {row.stderr!r}": row.stderr is None or _finite(row.stderr),
     }
-    return next((problem for problem, kept in rules.items() if not kept), None)
+    broken = next((problem for problem, kept in rules.items() if not kept), None)
+    if broken is None and row.value is not None and (expected := outside(row.measure, row.value)):
+        return f"its value is {row.value!r}; {expected}"
+    return broken
 
 
 def _finite(value: float | None) -> bool:
