@@ -7,7 +7,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -92,11 +92,20 @@ class ObservationStore:
 
     def drop_after(self, step: int) -> None:
         """Remove the parts of later steps, and the consolidated table with them."""
-        later = [path for known, path in part_files(self.parts_folder) if known > step]
-        if later:
+        self.drop([known for known in self.steps() if known > step])
+
+    def drop(self, steps: Collection[int]) -> None:
+        """Remove the parts of these steps, and the consolidated table with them."""
+        parts = [path for known, path in part_files(self.parts_folder) if known in steps]
+        if parts:
             self._drop_table()
-        for path in later:
+        for path in parts:
             path.unlink()
+
+    def rows(self, step: int) -> list[Observation]:
+        """Return the observations of one checkpoint that are written."""
+        frame = pl.read_parquet(self.part_path(step), glob=False, hive_partitioning=False)
+        return [Observation(*row) for row in frame.select(list(COLUMNS)).iter_rows()]
 
     def consolidate(self) -> Path:
         """Write all parts, sorted, into one table and return its path. Equal parts give equal bytes.

@@ -14,11 +14,12 @@ import torch
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
-from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer
+from pythiageo.runs.building import build_model, checkpoint_steps, describe_data_tasks, make_trainer
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.moved import check_at_large
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.problems import live_logits
@@ -85,6 +86,7 @@ class _Training:
             "size": self.config.model.size,
             "seed": self.config.seed,
             "probe_sets": describe_probes(self.probes),
+            "data_tasks": describe_data_tasks(self.config),
             "corpus": self.corpus.summary() if self.corpus else None,
             "model": {
                 "architecture": self.trainable.architecture,
@@ -146,13 +148,16 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     observations are written before the state that a resumed run starts from.
 
     Raises:
-        UserError: a resumed run lacks observations that lie behind it.
+        UserError: a resumed run lacks observations that lie behind it; tasks, corpus or the code's numbers are others
+            than they were.
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
     torch.set_num_threads(config.compute.thread_count)
     training = _Training.of(config, workers)
     trainer = training.trainer
-    folder.update(**training.description())
+    description = training.description()
+    check_at_large(folder, description)
+    folder.update(**description)
     if folder.state.exists():
         trainer.load(folder.state)
     steps = checkpoint_steps(config)

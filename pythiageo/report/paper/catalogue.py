@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import polars as pl
 
 from pythiageo.anatomy.claims import ClaimResult
+from pythiageo.anatomy.questions import other_questions
 from pythiageo.report.loaded import LoadedRun
 from pythiageo.report.paper import natural, relations, synthetic, tables
 from pythiageo.report.paper.spec import PaperFigure, PaperTable
 
+Shown = TypeVar("Shown", PaperFigure, PaperTable)
+
 
 def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
-    return [
+    figures = [
         synthetic.emergence(runs),
         synthetic.task_floors(runs),
         synthetic.top_down(runs),
@@ -22,11 +29,12 @@ def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ())
         synthetic.layers_over_training(runs),
         natural.curves(runs),
     ]
+    return _told(figures, runs)
 
 
 def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
-    return [
+    found = [
         tables.task_table(runs),
         tables.size_table(runs),
         tables.measure_table(runs),
@@ -40,3 +48,10 @@ def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) 
         tables.denoising_table(),
         tables.freezing_table(runs),
     ]
+    return _told(found, runs)
+
+
+def _told(shown: list[Shown], runs: Sequence[LoadedRun]) -> list[Shown]:
+    """Return figures or tables that say, too, where their runs were asked other questions."""
+    differ = other_questions(pl.concat([run.table for run in runs]))
+    return [replace(one, lacks=(*one.lacks, differ)) for one in shown] if differ else shown
