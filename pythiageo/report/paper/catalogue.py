@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import polars as pl
 
@@ -13,8 +12,6 @@ from pythiageo.anatomy.questions import other_questions
 from pythiageo.report.loaded import LoadedRun
 from pythiageo.report.paper import natural, relations, synthetic, tables
 from pythiageo.report.paper.spec import PaperFigure, PaperTable
-
-Shown = TypeVar("Shown", PaperFigure, PaperTable)
 
 
 def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
@@ -29,7 +26,8 @@ def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ())
         synthetic.layers_over_training(runs),
         natural.curves(runs),
     ]
-    return _told(figures, runs)
+    differ = _differing(runs)
+    return [replace(figure, lacks=(*figure.lacks, *differ)) for figure in figures]
 
 
 def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
@@ -48,10 +46,11 @@ def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) 
         tables.denoising_table(),
         tables.freezing_table(runs),
     ]
-    return _told(found, runs)
+    differ = _differing(runs)
+    return [replace(table, lacks=(*table.lacks, *differ)) for table in found]
 
 
-def _told(shown: list[Shown], runs: Sequence[LoadedRun]) -> list[Shown]:
-    """Return figures or tables that say, too, where their runs were asked other questions."""
+def _differing(runs: Sequence[LoadedRun]) -> list[str]:
+    """Return where the runs were asked other questions: every figure and table of them says so."""
     differ = other_questions(pl.concat([run.table for run in runs]))
-    return [replace(one, lacks=(*one.lacks, differ)) for one in shown] if differ else shown
+    return [differ] if differ else []
