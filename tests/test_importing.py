@@ -42,7 +42,7 @@ acc = "accuracy"
 def table(tmp_path: Path) -> Path:
     rows = [
         {"model": model, "step": step, "task": "sciq", "metric": "acc", "layer": layer, "shots": shots,
-         "score": float("nan") if (step, layer) == (8, 2) else step / 100 + layer, "error": 0.5}
+         "score": float("nan") if (step, layer) == (8, 2) else step / 100 + layer / 10, "error": 0.5}
         for model in ("a", "b") for step in (8, 1, 4) for layer in (0, 1, 2) for shots in ("zero", "five")
     ]  # fmt: skip
     path = tmp_path / "scores.csv"
@@ -63,7 +63,7 @@ def test_a_tidy_table_becomes_a_run(table: Path) -> None:
     wanted: dict[str, Any] = {
         "run": "b", "series": "b", "regime": "naturalistic", "size": "b", "seed": None, "step": 4, "tokens": 400,
         "task": "sciq", "level": "mixed", "layer": 1, "site": "blocks.1.hook_resid_post", "measure": "accuracy",
-        "readout": "mean/uncentred", "value": 2.04, "stderr": 0.5, "status": "ok", "reason": None,
+        "readout": "mean/uncentred", "value": 4 / 100 + 2 / 10, "stderr": 0.5, "status": "ok", "reason": None,
     }  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
     embedding = found.filter(step=4, site="hook_embed").row(0, named=True)
@@ -271,6 +271,127 @@ def test_a_file_that_is_not_the_harnesss_is_told(
     (tmp_path / "file.json").write_text(json.dumps(content))
     assert bring(tmp_path / "file.json") == 2
     assert message in capsys.readouterr().err
+
+
+TIDY = '[columns]\nstep = "step"\nvalue = "value"\n{}[constants]\nmeasure = "accuracy"\n'
+
+
+def tidy(folder: Path, content: str, columns: str = "", more: str = "") -> int:
+    (folder / "t.csv").write_text(content)
+    (folder / "map.toml").write_text(more + TIDY.format(columns))
+    return bring(folder / "t.csv", "--map", str(folder / "map.toml"))
+
+
+def test_text_of_a_table_is_text(tmp_path: Path) -> None:
+    columns = 'series = "m"\ntask = "t"\nlevel = "l"\n'
+    assert tidy(tmp_path, "m,t,l,step,value\n007,NA,1.0,1e3,.5\n\n007,1e5,2020-01-02,0,\n", columns) == 0
+    found = read_observations(tmp_path / "run").select("series", "task", "level", "step", "value").rows()
+    assert found == [("007", "1e5", "2020-01-02", 0, None), ("007", "NA", "1.0", 1000, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "step,value\n1,38.2\n",
+            "accuracy at step 1 is 38.2; expected a share, 0 to 1, and not per cent (the mapping's",
+        ),
+        ("step,value\n1,-0.1\n", "accuracy at step 1 is -0.1; expected 0 to 1"),
+        ("step,value\n143k,0.5\n", "step must hold numbers, got '143k'"),
+        ('step,value\n"1,000",0.5\n', "step must hold numbers, got '1,000'"),
+        ("step,value\n1_000,0.5\n", "step must hold numbers, got '1_000'"),
+        ("step,value\n0.512,0.5\n", "a step is a whole number from 0 up, got 0.512"),
+        ("step,value\n1,NA\n", "value must hold numbers, got 'NA'"),
+        ("step,value\n1,True\n", "value must hold numbers, got 'True'"),
+        ("model,step,value\na,1,.5\nb,2,.5\n", "rows of 2 models (a, b): one run is of one model: choose one with"),
+        ("Seed,step,value\n1,1,.5\n2,2,.5\n", "rows of 2 Seeds (1, 2): one run is of one model: choose one with"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused(
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tidy(tmp_path, content) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_thousands_of_steps_and_per_cent_are_read_as_the_mapping_says(tmp_path: Path) -> None:
+    columns = 'stderr = "e"\n'
+    more = "step_unit = 1000\n[scale]\naccuracy = 0.01\n"
+    assert tidy(tmp_path, "step,value,e\n0,25,2\n0.512,50,2\n143,75,2\n", columns, more) == 0
+    found = read_observations(tmp_path / "run").select("step", "value", "stderr").rows()
+    assert found == [(0, 0.25, 0.02), (512, 0.5, 0.02), (143_000, 0.75, 0.02)]
+    assert read_manifest(tmp_path / "run")["config"]["scale"] == {"accuracy": 0.01}
+
+
+def harness_folder(folder: Path, files: dict[str, dict[str, Any]]) -> Path:
+    (folder / "results").mkdir()
+    for name, arguments in files.items():
+        results = {"sciq": {"acc": arguments.pop("acc", 0.5)}}
+        content = {"results": results, "config": {"model": "neox", "model_args": arguments, "num_fewshot": 0}}
+        (folder / "results" / f"{name}.json").write_text(json.dumps(content))
+    return folder / "results"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"pythia-160M-0shot-global_step1500_eval_results": {"load": "/ckpts/160M"},
+             "pythia-1.3B-0shot-global_step71500_eval_results": {"load": "/ckpts/1.3B"}},
+            "results of 2 models (1.3B, 160M): one run is of one model",
+        ),
+        (
+            {"pythia-160M-0shot-global_step1500": {}, "pythia-1.3B-0shot-global_step71500": {}},
+            "no file names its model, and their names tell 2 apart (pythia-1-3B, pythia-160M)",
+        ),
+        ({"step1": {"num_layers": 12}, "step2": {"num_layers": 24}}, "results of models of 2 shapes"),
+        (
+            {"step1": {"pretrained": "a/b"}, "step2": {"pretrained": "a/b", "peft": "a/adapter"}},
+            "results of 2 models (a/b, a/b + peft=a/adapter)",
+        ),
+        (
+            {"a": {"pretrained": "a/b", "revision": "stage1-step1000"},
+             "b": {"pretrained": "a/b", "revision": "stage2-step2000"}},
+            "results of 2 stages of training",
+        ),
+        ({"step1.5": {}}, "which step is 'step1.5'?"),
+        ({"step1,000": {}}, "which step is 'step1,000'?"),
+        ({"step143_000": {}}, "which step is 'step143_000'?"),
+        ({"step10b": {}}, "which step is 'step10b'?"),
+        ({"step1000": {"acc": 38.1}}, "accuracy of sciq at step 1000 is 38.1; expected a share, 0 to 1"),
+    ],
+)  # fmt: skip
+def test_results_that_would_be_misread_are_refused(
+    files: dict[str, dict[str, Any]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = harness_folder(tmp_path, {name: dict(arguments) for name, arguments in files.items()})
+    assert bring(source) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_of_names_with_a_unit_and_one_unnamed_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("sciq_step10k", "sciq-0shot_step_1.5K_eval_results", "global_step512", "step1M_2026-01-02T03-04-05.6")
+    source = harness_folder(tmp_path, {name: {} for name in names})
+    assert bring(source) == 0
+    assert "note: no file names its model: the series is called 'results'" in capsys.readouterr().err
+    assert read_observations(tmp_path / "run")["step"].to_list() == [512, 1500, 10_000, 1_000_000]
+    assert read_manifest(tmp_path / "run")["provenance"]["notes"]
+
+
+def test_a_table_with_a_value_out_of_range_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pythiageo.errors import UserError
+    from pythiageo.observations import ranges
+
+    assert ranges.outside("accuracy:flexible-extract", 1.5)
+    assert not ranges.outside("linear_probe_by_position", 1 + 1e-9)
+    assert not ranges.outside("llc", -5.0)
+    with monkeypatch.context() as patched:  # as an older release let it in
+        patched.setattr(ranges, "RANGES", {})
+        assert tidy(tmp_path, "step,value\n1,0.5\n2,38.2\n") == 0
+    with pytest.raises(UserError, match=r"accuracy at step 2 is 38\.2; expected a share, 0 to 1, and not per cent\."):
+        read_observations(tmp_path / "run")
 
 
 @needs_data

@@ -249,3 +249,110 @@ def test_values_are_put_in_as_they_are() -> None:
     assert fill("{a}|{b}|{c.d}|{{x}}", row) == "{b} {{|3|deep|{x}"
     with pytest.raises(ValueError, match=r"no column 'c\.e'.*it has d"):
         fill("{c.e}", row)
+
+
+PAIRS = """
+name = "pairs"
+version = 1
+kind = "dataset"
+path = "{kind}"
+description = "x"
+source = "own"
+rule = "exact"
+[columns]
+prompt = "{{q}}: "
+answer = "{{a}}"
+[levels.L1]
+chance = 0.1
+split = "{split}"
+file = "rows.{kind}"
+"""
+
+
+def answers(folder: Path, kind: str, content: str, count: int, split: str = "train") -> list[str]:
+    """The answers of a file's first rows, through a task that is read anew."""
+    (folder / f"rows.{kind}").write_bytes(content.encode())
+    (folder / "pairs.toml").write_text(PAIRS.format(kind=kind, split=split))
+    return [one.answer for one in make_probe_set(read_task(folder / "pairs.toml"), "L1", count, 0).examples]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "written"),
+    [
+        ("csv", "q,a\nx,007\ny,02134\nz,5\n", ["007", "02134", "5"]),
+        ("csv", "q,a\nx,1\ny,2.50\nz,1e5\n", ["1", "2.50", "1e5"]),
+        ("csv", "q,a\nx,1\ny,2\nz,\n", ["1", "2"]),
+        ("csv", "q,a\nx,Na\ny,NA\n\nz,null\n", ["Na", "NA", "null"]),
+        ("csv", "q,a\nx,True\ny,2020-01-02\n", ["True", "2020-01-02"]),
+        ("csv", '\ufeffq,a\r\n"x ""y""\nz",  1 \r\n', ["  1 "]),
+        ("csv", "q,a\nx,a\u2028b\u0085c\n", ["a\u2028b\u0085c"]),
+        ("json", '{"q":"x","a":"2020-01-02"}\n{"q":"y","a":"2021-01-02"}\n', ["2020-01-02", "2021-01-02"]),
+        ("json", '{"q":"x","a":1}\n{"q":"y","a":2.50}\n{"q":"z","a":null}\n', ["1", "2.50"]),
+        ("json", '{"q":"x","a":"007"}\n\n{"q":"y","a":"a\u2028b"}\n', ["007", "a\u2028b"]),
+        ("json", '[{"q":"x","a":1e5},\n {"q":"y","a":9007199254740993}]', ["1e5", "9007199254740993"]),
+    ],
+)
+def test_text_is_the_text_that_is_written(kind: str, content: str, written: list[str], tmp_path: Path) -> None:
+    assert answers(tmp_path, kind, content, len(written)) == written
+
+
+def test_a_replaced_file_with_the_same_times_is_read_anew(tmp_path: Path) -> None:
+    import os
+
+    for word in ("one", "two"):
+        (tmp_path / "rows.json").write_text("")
+        found = answers(tmp_path, "json", json.dumps({"q": "x", "a": word}), 1)
+        os.utime(tmp_path / "rows.json", (10**9, 10**9))
+        assert found == answers(tmp_path, "json", json.dumps({"q": "x", "a": word}), 1) == [word]
+
+
+def test_a_part_of_a_file_is_its_part(tmp_path: Path) -> None:
+    rows = "q,a\n" + "".join(f"x{number},{number}\n" for number in range(10))
+    assert answers(tmp_path, "csv", rows, 3, "train[2:5]") == ["2", "3", "4"]
+    assert answers(tmp_path, "csv", rows, 5, "train[50%:]") == ["5", "6", "7", "8", "9"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        ("csv", "q,a\nx,1,2\n", "data set rows.csv: cannot be read as csv: found more fields"),
+        ("csv", "q,a\nx,\n", "row 0 of csv: '{a}' gives an empty text"),
+        ("json", '{"q":"x"\n', "data set rows.json: cannot be read as json: line 1: Expecting"),
+        ("json", '{"q":"x","a":NaN}\n', "line 1: NaN is no JSON"),
+        ("json", "3\n", "line 1: expected an object with a value for each column, got int"),
+        ("json", "[" * 100_000, "nested too deeply to be a table"),
+        ("json", '{"q":"x","a":true}\n', "row 0 of json: column 'a' holds bool, expected text or a number"),
+        ("parquet", "no", "data set rows.parquet: cannot be read as parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_told(kind: str, content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        answers(tmp_path, kind, content, 1)
+    assert message in str(told.value)
+
+
+def test_a_number_that_was_guessed_on_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``datasets`` guesses the types of a CSV file there: what it took for a number is not known as text."""
+    import datasets
+
+    task = load_tasks()["piqa"]
+    assert isinstance(task, DatasetTask)
+    real = datasets.load_dataset
+
+    def load(path: str, **asked: Any) -> Any:
+        return real("csv", data_files=str(tmp_path / "rows.csv"), split="train")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    (tmp_path / "rows.csv").write_text("goal,sol1,sol2,label\nhow many,seven,eight,1\n")
+    assert make_probe_set(task, "L1", 1, 0).examples[0].answer == "eight"
+    (tmp_path / "rows.csv").write_text("goal,sol1,sol2,label\nhow many,007,8,1\n")
+    with pytest.raises(
+        UserError, match=r"row 0 of baber/piqa: column 'sol1' came from a CSV file on the Hub as 7, and"
+    ):
+        make_probe_set(task, "L1", 1, 0)
+
+
+def test_a_missing_option_is_not_the_word_none(tmp_path: Path) -> None:
+    row = {**ROWS["arc-easy"][0], "choices": {"text": ["ice", None], "label": ["A", "B"]}}
+    with pytest.raises(UserError, match=r"column 'choices\.text' holds NoneType"):
+        make_probe_set(locally("arc-easy", "json", tmp_path, [row]), "L1", 1, 0)

@@ -72,6 +72,12 @@ def analyze(
     sets: Sets = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that is there.")] = False,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh", help="Go on with a run that is there, and measure anew what its rows came from moved."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     engine: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
     address: Annotated[
@@ -93,9 +99,10 @@ def analyze(
     if dry_run:
         print_json(config.model_dump(mode="json"))
         return 0
-    if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other")
-    return finish([Job(config, run_path(out, config.name), resume, overwrite, where)], 1, quiet, as_json)
+    if (resume or refresh) and overwrite:
+        raise UserError(f"{'--refresh' if refresh else '--resume'} and --overwrite exclude each other")
+    job = Job(config, run_path(out, config.name), resume or refresh, overwrite, where, refresh)
+    return finish([job], 1, quiet, as_json)
 
 
 def plan(

@@ -25,7 +25,7 @@ def import_results(
     as_json: JsonOption = False,
 ) -> None:
     """Turn other people's results into a run that report, compare, export and claims read."""
-    from pythiageo.observations import read_observations
+    from pythiageo.observations import read_manifest, read_observations
     from pythiageo.runs.harness import import_harness
     from pythiageo.runs.importing import import_table, load_mapping
 
@@ -42,6 +42,8 @@ def import_results(
             chosen[column] = value
         path = import_table(source, load_mapping(mapping), chosen, out, name)
     table = read_observations(path)
+    for note in read_manifest(path)["provenance"].get("notes", []):
+        typer.echo(f"note: {note}", err=True)
     facts = {
         "run": str(path),
         "observations": table.height,

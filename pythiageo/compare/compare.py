@@ -13,6 +13,7 @@ import polars as pl
 
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
 from pythiageo.anatomy.claims import Specification
+from pythiageo.anatomy.questions import other_questions
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
@@ -134,6 +135,9 @@ def compare(
         aligned.append(_aligned(left, right, pairs))
         other = pairs.select(pl.col("step_b").alias("step"), pl.col("step").alias("step_b"), "apart")
         missing += [_missing(left, right, names[b], pairs), _missing(right, left, names[a], other)]
+    # events and doses stand side by side for all runs, aligned or not
+    if differ := other_questions(pl.concat(distinct)):
+        warnings.append(f"{differ}: events that stand side by side are of other questions there.")
     all_events = pl.concat(found)
     return Comparison(
         all_events,

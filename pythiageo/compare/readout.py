@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from pythiageo.anatomy import floors, get_protocol
+from pythiageo.anatomy.questions import check_questions
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
 from pythiageo.disk import replace_file
@@ -95,7 +96,8 @@ def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.Data
 
     Raises:
         UserError: fewer than two runs to choose on (one has no spread), a run of a size without published floors, runs
-            of different sizes, a run both chosen and tried on, or less than two candidates common to all runs.
+            of different sizes, a run both chosen and tried on, runs with other probe sets, or less than two candidates
+            common to all runs.
     """
     names = [_one(run, "run") for run in (*chosen_on, *tried_on)]
     if len(chosen_on) < 2:
@@ -105,6 +107,9 @@ def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.Data
     sizes = {_one(run, "size") for run in chosen_on}
     if len(sizes) > 1:
         raise UserError(f"a readout is chosen on runs of one size, got {', '.join(sorted(sizes))}")
+    shared = ["run", "series", "regime", "size", "seed", "task", "level", "probe_set"]
+    floors_of = [run.filter(pl.col("level") == "mixed").select(shared) for run in (*chosen_on, *tried_on)]
+    check_questions(pl.concat(floors_of))
     last_step = min(int(run["step"].max()) for run in chosen_on)  # type: ignore[arg-type]
     chosen_on, tried_on = ([run.filter(pl.col("step") <= last_step) for run in runs] for runs in (chosen_on, tried_on))
     found = pl.concat([_floors(run) for run in chosen_on])

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.observations.ranges import first_outside
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES
 from pythiageo.observations.store import PARTS_FOLDER, SCHEMA_KEY, TABLE_NAME, part_files
 
@@ -151,6 +152,10 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             f"{path}: {row['measure']} at step {row['step']} has status {row['status']!r} "
             f"and value {row['value']}, but a finite value and status 'ok' go together."
         )
+    if strange := first_outside(frame):
+        row, expected = strange
+        task = f" of task {row['task']!r}" if row["task"] else ""
+        raise UserError(f"{path}: {row['measure']}{task} at step {row['step']} is {row['value']:g}; {expected}.")
     identity = ["run", "series", *SORT_KEY]
     twice = frame.filter(frame.select(identity).is_duplicated())
     if twice.height:

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pythiageo.disk import KEPT, drop_leftovers, machine_error, replace_file
+from pythiageo.observations.ranges import outside
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
 
 PARTS_FOLDER = "observations"
@@ -96,6 +97,11 @@ class ObservationStore:
         for (step,), part in missing.group_by("step"):
             replace_file(self.part_path(int(step)), _parquet(part))
         self.table_path.unlink()
+
+    def rows(self, step: int) -> list[Observation]:
+        """Return the observations of one checkpoint that are written."""
+        frame = pl.read_parquet(self.part_path(step), glob=False, hive_partitioning=False)
+        return [Observation(*row) for row in frame.select(list(COLUMNS)).iter_rows()]
 
     def consolidate(self) -> Path:
         """Write all parts, sorted, into one table and return its path. Equal parts give equal bytes.
@@ -194,7 +200,10 @@ def _problem(step: int, row: Observation) -> str | None:
         f"status {row.status} needs a reason": ok or bool(row.reason),
         f"its standard error is not finite: {row.stderr!r}": row.stderr is None or _finite(row.stderr),
     }
-    return next((problem for problem, kept in rules.items() if not kept), None)
+    broken = next((problem for problem, kept in rules.items() if not kept), None)
+    if broken is None and row.value is not None and (expected := outside(row.measure, row.value)):
+        return f"its value is {row.value!r}; {expected}"
+    return broken
 
 
 def _finite(value: float | None) -> bool:

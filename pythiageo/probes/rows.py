@@ -1,4 +1,4 @@
-"""Rows of a data set as examples: fetched through ``datasets`` when a task is used, mapped by its task file.
+"""Rows of a data set as examples, mapped by its task file: of a file beside it, or of the Hub when the task is used.
 
 Data sets are tables (Parquet, JSON, CSV); a data set that comes as a script is refused by ``datasets`` itself.
 """
@@ -6,11 +6,18 @@ Data sets are tables (Parquet, JSON, CSV); a data set that comes as a script is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import MachineError, UserError, nearest
+from pythiageo.probes.files import read_file
 from pythiageo.probes.kinds import CHOICE, MINIMAL_PAIR, TEXT, DatasetTask, split_template
+
+WHOLE = "train"
+"""What ``datasets`` calls the only split of a file."""
+GUESSING = ("csv", "json")
+"""Formats of which ``datasets`` guesses the types."""
 
 Row = tuple[str, str, tuple[str, ...], int]
 """Prompt, answer, wrong options, place of the answer among listed options (or -1)."""
@@ -34,19 +41,17 @@ def read_rows(task: DatasetTask, level: str, count: int) -> tuple[list[Row], int
 
 
 def _load(task: DatasetTask, level: str) -> Any:
-    import datasets  # noqa: PLC0415 - takes seconds to import, and only these tasks need it
-
     part = task.levels[level]
     what = f"task {task.name}, level {level}: data set {part.file or task.path}"
-    files: str | None = None
     if part.file is not None:
-        files = _local_file(part.file, task, what)
-    elif Path(task.path).exists():
+        rows = read_file(_local_file(part.file, task, what), task.path, what)
+        return rows if part.split == WHOLE else _part_of(rows, part.split, what)
+    if Path(task.path).exists():
         raise UserError(f"{what}: a folder {task.path} lies here and would be read in its place: run from elsewhere")
+    import datasets  # noqa: PLC0415 - takes seconds to import, and only these tasks need it
+
     try:
-        return datasets.load_dataset(
-            task.path, name=part.config, split=part.split, data_files=files, revision=task.revision
-        )
+        table = datasets.load_dataset(task.path, name=part.config, split=part.split, revision=task.revision)
     except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DatasetGenerationError) as error:
         raise UserError(f"{what}: {_sentence(error)}") from None
     except (ConnectionError, OSError) as error:
@@ -54,14 +59,60 @@ def _load(task: DatasetTask, level: str) -> Any:
     except (ValueError, RuntimeError) as error:
         # an unknown configuration or split, or a data set that would run code
         raise UserError(f"{what}: {_sentence(error)}") from None
+    return _Guessed(table) if table.info.builder_name in GUESSING else table
 
 
-def _local_file(name: str, task: DatasetTask, what: str) -> str:
+def _part_of(rows: list[dict[str, Any]], split: str, what: str) -> list[dict[str, Any]]:
+    """Return the rows of a split of a file, which ``datasets`` calls ``train``: ``train[:100]``."""
+    import datasets  # noqa: PLC0415
+
+    try:
+        chosen = datasets.ReadInstruction.from_spec(split).to_absolute({WHOLE: len(rows)})
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"{what}: {_sentence(error)}") from None
+    return [row for piece in chosen for row in rows[piece.from_ : piece.to]]
+
+
+class _Guessed:
+    """Rows of CSV or JSON files on the Hub, whose types were guessed: what is no text may have been written otherwise.
+
+    ``007`` came as 7, ``1`` beside an empty cell as 1.0, a date as a date.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._kind = table.info.builder_name
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return {name: self._doubted(value) for name, value in self._table[number].items()}
+
+    def _doubted(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: self._doubted(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._doubted(inner) for inner in value]
+        # a whole number of a JSON file is written in one way alone
+        sure = value is None or isinstance(value, str) or (self._kind == "json" and isinstance(value, int))
+        return value if sure else Doubted(value, self._kind)
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """A value of a guessed type, whose text is not known."""
+
+    value: Any
+    kind: str
+
+
+def _local_file(name: str, task: DatasetTask, what: str) -> Path:
     folder = (task.folder or Path()).resolve()
     file = (folder / name).resolve()
     if folder not in file.parents or not file.is_file():
         raise UserError(f"{what}: expected a {task.path} file in the folder of the task")
-    return str(file)
+    return file
 
 
 def _sentence(error: Exception) -> str:
@@ -92,14 +143,28 @@ def fill(template: str, row: Mapping[str, Any]) -> str:
     """
     parts = []
     for literal, column in split_template(template):
-        value = "" if column is None else get_value(row, column)
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"column {column!r} holds {type(value).__name__}, expected text or a number")
-        parts.append(f"{literal}{value}")
+        parts.append(literal + ("" if column is None else as_text(get_value(row, column), column)))
     text = "".join(parts)
     if not text.strip():
         raise ValueError(f"{template!r} gives an empty text")
     return text
+
+
+def as_text(value: Any, column: str) -> str:
+    """Return a column's value as text.
+
+    Raises:
+        ValueError: it is neither text nor a number, or a number of which it is not known how it was written.
+    """
+    if isinstance(value, Doubted):
+        raise ValueError(
+            f"column {column!r} came from a {value.kind.upper()} file on the Hub as {value.value!r}, and how it is "
+            f"written there (007, 1.50, a date) is not known: fetch the file, and name it in the task file with path = "
+            f"{value.kind!r} and file"
+        )
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"column {column!r} holds {type(value).__name__}, expected text or a number")
+    return str(value)
 
 
 def _plain(row: Mapping[str, Any], task: DatasetTask, level: str) -> Row:
@@ -129,7 +194,7 @@ def _pair(row: Mapping[str, Any], task: DatasetTask, level: str) -> Row:
 def _choice(row: Mapping[str, Any], task: DatasetTask, level: str) -> Row:
     columns = task.columns
     if columns.options_list is not None:
-        options = [str(option) for option in get_value(row, columns.options_list)]
+        options = [as_text(option, columns.options_list) for option in get_value(row, columns.options_list)]
     else:
         options = [fill(option, row) for option in (task.levels[level].options or columns.options)]
     place = _right(row, task, options)
@@ -145,7 +210,7 @@ def _prompt(template: str, row: Mapping[str, Any]) -> str:
     literal, column = next(iter(split_template(template)))
     if literal or column is None:
         return text
-    value = str(get_value(row, column))
+    value = as_text(get_value(row, column), column)
     return text.removeprefix(value[: len(value) - len(value.lstrip())])
 
 
@@ -154,13 +219,17 @@ def _right(row: Mapping[str, Any], task: DatasetTask, options: list[str]) -> int
     columns = task.columns
     if columns.answer_index is not None:
         place = get_value(row, columns.answer_index)
+        place = place.value if isinstance(place, Doubted) else place
+        if isinstance(place, str) and place.strip().isdecimal():  # a cell of a CSV file
+            place = int(place)
         if not isinstance(place, int) or not 0 <= place < len(options):
             raise ValueError(
                 f"expected a number from 0 to {len(options) - 1} in {columns.answer_index!r}, got {place!r}"
             )
         return place
     if columns.answer_label is not None and columns.option_labels is not None:
-        found, known = get_value(row, columns.answer_label), list(get_value(row, columns.option_labels))
+        found = as_text(get_value(row, columns.answer_label), columns.answer_label)
+        known = [as_text(label, columns.option_labels) for label in get_value(row, columns.option_labels)]
     else:
         found, known = fill(columns.answer or "", row), options
     if known.count(found) != 1 or len(known) != len(options):

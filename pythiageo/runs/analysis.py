@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import read_manifest
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.engines import Crew, Engine
 from pythiageo.runs.folder import MANIFEST, RunFolder
+from pythiageo.runs.moved import go_on, moved_since
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import choose_probes, describe_probes
 from pythiageo.runs.progress import Progress, Reporter
@@ -22,15 +25,20 @@ from pythiageo.runs.workbench import Order
 from pythiageo.series import open_series
 from pythiageo.series.audit import StepAudit
 from pythiageo.series.checkpoint import Checkpoint, Series
-from pythiageo.series.folder import FolderSeries
+from pythiageo.series.folder import FolderCheckpoint, FolderSeries
+from pythiageo.series.hashes import weights_state
 from pythiageo.series.hub import HubSeries
-from pythiageo.series.recurrence import NEIGHBOUR
+from pythiageo.series.recurrence import MISSING, NEIGHBOUR, VERDICTS
 
 
-def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine) -> bool:
+def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine, refresh: bool = False) -> bool:
     """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
 
-    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
+    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on. A
+    run that is gone on with is first held against what its rows came from; ``refresh``: what moved is measured anew.
+
+    Raises:
+        UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for.
     """
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
@@ -40,20 +48,30 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
             folder.drop_downloads()
     if isinstance(series, FolderSeries):
         series.hashes = folder.hashes
-    choice = choose_steps(config, series, folder.add_audit, report)
+    audits: list[dict[str, Any]] = []
+    choice = choose_steps(config, series, audits.append, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
+    now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps}
+    moved = moved_since(folder, series, choice, now, report)
+    if not moved or refresh:
+        folder.mend()
+    go_on(folder, moved, now, refresh)
+    for audit in audits:
+        folder.add_audit(audit)
     order = Order(config, identity, probes, folder.device, choice.steps)
     watch = Watch(config.name, len(choice.steps), folder, report)
-    session = _Session(order, folder, engine.crew(order, watch), watch)
-    folder.mend()
-    todo = _Todo.of(series, choice, folder.finished().keys() - folder.worth_retrying())
+    session = _Session(order, folder, engine.crew(order, watch), watch, series)
+    done = _done(folder, choice)
+    todo = _Todo.of(series, choice, done)
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)
     # what holds the weights of an earlier step is fetched only if that one could not be measured
     session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
+    if pending := folder.manifest.get("pending"):
+        due = replace(order, only=frozenset((task, level) for task, level in pending["probes"]))
+        _Session(due, folder, engine.crew(due, watch), watch, series).complete(pending["steps"])
     folder.observations.consolidate()
     folder.drop_downloads()
     folder.update(status="complete")
@@ -82,6 +100,34 @@ class _Todo:
         )
 
 
+def _done(folder: RunFolder, choice: Choice) -> set[int]:
+    """Return the steps that are finished: what the audit said of them, where they were left out, still stands."""
+    known = {entry["step"]: entry for entry in folder.manifest["checkpoints"]}
+    done = set()
+    for step in set(folder.observations.steps()) & known.keys() - folder.worth_retrying():
+        status, reason, sha = (known[step][key] for key in ("status", "reason", "weight_sha"))
+        if status == NEIGHBOUR:
+            holders = (other for other in choice.earlier.get(step, ()) if known.get(other, {}).get("weight_sha"))
+            holder = next(holders, None)
+            stands = holder is not None and (sha, reason) == (known[holder]["weight_sha"], _held(holder))
+        elif status in VERDICTS and sha is None:
+            found = choice.left_out.get(step)
+            stands = found is not None and (status, reason) == (found.verdict, _left_out(found))
+        else:
+            stands = True
+        if stands:
+            done.add(step)
+    return done
+
+
+def _left_out(found: StepAudit) -> str:
+    return f"left out by the audit: {found.reason}"
+
+
+def _held(holder: int) -> str:
+    return f"holds the weights of step {holder}, where they are measured: one observation"
+
+
 def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
     """Return series, regime, size and seed; a run folder's own manifest knows the latter two better than its name."""
     source = Path(config.target)
@@ -97,21 +143,67 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """Keeps what comes of the checkpoints, one after the other."""
 
-    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch) -> None:
+    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch, series: Series) -> None:
         self._order = order
         self._folder = folder
         self._crew = crew
         self._watch = watch
+        self._series = series
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
         """Have checkpoints fetched and measured, and keep each piece as it comes."""
-        self._keep(self._crew.pieces(checkpoints))
+        self._keep(self._remembered(checkpoints))
+
+    def complete(self, steps: list[int]) -> None:
+        """Measure what the order asks of checkpoints whose other rows stand, and put it beside these."""
+        there = [step for step in steps if step in set(self._series.steps())]
+        self._keep(map(self._joined, self._remembered(list(self._series.checkpoints(there)))))
+        known = {entry["step"]: entry for entry in self._folder.manifest["checkpoints"]}
+        for step in sorted(set(steps) - set(there)):
+            sha, label = known[step]["weight_sha"], known[step]["label"]
+            reason = "the checkpoint is not there any more, so that what was asked anew could not be measured"
+            gone = self._order.failed(self._order.origin(step, None, sha), label, MISSING, reason)
+            self._keep([self._joined(gone)])
+
+    def _joined(self, piece: Piece) -> Piece:
+        """Return a piece with the rows of its checkpoint that stand.
+
+        Raises:
+            UserError: it was measured on other weights than these.
+        """
+        known = next(entry for entry in self._folder.manifest["checkpoints"] if entry["step"] == piece.step)
+        if piece.weight_sha not in (None, known["weight_sha"]):
+            raise UserError(
+                f"{piece.label}: its weights changed while the run went on: --refresh once they are finished"
+            )
+        again = self._order.only or frozenset()
+        rows = self._folder.observations.rows(piece.step)
+        kept = [row for row in rows if (row.task, row.level) not in again and row.measure != "checkpoint"]
+        return replace(piece, rows=[*kept, *piece.rows])
+
+    def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[Piece]:
+        """Yield the pieces; of folders whose files stay as they were, note the fingerprint that was read."""
+        memory = self._series.memory if isinstance(self._series, FolderSeries) else None
+        before: dict[int, tuple[Path, list[object]]] = {}
+        for checkpoint in checkpoints if memory is not None else ():
+            if isinstance(checkpoint, FolderCheckpoint):
+                with suppress(CheckpointError, OSError):
+                    before[checkpoint.step] = (checkpoint.path, weights_state(checkpoint.path))
+        try:
+            for piece in self._crew.pieces(checkpoints):
+                if memory is not None and piece.weight_sha and piece.step in before:
+                    with suppress(CheckpointError, OSError):
+                        memory.remember(*before[piece.step], piece.weight_sha)
+                yield piece
+        finally:
+            if memory is not None:
+                memory.keep()
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""
         origin = self._order.origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
-        self._keep([self._order.failed(origin, label, found.verdict, f"left out by the audit: {found.reason}")])
+        self._keep([self._order.failed(origin, label, found.verdict, _left_out(found))])
 
     def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
@@ -120,8 +212,7 @@ class _Session:
         if holder is None:
             return False
         origin = self._order.origin(checkpoint.step, checkpoint.tokens, known[holder])
-        reason = f"holds the weights of step {holder}, where they are measured: one observation"
-        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, reason)])
+        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
         return True
 
     def _keep(self, pieces: Iterable[Piece]) -> None:

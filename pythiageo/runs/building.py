@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 
 from pythiageo.errors import MachineError, UserError, nearest
@@ -175,6 +177,18 @@ def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batche
     if data.task_share is None:
         return text_batches(corpus.train, shape.context, size, seed)
     return mixed_batches(_mix(config), corpus.train, shape.context, size, data.task_share, seed)
+
+
+def describe_data_tasks(config: TrainConfig) -> dict[str, str]:
+    """Return the tasks that a config trains on, each with a hash of what its examples are drawn by; none for text."""
+    if config.data.source == "text":
+        return {}
+    drawn_by = {"name", "version", "generator", "prompt", "answer", "shots", "separator", "levels"}
+    described = {}
+    for task in choose_tasks(config.data.tasks, config.probes):
+        text = json.dumps(task.model_dump(mode="json", include=drawn_by), sort_keys=True)
+        described[task.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return described
 
 
 def _mix(config: TrainConfig) -> TaskMix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pythiageo.runs.config import RunConfig
 from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import provenance
 from pythiageo.series.recurrence import name_steps
+from pythiageo.series.source import Source
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
@@ -40,9 +41,12 @@ _LOG = logging.getLogger("pythiageo")
 class RunFolder:
     """The folder of one run, opened for writing. Use ``open_run_folder``."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], before: dict[str, Any] | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.before = before
+        """The manifest as a resumed run left it: it stands on the disk until the first ``update``."""
+        self.begun = False
         self.observations = ObservationStore(path)
         self.checkpoints = path / "checkpoints"
         self.state = path / STATE
@@ -57,14 +61,33 @@ class RunFolder:
 
     def update(self, **fields: Any) -> None:
         """Change fields of the manifest and write it."""
+        self.begun = True
         self.manifest.update(fields)
         _write_json(self.path / MANIFEST, self.manifest)
 
-    def add_checkpoint(self, step: int, label: str, weight_sha: str | None, status: str, reason: str | None) -> None:
+    def add_checkpoint(
+        self,
+        step: int,
+        label: str,
+        weight_sha: str | None,
+        status: str,
+        reason: str | None,
+        source: Source | None = None,
+    ) -> None:
         """Note in the manifest how a checkpoint went, in place of what an earlier try noted."""
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
+        if source is not None:
+            entry["source"] = source._asdict()
+        if pending := self.manifest.get("pending"):
+            left = [other for other in pending["steps"] if other != step]
+            self.manifest["pending"] = {**pending, "steps": left} if left else None
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def forget(self, gone: Collection[int], /, **fields: Any) -> None:
+        """Remove what was measured at these steps, and change fields of the manifest."""
+        self.update(checkpoints=[one for one in self.manifest["checkpoints"] if one["step"] not in gone], **fields)
+        self.observations.drop(gone)
 
     def forget_after(self, step: int) -> list[int]:
         """Remove what was measured at later steps, weights too; return these steps."""
@@ -151,12 +174,16 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
     try:
         with held(path):
-            folder = RunFolder(path, _manifest(path, config, resume, overwrite, device))
-            folder.update(status="running")
+            before = read_manifest(path) if resume and not overwrite and (path / MANIFEST).exists() else None
+            folder = RunFolder(path, _manifest(path, config, resume, overwrite, device), before)
+            if before is None:
+                folder.update(status="running")
+            else:  # written once its rows were held against what is there now
+                folder.manifest["status"] = "running"
             try:
                 yield folder
             except (Exception, KeyboardInterrupt):
-                if folder.manifest["status"] == "running":
+                if folder.begun and folder.manifest["status"] == "running":
                     with suppress(MachineError):
                         folder.update(status="interrupted")
                 raise

@@ -20,6 +20,7 @@ from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
 from pythiageo.runs.meter import Meter
+from pythiageo.runs.moved import check_at_large
 from pythiageo.runs.probing import choose_probes, describe_probes
 from pythiageo.runs.progress import silent
 from pythiageo.runs.undisturbed import undisturbed
@@ -45,8 +46,9 @@ class Following:
     the weights at the checkpoint must be those that were measured there, if that step was.
 
     Raises:
-        UserError: the folder holds another run; the training starts at step 0 and the folder holds a run and
-            ``overwrite`` was not asked for; something that cannot be measured so.
+        UserError: the folder holds another run, or one of other tasks or of code with other numbers; the training
+            starts at step 0 and the folder holds a run and ``overwrite`` was not asked for; something that cannot be
+            measured so.
     """
 
     def __init__(
@@ -78,14 +80,15 @@ class Following:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
             self._meter = Meter(config.measures, config.compute, folder.device, probes, possible)
-            folder.update(
-                series=config.name,
-                regime=config.regime,
-                size=config.size,
-                seed=config.seed,
-                probe_sets=describe_probes(probes),
-                steps=sorted(self._steps),
-            )
+            now = {
+                "series": config.name,
+                "regime": config.regime,
+                "size": config.size,
+                "seed": config.seed,
+                "probe_sets": describe_probes(probes),
+            }
+            check_at_large(folder, now)
+            folder.update(**now, steps=sorted(self._steps))
             lost = self._tell_lost(folder, start) if gone_on else False
             self.again = self._go_on(folder, start)
             """Steps that an earlier attempt measured, and that are measured again."""

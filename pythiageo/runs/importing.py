@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,17 +19,20 @@ from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
+from pythiageo.observations.ranges import outside
 from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import SORT_KEY, SOURCE
 from pythiageo.probes.task import describe
+from pythiageo.runs import cells
+from pythiageo.runs.cells import read_table
 from pythiageo.runs.settings import Regime
 
 Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
 ]
 NEEDED = ("step", "measure", "value")
-_LARGEST = 2**53
-"""Below it every whole number is a float of its own."""
+_WHO = {"series", "model", "model_name", "run", "size", "seed"}
+"""Columns by which people tell models apart."""
 FINAL_NORM = "ln_final.hook_out"
 _NOT_FINITE = "the source holds no finite number here"
 
@@ -47,6 +51,10 @@ class Mapping(BaseModel):
     """Their column to the value, or values, of the rows that are kept."""
     rename: dict[Literal["measure", "task", "level"], dict[str, str]] = {}
     """Their names to ours."""
+    scale: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Our measures to what their values are multiplied by: ``accuracy = 0.01`` where theirs are per cent."""
+    step_unit: Annotated[int, Field(ge=1)] = 1
+    """Steps that one of theirs stands for: 1000 where they count thousands."""
     tokens_per_step: Annotated[int, Field(ge=1)] | None = None
     tokens_per_step_of: dict[str, Annotated[int, Field(ge=1)]] = {}
     """The same of a series that has another batch size, by its name."""
@@ -88,7 +96,7 @@ def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Pat
         UserError: the file cannot be read, lacks a column, has a column of another kind; no row is left, rows of
             several series, or one thing measured twice.
     """
-    table = _read(source)
+    table = read_table(source)
     for column in (*mapping.columns.values(), *mapping.where, *where):
         if column not in table.columns:
             raise UserError(
@@ -109,6 +117,7 @@ def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Pat
         table = table.filter(pl.col(column).cast(pl.String).is_in(values))
     if not table.height:
         raise UserError(f"{source}: none of {whole:,} rows is left")
+    _check_one_model(table, mapping, source)
     rows = table.select(pl.col(theirs).alias(ours) for ours, theirs in mapping.columns.items()).to_dicts()
     series = sorted({str(row["series"]) for row in rows if row.get("series") is not None})
     if len(series) > 1:
@@ -122,6 +131,18 @@ def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Pat
     if mapping.last_layer_is_final_norm:
         observations = _final_norm(observations)
     return write_run(out, origin, observations, mapping, [source])
+
+
+def _check_one_model(table: pl.DataFrame, mapping: Mapping, source: Path) -> None:
+    """Raise ``UserError`` where a column that nothing is made of tells several models, or seeds, apart."""
+    for column in table.columns:
+        if column.lower() in _WHO and column not in mapping.columns.values():
+            values = table[column].cast(pl.String).unique().drop_nulls().sort().to_list()
+            if len(values) > 1:
+                raise UserError(
+                    f"{source}: rows of {len(values)} {column}s ({some(values)}): one run is of one model: choose one "
+                    f"with --where {column}={values[0]}"
+                )
 
 
 def _final_norm(rows: list[Observation]) -> list[Observation]:
@@ -138,37 +159,25 @@ class Origin:
         self.series, self.size, self.seed = series, size, seed
 
 
-def _read(source: Path) -> pl.DataFrame:
-    try:
-        if source.suffix == ".parquet":
-            return pl.read_parquet(source, glob=False, hive_partitioning=False)
-        if source.suffix in {".csv", ".tsv"}:
-            return pl.read_csv(
-                source, separator="\t" if source.suffix == ".tsv" else ",", infer_schema_length=None, glob=False
-            )
-    except FileNotFoundError:
-        raise UserError(f"{source}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
-    raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")
-
-
 def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, source: Path) -> Observation:
     """Return the observation that ``row`` (our columns to what the source holds) says.
 
     Raises:
-        UserError: a step that is no whole number, or something else than a number where there must be one.
+        UserError: a step that is no whole number, something else than a number where there must be one, or a value
+            that its measure cannot have.
     """
     said: dict[str, Any] = dict(mapping.constants.items())
     said |= {key: value for key, value in row.items() if value is not None}
     for column, names in mapping.rename.items():
         if column in said:
             said[column] = names.get(str(said[column]), str(said[column]))
-    step, value = _whole(said.get("step"), "step", source), said.get("value")
-    number = math.nan if value is None else _number(value, "value", source)
-    error = _number(said["stderr"], "stderr", source) if "stderr" in said else None
+    measure, step = str(said["measure"]), cells.whole(said.get("step"), "step", source, mapping.step_unit)
+    factor = mapping.scale.get(measure, 1.0)
+    value = math.nan if said.get("value") is None else factor * cells.number(said["value"], "value", source)
+    error = factor * cells.number(said["stderr"], "stderr", source) if "stderr" in said else None
     layer, site = _place(said, mapping, source)
-    fine = math.isfinite(number)
+    fine = math.isfinite(value)
+    _check_range(said, measure, step, value, error, mapping, source)
     a_step = mapping.tokens_per_step_of.get(origin.series, mapping.tokens_per_step)
     tokens = said.get("tokens", None if a_step is None else step * a_step)
     return Observation(
@@ -178,52 +187,48 @@ def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, sour
         size=origin.size,
         seed=origin.seed,
         step=step,
-        tokens=None if tokens is None else _whole(tokens, "tokens", source),
-        task=_text(said.get("task")),
-        level=_text(said.get("level")),
-        probe_set=_text(said.get("probe_set")),
+        tokens=None if tokens is None else cells.whole(tokens, "tokens", source),
+        task=cells.text(said.get("task")),
+        level=cells.text(said.get("level")),
+        probe_set=cells.text(said.get("probe_set")),
         layer=layer,
         site=site,
-        readout=_text(said.get("readout")),
-        measure=str(said["measure"]),
-        value=number if fine else None,
+        readout=cells.text(said.get("readout")),
+        measure=measure,
+        value=value if fine else None,
         stderr=error if fine and error is not None and math.isfinite(error) else None,
-        n=_whole(said["n"], "n", source) if "n" in said else None,
+        n=cells.whole(said["n"], "n", source) if "n" in said else None,
         status="ok" if fine else "undefined",
         reason=None if fine else _NOT_FINITE,
         weight_sha=None,
     )
 
 
+def _check_range(
+    said: dict[str, Any], measure: str, step: int, value: float, error: float | None, mapping: Mapping, source: Path
+) -> None:
+    """Raise ``UserError`` for a value that its measure cannot have, or a standard error below 0."""
+    what = f"{source}: {measure}" + (f" of {said['task']}" if said.get("task") else "") + f" at step {step}"
+    if math.isfinite(value) and (expected := outside(measure, value)):
+        remedy = f" (the mapping's scale.{measure} = 0.01 turns per cent into shares)" if mapping.columns else ""
+        raise UserError(f"{what} is {value:g}; {expected}{remedy if 'per cent' in expected else ''}")
+    if error is not None and error < 0:
+        raise UserError(f"{what} has a standard error of {error:g}; expected at least 0")
+
+
 def _place(said: dict[str, Any], mapping: Mapping, source: Path) -> tuple[int | None, str | None]:
     if "layer" not in said:
-        return None, _text(said.get("site"))
-    layer = _whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
+        return None, cells.text(said.get("site"))
+    layer = cells.whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
     if layer < 0:
         return None, "hook_embed"
     return layer, str(said.get("site", f"blocks.{layer}.hook_resid_post"))
 
 
-def _number(value: Any, column: str, source: Path) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{source}: {column} must hold numbers, got {value!r}") from None
-
-
-def _whole(value: Any, column: str, source: Path) -> int:
-    number = _number(value, column, source)
-    if not 0 <= number < _LARGEST or number != int(number):
-        raise UserError(f"{source}: a {column} is a whole number from 0 up, got {value}")
-    return int(number)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def write_run(out: Path, origin: Origin, rows: list[Observation], mapping: Mapping, sources: list[Path]) -> Path:
-    """Write observations as a run folder whose manifest names the sources and their sha256.
+def write_run(
+    out: Path, origin: Origin, rows: list[Observation], mapping: Mapping, sources: list[Path], notes: Sequence[str] = ()
+) -> Path:
+    """Write observations as a run folder whose manifest names the sources and their sha256, and has ``notes``.
 
     Raises:
         UserError: ``out`` is there, no row, or one thing measured twice.
@@ -264,6 +269,7 @@ def write_run(out: Path, origin: Origin, rows: list[Observation], mapping: Mappi
         "provenance": {
             "pythiageo": __version__,
             "sources": [{"name": file.name, "sha256": _sha256(file)} for file in sources],
+            **({"notes": list(notes)} if notes else {}),
         },
         "probe_sets": [],
         "checkpoints": [

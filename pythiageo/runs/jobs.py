@@ -30,6 +30,8 @@ class Job:
     resume: bool = False
     overwrite: bool = False
     engine: EngineChoice = LOCAL
+    refresh: bool = False
+    """Whether an analysis that is gone on with measures anew what moved since."""
 
 
 def execute(job: Job, report: Reporter) -> int:
@@ -59,7 +61,7 @@ def execute(job: Job, report: Reporter) -> int:
         elif isinstance(job.config, AnalyzeConfig):
             from pythiageo.runs.analysis import analyze  # noqa: PLC0415
 
-            analyze(job.config, folder, report, engine)
+            analyze(job.config, folder, report, engine, job.refresh)
         return EXIT_OK if folder.sound else EXIT_LOOK
 
 

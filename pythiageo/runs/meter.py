@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
-from pythiageo.runs.probing import Prepared, Probe, prepare
+from pythiageo.runs.probing import Prepared, Probe, named, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.settings import ComputeConfig, MeasureConfig
@@ -36,18 +36,26 @@ class Meter:
     """Takes the same observations of one checkpoint after the other.
 
     ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
+    ``only``: tasks and levels to measure, if not all.
 
     Raises:
         UserError: measures, readouts, steps or tasks that there are not.
     """
 
     def __init__(
-        self, measures: MeasureConfig, compute: ComputeConfig, device: str, probes: list[Probe], steps: Sequence[int]
+        self,
+        measures: MeasureConfig,
+        compute: ComputeConfig,
+        device: str,
+        probes: list[Probe],
+        steps: Sequence[int],
+        only: Collection[tuple[str, str]] | None = None,
     ) -> None:
         self._measures = measures
         self._compute = compute
         self._device = device
         self._probes = probes
+        self._only = only
         self._instruments = Instruments.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
         self._tokenizer_sha = ""
@@ -73,15 +81,14 @@ class Meter:
             "d_model": settings.hidden_size,
         }
         self._prepare(opened, getattr(settings, "max_position_embeddings", None))
+        asked = [one for one in self._prepared if self._only is None or named(one.probe) in self._only]
         # on the plain module: the bridge's copies of joint matrices are not its parameters
-        landscape = self._landscape.rows(
-            opened.model, logits_of(opened.model), layers, self._prepared, origin, opened.nonfinite
-        )
+        landscape = self._landscape.rows(opened.model, logits_of(opened.model), layers, asked, origin, opened.nonfinite)
         with loading():
             dtype = getattr(torch, self._compute.dtype)
             reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
         reading = Reading.of(reader, self._measures, self._compute)
-        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
+        rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell)
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pythiageo.observations import Observation
 from pythiageo.runs.folder import RunFolder
+from pythiageo.series.source import Source
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Piece:
     model: dict[str, Any] | None = None
     seconds: dict[str, float] | None = None
     """``None``: timed by whoever follows the work."""
+    source: Source | None = None
+    """What a saved checkpoint was read from."""
 
 
 def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:
@@ -34,5 +37,5 @@ def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece],
         folder.observations.write(piece.step, piece.rows)
         if piece.model is not None:
             folder.manifest["model"] = piece.model
-        folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason)
+        folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason, piece.source)
         kept(piece)

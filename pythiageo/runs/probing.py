@@ -42,6 +42,11 @@ class Probe:
     purpose: str
 
 
+def named(probe: Probe) -> tuple[str, str]:
+    """Return a probe's task and level, by which a run tells its probes apart."""
+    return probe.probe_set.task, probe.probe_set.level
+
+
 def choose_tasks(names: tuple[str, ...], config: ProbeConfig) -> list[Task]:
     """Return the tasks of these names and groups, each once (none named: the eight algorithmic ones).
 

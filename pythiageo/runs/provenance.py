@@ -18,15 +18,22 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+NUMBERS = 2
+"""Raised with every change of the code that gives another number for what was measured before: rows of two such
+versions never stand in one table. Manifests of 0.1.0 have none; that was 1."""
+
+
 def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
     """Return versions, git commit and dirty flag of the code, device, dtype, threads and the command line.
 
-    The git fields are ``None`` for an installed wheel. ``processing`` names the weights as they are measured: raw.
+    ``numbers`` is the version of what the code measures. The git fields are ``None`` for an installed wheel.
+    ``processing`` names the weights as they are measured: raw.
     """
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain")
     return {
         "pythiageo": __version__,
+        "numbers": NUMBERS,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages(),

@@ -15,12 +15,13 @@ from pythiageo.disk import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
-from pythiageo.runs.building import build_model, checkpoint_steps, make_trainer
+from pythiageo.runs.building import build_model, checkpoint_steps, describe_data_tasks, make_trainer
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.kept import find_whole, must_go_back, unlike
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.moved import check_at_large
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
 from pythiageo.runs.problems import live_logits
@@ -87,6 +88,7 @@ class _Training:
             "size": self.config.model.size,
             "seed": self.config.seed,
             "probe_sets": describe_probes(self.probes),
+            "data_tasks": describe_data_tasks(self.config),
             "corpus": self.corpus.summary() if self.corpus else None,
             "model": {
                 "architecture": self.trainable.architecture,
@@ -150,12 +152,15 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     told, and training starts at step 0 again to make them anew; what is whole is kept.
 
     Raises:
-        UserError: checkpoints were asked for that lie behind the run.
+        UserError: checkpoints were asked for that lie behind the run; tasks, corpus or the code's numbers are others
+            than they were.
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
     torch.set_num_threads(config.compute.thread_count)
     training = _Training.of(config, workers)
-    folder.update(**training.description())
+    description = training.description()
+    check_at_large(folder, description)
+    folder.update(**description)
     report(Progress(config.name, 0, checkpoint_steps(config)[-1], "looking at what is there"))
     recorded = {entry["step"] for entry in folder.manifest["checkpoints"]}
     whole = find_whole(folder, config.training.weights == "keep")

@@ -21,7 +21,8 @@ from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 class Order:
     """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
 
-    ``steps``: those of the whole run. ``identity``: series, regime, size and seed.
+    ``steps``: those of the whole run. ``identity``: series, regime, size and seed. ``only``: tasks and levels of
+    ``probes`` to measure, where the others are measured already.
     """
 
     config: AnalyzeConfig
@@ -29,6 +30,7 @@ class Order:
     probes: list[Probe]
     device: str
     steps: list[int]
+    only: frozenset[tuple[str, str]] | None = None
 
     def origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
         """Return the columns that all rows of a checkpoint share."""
@@ -57,7 +59,7 @@ class Workbench:
         config = order.config
         self._order = order
         self._follower = follower
-        self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps)
+        self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps, order.only)
 
     def measure(
         self, checkpoint: Checkpoint, failure: Exception | None = None, look: Callable[[], None] = lambda: None
@@ -87,4 +89,5 @@ class Workbench:
         taken = self._meter.take(opened, origin, tell)
         status = "nonfinite" if opened.nonfinite else "ok"
         sha, label = opened.weight_sha, checkpoint.label
-        return Piece(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model)
+        source = checkpoint.source()
+        return Piece(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model, source=source)

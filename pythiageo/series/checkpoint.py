@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pythiageo.series.source import Source
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -44,6 +46,9 @@ class Checkpoint(Protocol):
 
     def describe(self, into: Path) -> Path:
         """Return a folder with its config and tokenizer; what must be fetched, but no weights, comes ``into`` one."""
+
+    def source(self) -> Source:
+        """Return what it is read from; for one on the Hub known once it was fetched."""
 
     def open(self) -> OpenCheckpoint:
         """Load it. Raises ``CheckpointError`` when it cannot be read; NaN weights are told by ``nonfinite``."""

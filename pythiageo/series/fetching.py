@@ -26,10 +26,10 @@ from pythiageo.series.client import access_problem, list_files, list_refs, witho
 from pythiageo.series.folder import read_tokens
 from pythiageo.series.opening import open_folder
 from pythiageo.series.patience import UNREACHED, again_if_busy
-from pythiageo.series.weightfiles import WeightFile
+from pythiageo.series.source import BESIDE, Source
+from pythiageo.series.stored import BIN, SAFETENSORS
+from pythiageo.series.weightfiles import WeightFile, index_format, is_weight_file
 
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_BESIDE = ("config.json", "training.json", *_TOKENIZER)
 _TRIES = 2
 """How often a file whose content is not what the Hub promises is fetched."""
 
@@ -99,13 +99,22 @@ class HubCheckpoint:
         if self._tokens is None:
             self._tokens = read_tokens(self._folder)
 
+    def source(self) -> Source:
+        """Return its commit, and the files that opening it reads as the Hub lists them, if they were listed."""
+        return Source(self._commit, None if self._wanted is None else _contents(self._wanted))
+
+    def listed(self) -> Source:
+        """Return the same, listed now if they were not. Raises ``CheckpointError`` where that cannot be done."""
+        self._files()
+        return self.source()
+
     def describe(self, into: Path) -> Path:
         """Fetch config and tokenizer ``into`` a folder.
 
         Raises:
             CheckpointError: this revision cannot be had.
         """
-        names = [file.name for file in self._files() if file.name in _BESIDE]
+        names = [file.name for file in self._files() if file.name in BESIDE]
         with told(self._repo, self._revision):
             return download(self._repo, self._revision, self._at, names, [], into)
 
@@ -134,7 +143,7 @@ class HubCheckpoint:
                 files = list_files(self._repo, self._at)
             kind = ".safetensors" if any(file.name.endswith(".safetensors") for file in files) else ".bin"
             self._wanted = [
-                file for file in files if file.name in _BESIDE or file.name.endswith((kind, f"{kind}.index.json"))
+                file for file in files if file.name in BESIDE or file.name.endswith((kind, f"{kind}.index.json"))
             ]
         return self._wanted
 
@@ -149,6 +158,17 @@ class HubCheckpoint:
             return None
         whole = all((folder / file.name).is_file() and holds(folder / file.name, file) for file in self._files())
         return folder if whole else None
+
+
+def _contents(files: list[WeightFile]) -> dict[str, str]:
+    """Return what tells the contents of the files that opening reads: whole weights where there are any."""
+    whole = {SAFETENSORS, BIN} & {file.name for file in files}
+    return {
+        file.name: file.content
+        for file in files
+        if file.name in BESIDE
+        or (file.name in whole if whole else is_weight_file(file.name, {}) or index_format(file.name))
+    }
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pythiageo.errors import UserError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.hashes import HashMemory
 from pythiageo.series.opening import is_checkpoint, open_folder
+from pythiageo.series.source import OTHER_WEIGHTS, Source, differences, hash_beside
 from pythiageo.series.steps import StepNames, parse_step, unique_steps
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
 
@@ -43,6 +44,10 @@ class FolderCheckpoint:
         """Return the folder itself."""
         return self.path
 
+    def source(self) -> Source:
+        """Return the files beside the weights."""
+        return Source(None, hash_beside(self.path))
+
     def open(self) -> OpenCheckpoint:
         """Load it; see ``open_folder``."""
         return open_folder(self.path, self.label)
@@ -63,7 +68,8 @@ class FolderSeries:
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
         self.hashes: Path | None = None
-        """A file that remembers the hashes of ``inventory``; ``None``: every file is hashed each time."""
+        """A file that remembers the hashes of files and weights; ``None``: nothing is remembered."""
+        self._memory: HashMemory | None = None
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
         self._names = step_names or StepNames()
@@ -106,6 +112,23 @@ class FolderSeries:
             named = self._names.parse(self._folders[step].name)
             yield FolderCheckpoint(step, self._folders[step], named.tokens if named else None)
 
+    @property
+    def memory(self) -> HashMemory:
+        """The hashes of its files and weights."""
+        if self._memory is None:
+            self._memory = HashMemory(self.hashes)
+        return self._memory
+
+    def moved(self, step: int, weight_sha: str, source: Source | None) -> list[str]:
+        """See ``Lasting``: the weights by their fingerprint, read where nothing of their files is as it was noted."""
+        folder = self._folders[step]
+        try:
+            other = [] if self.memory.fingerprint(folder) == weight_sha else [OTHER_WEIGHTS]
+        except (CheckpointError, OSError):
+            other = ["weights that cannot be read any more"]
+        known = source.files if source else None
+        return other if known is None else [*other, *differences(known, hash_beside(folder))]
+
     @contextmanager
     def all_weights(self, step: int) -> Iterator[Path]:
         """Give the folder of a step."""
@@ -120,7 +143,7 @@ class FolderSeries:
         wanted: list[tuple[int | None, Path]] = list(self._folders.items())
         if is_checkpoint(self._root / "main"):
             wanted.append((None, self._root / "main"))
-        revisions, hashes = [], HashMemory(self.hashes)
+        revisions, hashes = [], self.memory
         with ThreadPoolExecutor(_HASHERS) as pool:
             futures = [pool.submit(_list_folder, step, folder, hashes) for step, folder in wanted]
             try:

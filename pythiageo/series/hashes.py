@@ -1,4 +1,4 @@
-"""The sha256 of files on disk, remembered from one audit of a folder to the next."""
+"""The sha256 of files on disk and the fingerprints of weights, remembered from one look at a folder to the next."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 
 from pythiageo.disk import KEPT, replace_file
+from pythiageo.series.stored import stored_tensors, weight_files
+from pythiageo.series.weights import combine
 
 _SETTLED = 2_000_000_000
 """Nanoseconds since a file's last change before its hash is remembered: a file that is still being written may change
@@ -18,7 +20,7 @@ again within one tick of the disk's clock."""
 
 
 class HashMemory:
-    """Hashes of files, kept in a JSON file; safe to use from several threads.
+    """Hashes of files and fingerprints of weights, kept in a JSON file; safe to use from several threads.
 
     A remembered hash stands while path, size, inode and both times of change (of the content and of the entry, which
     copying tools cannot set back) are what they were. Without a file nothing is remembered.
@@ -47,10 +49,41 @@ class HashMemory:
                 self._known[name] = [*state, sha]
         return sha
 
+    def fingerprint(self, folder: Path) -> str:
+        """Return the fingerprint of the tensors in a checkpoint folder, read only where it is not remembered.
+
+        Raises:
+            CheckpointError: they cannot be read.
+        """
+        state = weights_state(folder)
+        with self._lock:
+            known = self._known.get(str(folder.resolve()))
+        if isinstance(known, list) and known[:-1] == state and isinstance(known[-1], str):
+            return known[-1]
+        sha = combine(tensor.facts for tensor in stored_tensors(folder, folder.name).values())
+        self.remember(folder, state, sha)
+        return sha
+
+    def remember(self, folder: Path, state: list[object], sha: str) -> None:
+        """Note the fingerprint of weights that were read after their files had this state, unless it has changed."""
+        changed = max(int(str(each)) for place, each in enumerate(state) if place % 5 > 2)
+        if weights_state(folder) == state and time.time_ns() - changed > _SETTLED:
+            with self._lock:
+                self._known[str(folder.resolve())] = [*state, sha]
+
     def keep(self) -> None:
         """Write what is remembered. Raises ``MachineError`` where it cannot be written."""
         if self._file is not None:
             replace_file(self._file, json.dumps(self._known).encode(), KEPT)
+
+
+def weights_state(folder: Path) -> list[object]:
+    """Return what changes with any change of a checkpoint folder's weight files: of each, name, size, inode and times.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    return [part for path in weight_files(folder, folder.name) for part in (path.name, *_state(path))]
 
 
 def _state(path: Path) -> list[int]:

@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from pythiageo.errors import UserError
+from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series.client import Listing, list_files, list_refs
 from pythiageo.series.fetching import HubCheckpoint, download, told
 from pythiageo.series.patience import be_patient
+from pythiageo.series.source import Source, differences
 from pythiageo.series.steps import PYTHIA_STEPS, PYTHIA_TOKENS_PER_STEP, StepNames, unique_steps
 from pythiageo.series.weightfiles import Revision
 
@@ -78,6 +79,21 @@ class HubSeries:
             tokens = step * self._tokens_per_step if known else named.tokens if named else None
             commit = self._known_commits()[revisions[step]]
             yield HubCheckpoint(self._repo, step, revisions[step], commit, tokens, self.store)
+
+    def moved(self, step: int, weight_sha: str, source: Source | None) -> list[str]:
+        """See ``Lasting``: by the commit of the revision and, where that is another one, by the Hub's listing."""
+        if source is None:
+            return ["files that were not noted when they were measured"]
+        checkpoint = next(self.checkpoints([step]))
+        if source.commit is not None and checkpoint.source().commit == source.commit:
+            return []
+        try:
+            now = checkpoint.listed()
+        except CheckpointError:
+            return ["files that cannot be listed any more"]
+        if source.files is None:
+            return ["another commit"]
+        return differences(source.files, now.files or {})
 
     @contextmanager
     def all_weights(self, step: int) -> Iterator[Path]:

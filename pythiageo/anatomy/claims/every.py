@@ -138,11 +138,14 @@ def holding_shares(curve: pl.DataFrame) -> pl.DataFrame:
 def ask_each(observations: pl.DataFrame | Evidence, specification: Specification | None = None) -> list[ClaimResult]:
     """Return the results of all claims; one that this table cannot be asked is not decidable, and its reason says why.
 
-    Such as a table without rank measures, or without the readout.
+    Such as a table without rank measures or without the readout, or runs that were not asked the same questions.
     """
-    evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     asked = specification or Specification()
     results: list[ClaimResult] = []
+    try:
+        evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
+    except UserError as error:
+        return [undecided(name, name, "", str(error), asked) for name in FAMILIES]
     for name in FAMILIES:
         try:
             results += all_claims(evidence, asked, [name])

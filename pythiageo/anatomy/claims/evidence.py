@@ -10,14 +10,20 @@ import polars as pl
 
 from pythiageo.anatomy.claims.result import Specification
 from pythiageo.anatomy.events import FOUND, events, timeline_rows
+from pythiageo.anatomy.questions import check_questions
 from pythiageo.anatomy.trajectory import RUN_KEY, at_site, chosen, without_duplicates
 from pythiageo.anatomy.transitions import SCORES, transitions
 
 
 class Evidence:
-    """Observations of one or more runs. Every claim takes one; asking the same thing again costs nothing."""
+    """Observations of one or more runs. Every claim takes one; asking the same thing again costs nothing.
+
+    Raises:
+        UserError: runs that were not asked the same questions, or a step with two weight fingerprints.
+    """
 
     def __init__(self, observations: pl.DataFrame) -> None:
+        check_questions(observations)
         self.observations = without_duplicates(observations)
         self._acquired = cache(self._acquisitions)
         self._moved = cache(self._transitions)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
 
 from pythiageo.anatomy.claims import ClaimResult
+from pythiageo.anatomy.questions import other_questions
 from pythiageo.report.loaded import LoadedRun
 from pythiageo.report.paper import natural, relations, synthetic, tables
 from pythiageo.report.paper.spec import PaperFigure, PaperTable
@@ -12,7 +16,7 @@ from pythiageo.report.paper.spec import PaperFigure, PaperTable
 
 def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
-    return [
+    figures = [
         synthetic.emergence(runs),
         synthetic.task_floors(runs),
         synthetic.top_down(runs),
@@ -22,11 +26,13 @@ def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ())
         synthetic.layers_over_training(runs),
         natural.curves(runs),
     ]
+    differ = _differing(runs)
+    return [replace(figure, lacks=(*figure.lacks, *differ)) for figure in figures]
 
 
 def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
-    return [
+    found = [
         tables.task_table(runs),
         tables.size_table(runs),
         tables.measure_table(runs),
@@ -40,3 +46,11 @@ def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) 
         tables.denoising_table(),
         tables.freezing_table(runs),
     ]
+    differ = _differing(runs)
+    return [replace(table, lacks=(*table.lacks, *differ)) for table in found]
+
+
+def _differing(runs: Sequence[LoadedRun]) -> list[str]:
+    """Return where the runs were asked other questions: every figure and table of them says so."""
+    differ = other_questions(pl.concat([run.table for run in runs]))
+    return [differ] if differ else []
