@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import check_own
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,6 +52,8 @@ def export(
             table = table.filter(pl.col(column).is_in(names))
     if wide:
         table = per_layer(table)
+    if out is None:  # in somebody else's run folder the name may lead elsewhere
+        check_own(run, set(), {"tables"})
     folder = out if out is not None else run / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     stem = "per_layer" if wide else "observations"

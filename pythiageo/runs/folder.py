@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
+from pythiageo.files import check_own, replace_text
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
 from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
@@ -27,6 +28,9 @@ HASHES = "hashes.json"
 TENSORBOARD = "tensorboard"
 _OWN = (MANIFEST, AUDIT, "observations", "observations.parquet", "checkpoints", STATE, "downloads", LOG,
         HASHES, TENSORBOARD)  # fmt: skip
+LOCK = ".lock"
+_FOLDERS = {"observations", "checkpoints", "downloads", TENSORBOARD}
+_FILES = {LOCK, *(form for name in _OWN if name not in _FOLDERS for form in (name, f".{name}.tmp", f"{name}.tmp"))}
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _MAY_CHANGE = ("training.stop", "training.checkpoints")
@@ -116,13 +120,16 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
-            ``overwrite`` was asked for; or another process works on it.
+            ``overwrite`` was asked for; or another process works on it; or what would be written to or removed is a
+            link or no plain file.
     """
+    if path.is_dir():
+        check_own(path, _FILES, _FOLDERS)
     if (path / MANIFEST).exists() or not path.exists() or not any(path.iterdir()):
         path.mkdir(parents=True, exist_ok=True)
     else:
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
-    lock = FileLock(path / ".lock")
+    lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -216,10 +223,4 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(value, indent=2) + "\n")

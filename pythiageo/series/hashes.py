@@ -10,6 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from pythiageo.files import MIB, BadFileError, read_json, replace_text
+
+_LIMIT = 256 * MIB
 _SETTLED = 2_000_000_000
 """Nanoseconds since a file's last change before its hash is remembered: a file that is still being written may change
 again within one tick of the disk's clock."""
@@ -27,8 +30,8 @@ class HashMemory:
         self._known: dict[str, list[object]] = {}
         self._lock = Lock()
         if file is not None:
-            with suppress(OSError, ValueError):
-                known = json.loads(file.read_text(encoding="utf-8"))
+            with suppress(OSError, BadFileError):
+                known = read_json(file, _LIMIT)
                 self._known = known if isinstance(known, dict) else {}
 
     def sha256(self, path: Path) -> str:
@@ -48,7 +51,7 @@ class HashMemory:
     def keep(self) -> None:
         """Write what is remembered."""
         if self._file is not None:
-            self._file.write_text(json.dumps(self._known), encoding="utf-8")
+            replace_text(self._file, json.dumps(self._known))
 
 
 def _state(path: Path) -> list[int]:

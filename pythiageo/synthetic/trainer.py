@@ -123,6 +123,7 @@ class Trainer:
                 tensors[f"{key}/{name}"] = value
         temporary = path.with_name(path.name + ".tmp")
         counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
+        temporary.unlink(missing_ok=True)  # the library would write through a link
         save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=counters)
         os.replace(temporary, path)
 
