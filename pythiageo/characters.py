@@ -15,6 +15,11 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_spelt, text)
 
 
+def escaped(json_text: str) -> str:
+    """Return a JSON text that says the same in characters that a terminal shows as they are."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json_text)
+
+
 def visible_all(value: Any) -> Any:
     """Return plain values with every text in them, keys too, made visible."""
     if isinstance(value, str):

@@ -19,6 +19,7 @@ MANIFEST_NAME = "manifest.json"
 _MANIFEST_LIMIT = 64 * MIB
 """A manifest of more bytes than this is not one."""
 _TABLES = ("config", "provenance", "model", "training", "corpus")
+_NEVER_NULL = ("config", "provenance")
 _LISTS = ("checkpoints", "probe_sets", "earlier_provenance")
 _ROWS = 10_000_000
 """Rows of a table that is read: they take 7 GB of memory."""
@@ -90,7 +91,7 @@ def read_manifest(run_folder: Path) -> dict[str, Any]:
 def _check_kinds(manifest: dict[str, Any], path: Path) -> None:
     """Raise for a key that is there and of another kind than every reader takes it to be."""
     for key in _TABLES:
-        if not isinstance(manifest.get(key), dict | None):
+        if not isinstance(manifest.get(key, {}), dict) and (manifest[key] is not None or key in _NEVER_NULL):
             raise UserError(f"{path}: {key!r} must be an object, found {type(manifest[key]).__name__}.")
     for key in _LISTS:
         found = manifest.get(key, [])

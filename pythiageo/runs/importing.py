@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pythiageo import __version__
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import BadFileError, check_plain, is_plain, read_toml
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
-from pythiageo.observations.schema import SORT_KEY, SOURCE
+from pythiageo.observations.schema import LAYERS, SORT_KEY, SOURCE
 from pythiageo.observations.store import replace_file
 from pythiageo.probes.task import describe
 from pythiageo.runs.settings import Regime
@@ -65,13 +65,13 @@ def load_mapping(path: Path) -> Mapping:
         UserError: no such file, or not a mapping; file, key and what was expected are named.
     """
     shipped = packaged_folder("configs") / path
-    file = path if path.is_file() or not shipped.is_file() else shipped
+    file = path if is_plain(path) or not is_plain(shipped) else shipped
     try:
-        return Mapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except OSError:
+        return Mapping.model_validate(read_toml(file))
+    except FileNotFoundError:
         raise UserError(f"{path}: no such mapping file, here or among pythiageo's own") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+    except BadFileError as error:
+        raise UserError(f"{path}: not a TOML mapping: it {error}") from None
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, Mapping)}") from None
 
@@ -140,6 +140,7 @@ class Origin:
 
 def _read(source: Path) -> pl.DataFrame:
     try:
+        check_plain(source)
         if source.suffix == ".parquet":
             return pl.read_parquet(source, glob=False, hive_partitioning=False)
         if source.suffix in {".csv", ".tsv"}:
@@ -148,6 +149,8 @@ def _read(source: Path) -> pl.DataFrame:
             )
     except FileNotFoundError:
         raise UserError(f"{source}: no such file") from None
+    except BadFileError as error:
+        raise UserError(f"{source} {error}") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
     raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")
@@ -201,13 +204,15 @@ def _place(said: dict[str, Any], mapping: Mapping, source: Path) -> tuple[int | 
     layer = _whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
     if layer < 0:
         return None, "hook_embed"
+    if layer >= LAYERS:
+        raise UserError(f"{source}: layer {layer:,} cannot be: expected fewer than {LAYERS:,}")
     return layer, str(said.get("site", f"blocks.{layer}.hook_resid_post"))
 
 
 def _number(value: Any, column: str, source: Path) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{source}: {column} must hold numbers, got {value!r}") from None
 
 
