@@ -44,10 +44,10 @@ def list_runs(
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
     """Show a run: its settings, where it comes from, its checkpoints."""
-    from pythiageo.observations import read_manifest
+    from pythiageo.observations.reader import read_whole_manifest
     from pythiageo.runs.listing import flatten, summarise
 
-    manifest = read_manifest(run)
+    manifest = read_whole_manifest(run)
     if as_json:
         display.print_json(manifest)
         return
@@ -61,7 +61,7 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
             (
                 c.get("step"),
                 c.get("label"),
-                (c.get("weight_sha") or "-")[:12],
+                str(c.get("weight_sha") or "-")[:12],
                 c.get("status"),
                 c.get("reason"),
             )

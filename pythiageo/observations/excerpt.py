@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
+from pythiageo.observations.reader import MANIFEST_NAME, read_observations, read_whole_manifest
 from pythiageo.observations.store import replace_file, write_whole
 
 _FOLDERS = r"(^|[\s'\"(=])(?:/[^/\s'\":,;]+)+/|(^|[\s'\"(=])[A-Za-z]:(?:\\+[^\\\s'\":,;]+)*\\+"
@@ -46,7 +46,7 @@ def excerpt(
         UserError: ``out`` is there, a measure, readout or task that the run has not, or nothing is left.
         MachineError: a file could not be written.
     """
-    table, manifest = read_observations(run), read_manifest(run)
+    table, manifest = read_observations(run), read_whole_manifest(run)
     if out.exists():
         raise UserError(f"{out} is there already: an excerpt is written to a new folder")
     kept = _named(table, "measure", measures)

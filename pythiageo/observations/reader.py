@@ -68,10 +68,10 @@ def _gathered(run_folder: Path, columns: Sequence[str]) -> tuple[pl.DataFrame, P
 
 
 def read_manifest(run_folder: Path) -> dict[str, Any]:
-    """Return a run's manifest. Every key but the schema version may be missing; what is there is of its kind.
+    """Return a run's manifest. Only the schema version is checked: every other key may be missing, or hold anything.
 
     Raises:
-        UserError: no manifest, not a plain file of JSON, written under a newer schema, or a key of another kind.
+        UserError: no manifest, not a plain file that holds a JSON object, or written under a newer schema.
     """
     path = Path(run_folder) / MANIFEST_NAME
     _inside(path, Path(run_folder))
@@ -84,12 +84,16 @@ def read_manifest(run_folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise UserError(f"{path} must hold a JSON object, found {type(manifest).__name__}.")
     _check_version(str(manifest.get("schema_version", "")), path)
-    _check_kinds(manifest, path)
     return manifest
 
 
-def _check_kinds(manifest: dict[str, Any], path: Path) -> None:
-    """Raise for a key that is there and of another kind than every reader takes it to be."""
+def read_whole_manifest(run_folder: Path) -> dict[str, Any]:
+    """Return a run's manifest for what takes it apart: what is there is of the kind that a run writes.
+
+    Raises:
+        UserError: as ``read_manifest``; or a key that holds something else.
+    """
+    manifest, path = read_manifest(run_folder), Path(run_folder) / MANIFEST_NAME
     for key in _TABLES:
         if not isinstance(manifest.get(key, {}), dict) and (manifest[key] is not None or key in _NEVER_NULL):
             raise UserError(f"{path}: {key!r} must be an object, found {type(manifest[key]).__name__}.")
@@ -101,6 +105,7 @@ def _check_kinds(manifest: dict[str, Any], path: Path) -> None:
         step = one.get("step")
         if type(step) is not int or not 0 <= step < _STEPS:
             raise UserError(f"{path}: the step of a checkpoint must be 0 to {_STEPS - 1:,}, found {str(step)[:40]!r}.")
+    return manifest
 
 
 def _nothing_to_read(run_folder: Path) -> UserError:

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
 from pythiageo.files import check_own, replace_text
-from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
+from pythiageo.observations import SCHEMA_VERSION, ObservationStore
+from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
 
@@ -155,7 +156,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
     if (path / MANIFEST).exists():
-        old = read_manifest(path)
+        old = read_whole_manifest(path)
         if overwrite:
             for name in _OWN:
                 target = path / name

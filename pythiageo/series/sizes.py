@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from pythiageo.errors import CheckpointError
-from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, read_json
+from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain, read_json
 from pythiageo.series.stored import StoredTensor
 
 _LAYERS, _EXPERTS = "layers", "experts"
@@ -42,20 +41,19 @@ def check_folder(folder: Path, label: str) -> None:
     Raises:
         CheckpointError: a FIFO, socket or device; a JSON file that is none, is too large or nests too deep.
     """
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = Path(entry.path)
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        path = folder / name
         try:
-            mode = entry.stat().st_mode
-            if entry.name in _SMALL:
+            if name in _SMALL:
                 read_json(path)
-            elif entry.name.startswith(_LARGE):
+            elif name.startswith(_LARGE):
                 check_plain(path, TOKENIZER_LIMIT)
-            elif not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            elif not path.is_dir() and not is_plain(path):
                 check_plain(path)
         except FileNotFoundError:  # a link to nothing: no library finds it either
             continue
         except BadFileError as error:
-            raise CheckpointError(f"{label}: {entry.name} cannot be read: it {error}") from None
+            raise CheckpointError(f"{label}: {name} cannot be read: it {error}") from None
 
 
 def check_counts(config: dict[str, Any], label: str) -> None:
