@@ -146,7 +146,7 @@ def plan(
     else:
         display.print_table(f"{config.name}: would analyze", ("what", "value"), display.plan_rows(made))
     for obstacle in made.obstacles:
-        typer.echo(f"pythiageo: {config.name} does not fit this machine: {obstacle}", err=True)
+        display.say(f"pythiageo: {config.name} does not fit this machine: {obstacle}", err=True)
     return EXIT_LOOK if made.obstacles else EXIT_OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pythiageo.cli import (
     analyze,
     audit,
     claims,
+    display,
     importing,
     llc,
     measures,
@@ -41,7 +43,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pythiageo {__version__}")
+        display.say(f"pythiageo {__version__}")
         raise typer.Exit
 
 
@@ -81,7 +83,7 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
     except PythiageoError as error:
-        typer.echo(f"pythiageo: {error}", err=True)
+        display.say(f"pythiageo: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
@@ -92,6 +94,11 @@ def run(arguments: list[str]) -> int:
         # the reader of our output (head, less) has gone; python would complain again at exit
         sys.stderr.close()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        display.say(f"pythiageo: {str(error.filename)[:80]!r} cannot be a file's name: {error.strerror}", err=True)
+        return EXIT_USER
     if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code too
-        typer.echo("pythiageo: interrupted; what was measured is kept: --resume goes on with the run", err=True)
+        display.say("pythiageo: interrupted; what was measured is kept: --resume goes on with the run", err=True)
     return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pythiageo.cli.display import print_json, print_table, shown_progress
+from pythiageo.cli.display import print_json, print_table, say, shown_progress
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def _print(found: Audit, every: bool) -> None:
         else [list(group) for _, group in groupby(found.steps, key=lambda step: (step.verdict, step.reason))]
     )
     print_table(f"{found.repo}: {len(found.steps)} steps", ("steps", "n", "verdict", "reason"), map(_row, groups))
-    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in found.counts.items()))
+    say(", ".join(f"{count} {verdict}" for verdict, count in found.counts.items()))
     for kind, numbers in found.formats.items():
-        typer.echo(f".{kind}: {numbers['distinct']} different weights at {numbers['steps']} steps")
+        say(f".{kind}: {numbers['distinct']} different weights at {numbers['steps']} steps")
     for note in found.notes():
-        typer.echo(note)
+        say(note)
 
 
 def _row(group: list[StepAudit]) -> tuple[str, str, str, str]:

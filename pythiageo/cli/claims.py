@@ -74,14 +74,15 @@ def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.Data
     import polars as pl
 
     from pythiageo.anatomy.claims import trained_tasks
-    from pythiageo.observations import read_manifest, read_observations
+    from pythiageo.observations import read_manifest
+    from pythiageo.observations.extent import read_bounded
 
     given = tuple(name.strip() for name in trained.split(",")) if trained else None
     tables: dict[str, list[pl.DataFrame]] = {}
     tasks: dict[str, tuple[str, ...] | None] = {}
     seen: set[str] = set()
     for run in runs:
-        table = read_observations(run)
+        table = read_bounded(run)
         if not table.height:
             raise UserError(f"{run} has no observations.")
         name, regime = table["run"][0], table["regime"][0]
@@ -104,7 +105,7 @@ def _as_set(tasks: tuple[str, ...] | None) -> frozenset[str] | None:
 
 
 def _progress(regime: str, quiet: bool) -> Any:
-    return None if quiet else lambda name, count: typer.echo(f"{regime}: {name} under {count} definitions", err=True)
+    return None if quiet else lambda name, count: display.say(f"{regime}: {name} under {count} definitions", err=True)
 
 
 def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
@@ -150,4 +151,4 @@ def _show(regime: str, answer: dict[str, Any], results: list[ClaimResult], asked
         rows = [list(row.values()) for row in answer["curve"]]
         display.print_table("under every definition", [name.replace("_", " ") for name in columns], rows)
     if answer["files"]:
-        typer.echo(f"{len(answer['files'])} tables in {Path(answer['files'][0]).parent}/")
+        display.say(f"{len(answer['files'])} tables in {Path(answer['files'][0]).parent}/")

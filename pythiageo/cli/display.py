@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pythiageo.characters import visible
 
 if TYPE_CHECKING:
     from pythiageo.runs.planning import Plan
@@ -37,7 +40,7 @@ def shown_progress(names: list[str], quiet: bool) -> Iterator[Reporter]:
             rich_progress.TextColumn("[dim]{task.fields[note]}"),
         )
         with rich_progress.Progress(*columns, console=console) as bars:
-            ids = {name: bars.add_task(name, total=1, note="waiting", count="", start=False) for name in names}
+            ids = {name: bars.add_task(_escape(name), total=1, note="waiting", count="", start=False) for name in names}
 
             def report(event: Progress) -> None:
                 task = ids[event.run]
@@ -67,13 +70,21 @@ class _Lines:
         spent = time.monotonic() - begun
         left = spent / (event.done - first) * (event.total - event.done) if event.done > first else None
         when = "" if left is None or event.note == "done" else f", {left:.0f} s left"
-        print(f"{event.run}: {int(event.done)}/{event.total} {event.note}{when}", file=sys.stderr, flush=True)
+        say(f"{event.run}: {int(event.done)}/{event.total} {event.note}{when}", err=True)
 
 
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(visible(text))
+
+
+def say(text: str = "", err: bool = False) -> None:
+    """Print a text to stdout or stderr, and a newline. Names in it may be a stranger's: nothing in it is obeyed.
+
+    With the tables and bars here the only way to the terminal.
+    """
+    typer.echo(visible(text), err=err)
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -83,11 +94,11 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     body = [[_cell(cell) for cell in row] for row in rows]
     for index, name in enumerate(header):
         numeric = bool(body) and all(_is_number(row[index]) for row in body)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
     for row in body:
         table.add_row(*(Text(cell) for cell in row))
     console = Console()
@@ -137,7 +148,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return visible(str(value))
 
 
 def _is_number(cell: str) -> bool:
@@ -149,5 +160,5 @@ def _is_number(cell: str) -> bool:
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as JSON to stdout, for scripts."""
+    """Print ``value`` as JSON to stdout, for scripts; every character that is not ASCII is escaped."""
     print(json.dumps(value, indent=2, default=str))

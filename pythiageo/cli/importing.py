@@ -53,7 +53,7 @@ def import_results(
     if as_json:
         display.print_json(facts)
     else:
-        typer.echo(
+        display.say(
             f"{path}: {facts['observations']:,} observations of {facts['steps']} steps, "
             f"{facts['without_value']:,} of them without a value"
         )

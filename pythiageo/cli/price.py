@@ -43,7 +43,7 @@ def price(
     prices = []
     for name in names:
         for count in _counts(threads):
-            typer.echo(f"{name}{'' if count is None else f', {count} threads'} ...", err=True)
+            display.say(f"{name}{'' if count is None else f', {count} threads'} ...", err=True)
             own = {} if count is None else {"compute.threads": count}
             prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, dear))
     best = cheapest(prices)
@@ -63,7 +63,7 @@ def price(
     display.print_table(f"the study on this machine, {prices[0].device}, {precision}", header, rows)
     left_out = "" if dear else ", gradient ranks, Hessian and LLC left out (--dear)"
     chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
-    typer.echo(f"{len(best)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+    display.say(f"{len(best)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
 
 
 def _counts(threads: str | None) -> list[int | None]:

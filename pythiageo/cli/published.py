@@ -48,12 +48,12 @@ def published(
     display.print_table(f"beside the study ({protocol}; floors: {measure}, {readout}, {site})", header, rows)
     for (run, event), part in beside.drop_nulls("ratio").group_by("run", "event", maintain_order=True):
         low, middle, high = _quartiles(part["ratio"].to_list())
-        typer.echo(
+        display.say(
             f"{run}, {event}: median ratio {middle:.2f}, quartiles {low:.2f} to {high:.2f}, over {part.height} of "
             f"{beside.filter(run=run, event=event).height} that both found"
         )
     for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
-        typer.echo(f"published {event}: {source}")
+        display.say(f"published {event}: {source}")
 
 
 def _shown(row: dict[str, Any], value: str, status: str) -> str:

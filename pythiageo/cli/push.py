@@ -40,17 +40,17 @@ def push(
         if not as_json:
             rows = [(name, decimal(size)) for name, size in sizes.items()]
             display.print_table("to publish", ("file", "size"), rows)
-            typer.echo(f"{run} as {repo}: {bundle.rows:,} observations")
+            display.say(f"{run} as {repo}: {bundle.rows:,} observations")
         if dry_run:
             if as_json:
                 display.print_json({"repo": repo, "files": sizes, "rows": bundle.rows, "published": False})
             else:
-                typer.echo(f"nothing was published; a new data set would be {'public' if public else 'private'}")
+                display.say(f"nothing was published; a new data set would be {'public' if public else 'private'}")
             return
         done = publish(bundle, repo, not public, message or f"{bundle.name}: {bundle.rows:,} observations", overwrite)
     if as_json:
         display.print_json({"repo": repo, "files": sizes, "rows": bundle.rows, "published": True, **vars(done)})
     elif done.changed:
-        typer.echo(f"{done.url} ({'private' if done.private else 'public'}), commit {done.commit[:12]}")
+        display.say(f"{done.url} ({'private' if done.private else 'public'}), commit {done.commit[:12]}")
     else:
-        typer.echo(f"{done.url} has all of it already: nothing to do")
+        display.say(f"{done.url} has all of it already: nothing to do")

@@ -23,11 +23,9 @@ def readout(
 ) -> None:
     """Choose the readout whose collapse floors come nearest the study's, on runs of one size and several seeds."""
     from pythiageo.compare.readout import CHOSEN_ON, choose_readout, write_choice
-    from pythiageo.observations import read_observations
+    from pythiageo.observations.extent import read_bounded
 
-    choice = choose_readout(
-        [read_observations(run) for run in runs], [read_observations(run) for run in validate or []]
-    )
+    choice = choose_readout([read_bounded(run) for run in runs], [read_bounded(run) for run in validate or []])
     paths = write_choice(choice, out) if out is not None else []
     if as_json:
         display.print_json(
@@ -51,6 +49,6 @@ def readout(
     display.print_table("floors of the best", columns, choice.floors.select(columns).rows())
     if choice.profile.height:
         display.print_table("its layers at the floor of MOD", choice.profile.columns, choice.profile.rows())
-    typer.echo(choice.verdict)
+    display.say(choice.verdict)
     for path in paths:
-        typer.echo(f"written: {path}")
+        display.say(f"written: {path}")

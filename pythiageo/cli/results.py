@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import check_own
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,6 +52,8 @@ def export(
             table = table.filter(pl.col(column).is_in(names))
     if wide:
         table = per_layer(table)
+    if out is None:  # in somebody else's run folder the name may lead elsewhere
+        check_own(run, set(), {"tables"})
     folder = out if out is not None else run / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     stem = "per_layer" if wide else "observations"
@@ -62,7 +65,7 @@ def export(
         display.print_json({"rows": table.height, "files": [str(path) for path in paths]})
     else:
         for path in paths:
-            typer.echo(f"{path}: {table.height:,} rows")
+            display.say(f"{path}: {table.height:,} rows")
 
 
 def report(
@@ -84,12 +87,12 @@ def report(
     if as_json:
         display.print_json({"report": str(path)})
     else:
-        typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+        display.say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
 
 
 def _said(name: str, count: int, quiet: bool) -> None:
     if not quiet:
-        typer.echo(f"asking {name} under {count:,} definitions", err=True)
+        display.say(f"asking {name} under {count:,} definitions", err=True)
 
 
 def figures(
@@ -141,11 +144,12 @@ def compare(
     from pythiageo.compare import write_comparison
     from pythiageo.compare.alignment import checked
     from pythiageo.compare.claims import side_by_side
-    from pythiageo.observations import read_manifest, read_observations
+    from pythiageo.observations import read_manifest
+    from pythiageo.observations.extent import read_bounded
 
     chosen = get_protocol(protocol)
     comparison = compare_runs(
-        [read_observations(run) for run in runs],
+        [read_bounded(run) for run in runs],
         manifests=[read_manifest(run) for run in runs],
         readout=FLOOR_READOUT,
         measure=FLOOR_MEASURE,
@@ -163,13 +167,13 @@ def compare(
         rows, notes = _side_by_side(comparison.events, chosen.name, event, column)
         display.print_table(title, ("task", "level", *names), [[*key, *map(cells.get, names)] for key, cells in rows])
         for note in notes:
-            typer.echo(f"* {note}")
+            display.say(f"* {note}")
     _show_doses(comparison.dose.filter(pl.col("protocol") == chosen.name))
     shown, claims = side_by_side(comparison.claims)
     display.print_table("each claim asked of each run (billa-v4)", ("claim", *shown), claims)
     for warning in comparison.warnings:
-        typer.echo(f"note: {warning}")
-    typer.echo(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
+        display.say(f"note: {warning}")
+    display.say(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
 
 
 def _show_doses(dose: pl.DataFrame) -> None:

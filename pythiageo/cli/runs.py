@@ -28,7 +28,7 @@ def list_runs(
         display.print_json(summaries)
         return
     if not summaries:
-        typer.echo(f"no runs in {folder}")
+        display.say(f"no runs in {folder}")
         return
     display.print_table(
         f"runs in {folder}",
@@ -44,10 +44,10 @@ def list_runs(
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
     """Show a run: its settings, where it comes from, its checkpoints."""
-    from pythiageo.observations import read_manifest
+    from pythiageo.observations.reader import read_whole_manifest
     from pythiageo.runs.listing import flatten, summarise
 
-    manifest = read_manifest(run)
+    manifest = read_whole_manifest(run)
     if as_json:
         display.print_json(manifest)
         return
@@ -61,7 +61,7 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
             (
                 c.get("step"),
                 c.get("label"),
-                (c.get("weight_sha") or "-")[:12],
+                str(c.get("weight_sha") or "-")[:12],
                 c.get("status"),
                 c.get("reason"),
             )
@@ -77,15 +77,17 @@ def excerpt(
     measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
     last_step: Annotated[int | None, typer.Option(min=0, help="The last step to keep. Default: all.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a part of a run's observations as a run folder of its own, without weights."""
     from pythiageo.observations import read_observations
     from pythiageo.observations.excerpt import excerpt as write_excerpt
 
-    path = write_excerpt(run, out, by_commas(measures or None) or (), by_commas(readouts or None) or (), last_step)
+    chosen = [by_commas(names or None) or () for names in (measures, readouts, tasks)]
+    path = write_excerpt(run, out, chosen[0], chosen[1], last_step, chosen[2])
     rows, size = read_observations(path).height, sum(file.stat().st_size for file in path.iterdir())
     if as_json:
         display.print_json({"run": str(path), "observations": rows, "bytes": size})
     else:
-        typer.echo(f"{path}: {rows:,} observations, {size / 1e6:.2f} MB")
+        display.say(f"{path}: {rows:,} observations, {size / 1e6:.2f} MB")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pythiageo.cli import display
 from pythiageo.errors import UserError
 
 
@@ -34,10 +35,10 @@ def serve(
                 return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
             except OSError as error:
                 raise UserError(f"{command[0]}: cannot be run: {error.strerror}") from None
-        typer.echo(f"{repo} is served at {hub.endpoint}; in another terminal, first:")
+        display.say(f"{repo} is served at {hub.endpoint}; in another terminal, first:")
         for key, value in variables.items():
-            typer.echo(f"  export {key}={value}")
-        typer.echo("Ctrl-C ends it.")
+            display.say(f"  export {key}={value}")
+        display.say("Ctrl-C ends it.")
         try:
             while True:
                 time.sleep(3600)

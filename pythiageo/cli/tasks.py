@@ -55,7 +55,7 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
         [(*list(row.values())[:5], "; ".join(_in_words(*pair) for pair in row["levels"].items())) for row in rows],
     )
     for group, members in GROUPS.items():
-        typer.echo(f"group {group}: {', '.join(members)}")
+        display.say(f"group {group}: {', '.join(members)}")
 
 
 def _level(task: Task, level: str) -> dict[str, Any]:
@@ -114,13 +114,13 @@ def show(
     if as_json:
         display.print_json({"task": task.name, "rule": task.rule, "levels": shown})
         return
-    typer.echo(f"{task.name} version {task.version}: {task.description} ({task.source})")
-    typer.echo(f"right: {RULES[task.rule]}")
-    typer.echo("fed: one cell a token; answer: the token each marked position must predict\n")
+    display.say(f"{task.name} version {task.version}: {task.description} ({task.source})")
+    display.say(f"right: {RULES[task.rule]}")
+    display.say("fed: one cell a token; answer: the token each marked position must predict\n")
     for block in shown:
         facts = [f"{block[key]} {key}" for key in ("items",) if block[key]]
         facts += [f"{key} {block[key]:.3g}" for key in ("chance", "majority_rate") if block[key] is not None]
-        typer.echo(f"{block['level']}  {'  '.join(facts)}  probe set {block['probe_set']}".replace("_", " "))
+        display.say(f"{block['level']}  {'  '.join(facts)}  probe set {block['probe_set']}".replace("_", " "))
         for example in block["examples"]:
             _print_example(example)
 
@@ -147,8 +147,8 @@ def _example(example: Example, chosen: Tokenizer, rule: str) -> dict[str, Any]:
 
 def _print_example(example: dict[str, Any]) -> None:
     if "unreadable" in example:
-        typer.echo(f"  {example['text']!r}" + "".join(f"\n  wrong: {text!r}" for text in example["wrong"]))
-        typer.echo(f"  no tokens: {example['unreadable'][:60]}…; name a tokenizer that can, with --tokenizer\n")
+        display.say(f"  {example['text']!r}" + "".join(f"\n  wrong: {text!r}" for text in example["wrong"]))
+        display.say(f"  no tokens: {example['unreadable'][:60]}…; name a tokenizer that can, with --tokenizer\n")
         return
     predicts = dict(zip(example["answer_positions"], example["targets"], strict=True))
     cells = [(_visible(token), _visible(predicts.get(i, ""))) for i, token in enumerate(example["fed"])]
@@ -156,10 +156,10 @@ def _print_example(example: dict[str, Any]) -> None:
         widths = [max(len(fed), len(target)) for fed, target in line]
         for label, column in (("fed   ", 0), ("answer", 1)):
             row = "│".join(cell[column].ljust(width) for cell, width in zip(line, widths, strict=True))
-            typer.echo(f"  {label} {row.rstrip() if column else row}")
+            display.say(f"  {label} {row.rstrip() if column else row}")
     for targets in example["wrong_targets"]:
-        typer.echo(f"  wrong  {'│'.join(map(_visible, targets))}")
-    typer.echo("")
+        display.say(f"  wrong  {'│'.join(map(_visible, targets))}")
+    display.say("")
 
 
 def _visible(token: str) -> str:
@@ -191,7 +191,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> N
         task = read_task(path)
         for level in task.levels:
             if isinstance(task, DatasetTask):
-                typer.echo(f"{path}: {task.name} {level} is sound; its rows are fetched when it is used")
+                display.say(f"{path}: {task.name} {level} is sound; its rows are fetched when it is used")
                 continue
             probe_set = make_probe_set(task, level, 1, seed=0)
             try:
@@ -200,4 +200,4 @@ def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> N
             except ValueError:
                 reads = "only models with a larger vocabulary can read it"
             example = probe_set.examples[0]
-            typer.echo(f"{path}: {task.name} {level} is sound; {reads}: {(example.prompt or example.answer)[:60]}…")
+            display.say(f"{path}: {task.name} {level} is sound; {reads}: {(example.prompt or example.answer)[:60]}…")

@@ -239,12 +239,12 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
         display.print_json(summaries)
     else:
         for summary in summaries:
-            typer.echo(
+            display.say(
                 f"{summary['folder']}: {summary['status']}, {summary['checkpoints']} checkpoints, "
                 f"{summary['observations']:,} observations, {summary['not_ok']:,} of them without a value"
             )
     for failure in failures:
-        typer.echo(f"pythiageo: {failure.message}", err=True)
+        display.say(f"pythiageo: {failure.message}", err=True)
     return code
 
 

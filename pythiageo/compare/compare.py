@@ -15,6 +15,7 @@ from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicat
 from pythiageo.anatomy.claims import Specification
 from pythiageo.anatomy.questions import other_questions
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.characters import escaped
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
@@ -163,7 +164,7 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     frames |= {"dose": comparison.dose} if comparison.dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]
     warnings = out_dir / "warnings.json"
-    text = json.dumps(comparison.warnings, ensure_ascii=False, indent=1)
+    text = escaped(json.dumps(comparison.warnings, ensure_ascii=False, indent=1))
     replace_file(warnings, f"{text}\n".encode(), _KEPT)
     return [*paths, warnings]
 

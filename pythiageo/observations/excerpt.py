@@ -13,7 +13,7 @@ import polars as pl
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.observations.privacy import clean_values, find_places
-from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
+from pythiageo.observations.reader import MANIFEST_NAME, read_observations, read_whole_manifest
 from pythiageo.observations.store import write_whole
 
 _TEXTS = ("series", "reason")
@@ -21,7 +21,12 @@ _TEXTS = ("series", "reason")
 
 
 def excerpt(
-    run: Path, out: Path, measures: Sequence[str] = (), readouts: Sequence[str] = (), last_step: int | None = None
+    run: Path,
+    out: Path,
+    measures: Sequence[str] = (),
+    readouts: Sequence[str] = (),
+    last_step: int | None = None,
+    tasks: Sequence[str] = (),
 ) -> Path:
     """Write the observations of a run that are asked for, and its manifest, as a run folder; return it.
 
@@ -35,21 +40,24 @@ def excerpt(
         measures: names of measures; empty: all.
         readouts: names of readouts; empty: all.
         last_step: the last step to keep; ``None``: all.
+        tasks: names of tasks; empty: all. What has no task is kept.
 
     Raises:
-        UserError: ``out`` is there, a measure or readout that the run has not, or nothing is left.
+        UserError: ``out`` is there, a measure, readout or task that the run has not, or nothing is left.
         MachineError: a file could not be written.
     """
-    table, manifest = read_observations(run), read_manifest(run)
+    table, manifest = read_observations(run), read_whole_manifest(run)
     if out.exists():
         raise UserError(f"{out} is there already: an excerpt is written to a new folder")
     kept = _named(table, "measure", measures)
     kept = _named(kept, "readout", readouts) if readouts else kept
+    kept = _named(kept, "task", tasks)
     kept = kept if last_step is None else kept.filter(pl.col("step") <= last_step)
     if not kept.height:
         raise UserError(f"{run}: no observation is left of {table.height:,}")
     steps = set(kept["step"])
     asked = {"measures": list(measures), "readouts": list(readouts), "last_step": last_step}
+    asked |= {"tasks": list(tasks)} if tasks else {}
     manifest["checkpoints"] = [one for one in manifest.get("checkpoints", []) if one.get("step") in steps]
     known = find_places(manifest, run)
     manifest["provenance"] = _without_command(manifest.get("provenance", {}))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pythiageo.characters import UNSAFE, escaped, visible
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
 
@@ -39,6 +40,8 @@ _BLOCK_SITE = r"^blocks\.\d+\.(.+)$"
 _KEPT = "nothing that was there before is changed"
 _FORMULA_START = r"^[=+\-@\t\r]"
 """A spreadsheet reads a cell that begins so as a formula."""
+_TYPESET = ("md", "latex")
+"""Formats for people's eyes, in which control characters are spelt out; the others keep every character."""
 
 
 def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> pl.DataFrame:
@@ -90,13 +93,25 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     )
 
 
+def visible_table(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with every text in it made visible, see ``visible``; itself where all are."""
+    texts = [name for name, dtype in table.schema.items() if dtype == pl.String]
+    bad = [name for name in texts if table[name].str.contains(UNSAFE).any()]
+    spelt = {
+        name: {one: visible(one) for one in table[name].drop_nulls().unique().to_list() if visible(one) != one}
+        for name in bad
+    }
+    return table.with_columns(pl.col(name).replace(known) for name, known in spelt.items())
+
+
 def write_table(frame: pl.DataFrame, path: Path, format: str) -> Path:
     """Write a table whole and return its path.
 
     ``csv``, ``json`` and ``parquet`` keep floats at full precision. In ``csv`` a text cell that a
     spreadsheet would read as a formula (it begins with ``=``, ``+``, ``-``, ``@``, tab or return) gets a
     leading apostrophe. ``md`` and ``latex`` show six significant digits and escape what the language would
-    read as markup.
+    read as markup. Control characters are spelt out in ``md`` and ``latex``, and escaped in
+    ``json``.
 
     Raises:
         UserError: an unknown format.
@@ -105,7 +120,7 @@ def write_table(frame: pl.DataFrame, path: Path, format: str) -> Path:
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}{nearest(format, FORMATS)}; {_listed(list(FORMATS))}.")
     path = Path(path)
-    replace_file(path, FORMATS[format](frame), _KEPT)
+    replace_file(path, FORMATS[format](visible_table(frame) if format in _TYPESET else frame), _KEPT)
     return path
 
 
@@ -129,7 +144,8 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 def _json(frame: pl.DataFrame) -> bytes:
     """Return an array of one object a row; a null is ``null``."""
-    return (json.dumps(frame.to_dicts(), ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+    text = json.dumps(frame.to_dicts(), ensure_ascii=False, allow_nan=False, indent=1)
+    return (escaped(text) + "\n").encode()
 
 
 def _md(frame: pl.DataFrame) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import MIB, BadFileError, check_plain, read_json
 from pythiageo.observations.ranges import first_outside
-from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES
+from pythiageo.observations.schema import COLUMNS, LAYERS, SCHEMA_VERSION, SORT_KEY, STATUSES
 from pythiageo.observations.store import PARTS_FOLDER, SCHEMA_KEY, TABLE_NAME, part_files
 
 MANIFEST_NAME = "manifest.json"
-_MANIFEST_LIMIT = 64 * 2**20
+_MANIFEST_LIMIT = 64 * MIB
 """A manifest of more bytes than this is not one."""
+_TABLES = ("config", "provenance", "model", "training", "corpus")
+_NEVER_NULL = ("config", "provenance")
+_LISTS = ("checkpoints", "probe_sets", "earlier_provenance")
+_ROWS = 10_000_000
+"""Rows of a table that is read: they take 7 GB of memory."""
+_STEPS = 2**53
+"""Whole numbers below it stay what they are in pages and in other programs."""
 
 
 def read_observations(run_folder: Path) -> pl.DataFrame:
@@ -30,50 +37,84 @@ def read_observations(run_folder: Path) -> pl.DataFrame:
         UserError: not a run folder, nothing finished yet, a damaged or foreign Parquet file, a newer schema,
             missing or mistyped columns, or rows that break the table's rules.
     """
-    run_folder = Path(run_folder)
-    table = run_folder / TABLE_NAME
+    frame, path = _gathered(Path(run_folder), list(COLUMNS))
+    return _checked(frame, path)
+
+
+def read_columns(run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Return some columns of a run's observations, ``step`` among them, fast: what its rows say is not checked.
+
+    Raises:
+        UserError: as ``read_observations``, less the rules of rows.
+    """
+    return _gathered(Path(run_folder), columns)[0]
+
+
+def _gathered(run_folder: Path, columns: Sequence[str]) -> tuple[pl.DataFrame, Path]:
+    """Return these columns of the whole table, or else of all parts, and where that lies."""
+    table, folder = run_folder / TABLE_NAME, run_folder / PARTS_FOLDER
     if table.exists():
-        return _checked(_read(table, run_folder), table)
-    parts = part_files(run_folder / PARTS_FOLDER)
+        return _read(table, run_folder, columns), table
+    parts = part_files(folder)
     if not parts:
         raise _nothing_to_read(run_folder)
-    frames = [read_part(step, path, run_folder) for step, path in parts]
-    return _checked(pl.concat(frames), run_folder / PARTS_FOLDER)
+    frames = []
+    for step, path in parts:
+        frames.append(read_part(step, path, run_folder, columns))
+        _check_count(folder, sum(frame.height for frame in frames))
+    return pl.concat(frames), folder
 
 
-def read_part(step: int, path: Path, run_folder: Path) -> pl.DataFrame:
+def read_part(step: int, path: Path, run_folder: Path, columns: Sequence[str] = tuple(COLUMNS)) -> pl.DataFrame:
     """Return the observations of one checkpoint, in a file of their own inside ``run_folder``.
 
     Raises:
         UserError: no whole Parquet file of the table's columns, or one of other steps.
     """
-    frame = _read(path, run_folder)
+    frame = _read(path, run_folder, columns)
     if (frame["step"] != step).any():
         raise UserError(f"{path} holds steps other than {step}, the step its name says.")
     return frame
 
 
 def read_manifest(run_folder: Path) -> dict[str, Any]:
-    """Return a run's manifest. Only the schema version is checked: every other key may be missing.
+    """Return a run's manifest. Only the schema version is checked: every other key may be missing, or hold anything.
 
     Raises:
-        UserError: no manifest, not a JSON object, or written under a newer schema.
+        UserError: no manifest, not a plain file that holds a JSON object, or written under a newer schema.
     """
     path = Path(run_folder) / MANIFEST_NAME
     _inside(path, Path(run_folder))
     try:
-        if path.stat().st_size > _MANIFEST_LIMIT:
-            raise UserError(f"{path} is larger than {_MANIFEST_LIMIT} bytes, so it is not a run's manifest.")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        manifest = read_json(path, _MANIFEST_LIMIT)
+    except FileNotFoundError:
         raise UserError(f"{run_folder} is not a run folder: it has no {MANIFEST_NAME}.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON: {error}.") from error
+    except BadFileError as error:
+        raise UserError(f"{path} {error}.") from None
     if not isinstance(manifest, dict):
         raise UserError(f"{path} must hold a JSON object, found {type(manifest).__name__}.")
     _check_version(str(manifest.get("schema_version", "")), path)
+    return manifest
+
+
+def read_whole_manifest(run_folder: Path) -> dict[str, Any]:
+    """Return a run's manifest for what takes it apart: what is there is of the kind that a run writes.
+
+    Raises:
+        UserError: as ``read_manifest``; or a key that holds something else.
+    """
+    manifest, path = read_manifest(run_folder), Path(run_folder) / MANIFEST_NAME
+    for key in _TABLES:
+        if not isinstance(manifest.get(key, {}), dict) and (manifest[key] is not None or key in _NEVER_NULL):
+            raise UserError(f"{path}: {key!r} must be an object, found {type(manifest[key]).__name__}.")
+    for key in _LISTS:
+        found = manifest.get(key, [])
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise UserError(f"{path}: {key!r} must be a list of objects.")
+    for one in manifest.get("checkpoints", []):
+        step = one.get("step")
+        if type(step) is not int or not 0 <= step < _STEPS:
+            raise UserError(f"{path}: the step of a checkpoint must be 0 to {_STEPS - 1:,}, found {str(step)[:40]!r}.")
     return manifest
 
 
@@ -88,25 +129,39 @@ def _nothing_to_read(run_folder: Path) -> UserError:
 
 def _inside(path: Path, folder: Path) -> None:
     """Raise if ``path`` is a link that leads out of the run folder."""
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself, a name too long
+        inside = False
+    if not inside:
         raise UserError(f"{path} leads outside the run folder {folder}; copy the file into it.")
 
 
-def _read(path: Path, run_folder: Path) -> pl.DataFrame:
-    """Return one Parquet file with the table's columns in the table's order."""
+def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Return these columns of one Parquet file that has the table's."""
     _inside(path, run_folder)
     try:
+        check_plain(path)
         file = pq.ParquetFile(path)
         metadata: Mapping[bytes, bytes] = file.metadata.metadata or {}
         version = metadata.get(SCHEMA_KEY, b"").decode("utf-8", "replace")
         _check_version(version, path)
-        frame = pl.from_arrow(file.read())
+        _check_columns(pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table())), path)
+        _check_count(path, file.metadata.num_rows)
+        frame = pl.from_arrow(file.read(columns=list(columns)))
+    except BadFileError as error:
+        raise UserError(f"{path} {error}.") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
-    return _typed(frame, path)
+    return frame.select(columns)
+
+
+def _check_count(path: Path, rows: int) -> None:
+    if rows > _ROWS:
+        raise UserError(f"{path} holds {rows:,} observations, and {_ROWS:,} are read at most: measure less in one run.")
 
 
 def _check_version(version: str, path: Path) -> None:
@@ -121,8 +176,8 @@ def _check_version(version: str, path: Path) -> None:
     raise UserError(f"{path} has schema version {version!r}, expected {SCHEMA_VERSION}.")
 
 
-def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return the frame with exactly the table's columns, each of its type."""
+def _check_columns(frame: pl.DataFrame, path: Path) -> None:
+    """Raise unless a frame has exactly the table's columns, each of its type."""
     for name, dtype in COLUMNS.items():
         if name not in frame.columns:
             raise UserError(f"{path} has no column {name!r}{nearest(name, frame.columns)}.")
@@ -131,7 +186,6 @@ def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     for name in frame.columns:
         if name not in COLUMNS:
             raise UserError(f"{path} has an unknown column {name!r}{nearest(name, COLUMNS)}.")
-    return frame.select(list(COLUMNS))
 
 
 def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -142,6 +196,11 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     ]
     if required:
         raise UserError(f"{path}: column {required[0]!r} has empty cells, and every observation needs it.")
+    for name, most in (("step", _STEPS), ("tokens", _STEPS), ("layer", LAYERS)):
+        there = frame[name].drop_nulls()
+        beyond = there.filter(~there.is_between(0, most - 1))
+        if beyond.len():
+            raise UserError(f"{path}: {name} {beyond[0]:,} cannot be: expected 0 to {most - 1:,}.")
     unknown = frame.filter(~pl.col("status").is_in(STATUSES))
     if unknown.height:
         raise UserError(f"{path}: unknown status {unknown['status'][0]!r}, expected one of {', '.join(STATUSES)}.")

@@ -37,6 +37,8 @@ the reason gives the number. The others are the verdicts of an audit on a checkp
 ``same-as-neighbour`` is as it should be: the weights are those of an earlier step, where they were measured."""
 
 
+LAYERS = 10_000
+"""More layers than any model has: a table with more is none of a model."""
 SOURCE, HARNESS = "source:", "lm-eval:"
 """Beginnings of an imported probe set's name: then the hash of the file it came from, or what the harness calls it."""
 

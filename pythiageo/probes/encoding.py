@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pythiageo.errors import UserError
+from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain
 from pythiageo.probes import tokenizer as characters
 from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
 from pythiageo.probes.probeset import Example, ProbeSet
@@ -69,9 +70,13 @@ class FileTokenizer:
     def __init__(self, path: Path) -> None:
         import tokenizers  # noqa: PLC0415 - `tasks list` does without it
 
-        file = path if path.is_file() else path / "tokenizer.json"
-        if not file.is_file():
+        file = path if is_plain(path) else path / "tokenizer.json"
+        if not is_plain(file):
             raise UserError(f"{path}: expected a tokenizer.json beside the weights")
+        try:
+            check_plain(file, TOKENIZER_LIMIT)
+        except BadFileError as error:
+            raise UserError(f"{file} {error}") from None
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception on a malformed file

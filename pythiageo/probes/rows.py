@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import MachineError, UserError, nearest
+from pythiageo.files import is_plain
 from pythiageo.probes.files import read_file
 from pythiageo.probes.kinds import CHOICE, MINIMAL_PAIR, TEXT, DatasetTask, split_template
 
@@ -109,8 +110,11 @@ class Doubted:
 
 def _local_file(name: str, task: DatasetTask, what: str) -> Path:
     folder = (task.folder or Path()).resolve()
-    file = (folder / name).resolve()
-    if folder not in file.parents or not file.is_file():
+    try:
+        file = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a link to itself
+        file = folder
+    if folder not in file.parents or not is_plain(file):
         raise UserError(f"{what}: expected a {task.path} file in the folder of the task")
     return file
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import MIB, BadFileError, is_plain, parse_json, read_text, read_toml
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
 
@@ -18,6 +17,8 @@ __all__ = ["MIXED", "DatasetTask", "GeneratorTask", "ItemTask", "Task", "get_lev
 
 MIXED = "mixed"
 """The level that takes all of a task's levels in equal parts."""
+_ITEMS_LIMIT = 64 * MIB
+"""Bytes of a file of items: all tasks are read before one is chosen, and kept."""
 
 
 def read_task(path: Path) -> Task:
@@ -27,9 +28,11 @@ def read_task(path: Path) -> Task:
         UserError: not TOML, an unknown or missing key, a wrong value; the sentence names file, key and expectation.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a TOML file: {error}") from None
+        data = read_toml(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such task file") from None
+    except BadFileError as error:
+        raise UserError(f"{path}: not a TOML file: it {error}") from None
     kind = data.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
@@ -101,25 +104,35 @@ def beside(folder: Path, name: str) -> Path:
     Raises:
         ValueError: there is none, or it lies elsewhere.
     """
-    file = (folder / name).resolve()
-    if folder.resolve() not in file.parents or not file.is_file():
-        raise ValueError(f"file in the folder of the task, got {name!r}")
+    try:
+        file = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a link to itself
+        file = folder
+    if folder.resolve() not in file.parents or not is_plain(file):
+        raise ValueError(f"file in the folder of the task, got {name[:80]!r}")
     return file
 
 
 def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
     items = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = read_text(file, _ITEMS_LIMIT)
+    except BadFileError as error:
+        raise UserError(
+            f"{file} {error}; a large set of items can be a task of kind 'dataset' with path 'json', which is read row "
+            f"by row"
+        ) from None
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            item = Item.model_validate(json.loads(line))
+            item = Item.model_validate(parse_json(line))
             item.check(rule)
             items.append(item)
         except ValidationError as error:
             raise UserError(f"{file}:{number}: {describe(error, Item)}") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}:{number}: not a JSON object: {error}") from None
+        except BadFileError as error:
+            raise UserError(f"{file}:{number}: not a JSON object: it {error}") from None
         except ValueError as error:
             raise UserError(f"{file}:{number}: {error}") from None
     if not items:

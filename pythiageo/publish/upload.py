@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.files import MIB, BadFileError, read_json
 from pythiageo.publish.bundle import CARD, Bundle
 from pythiageo.series.client import without_bars
 from pythiageo.series.patience import UNREACHED, be_patient, response_of
@@ -99,8 +99,8 @@ def _check(api: HfApi, repo: str, there: set[str], bundle: Bundle) -> None:
 
 def _name(manifest: Path) -> object:
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError:
+        found = read_json(manifest, 64 * MIB)
+    except BadFileError:
         return None
     return found.get("name") if isinstance(found, dict) else None
 

@@ -11,8 +11,11 @@ from typing import Any
 import polars as pl
 
 from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.characters import visible, visible_all
 from pythiageo.errors import UserError
-from pythiageo.observations import read_manifest, read_observations
+from pythiageo.observations import read_manifest
+from pythiageo.observations.export import visible_table
+from pythiageo.observations.extent import read_bounded
 
 READOUT = "answer/centred"
 """The readout a report shows where the run has it."""
@@ -70,17 +73,18 @@ class LoadedRun:
 
 
 def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
-    """Read the run folders of a report, in the order given.
+    """Read the run folders of a report, in the order given; control characters in them are spelt out.
 
     Raises:
-        UserError: no folder, a folder given twice, one that is no run folder, or one that holds two runs.
+        UserError: no folder, a folder given twice, one that is no run folder, one that holds two runs, or more
+            than a page can show.
     """
     if not paths:
         raise UserError("a report needs at least one run folder.")
     folders = [Path(path).resolve() for path in paths]
     if twice := [folder for folder in folders if folders.count(folder) > 1]:
         raise UserError(f"the run folder {twice[0]} is given twice.")
-    loaded = [(folder, read_manifest(folder), read_observations(folder)) for folder in folders]
+    loaded = [(folder, visible_all(read_manifest(folder)), visible_table(read_bounded(folder))) for folder in folders]
     labels = _labels([(folder, _one_run(folder, table)) for folder, _, table in loaded])
     result = []
     for label, (folder, manifest, table) in zip(labels, loaded, strict=True):
@@ -99,7 +103,7 @@ def _one_run(folder: Path, table: pl.DataFrame) -> str:
 def _labels(named: Sequence[tuple[Path, str]]) -> list[str]:
     """Return the runs' names; runs of one name are told apart by their folders, or by their order."""
     names = [name for _, name in named]
-    labels = [name if names.count(name) == 1 else f"{name} ({folder.name})" for folder, name in named]
+    labels = [name if names.count(name) == 1 else f"{name} ({visible(folder.name)})" for folder, name in named]
     return [label if labels.count(label) == 1 else f"{label} [{index}]" for index, label in enumerate(labels, start=1)]
 
 

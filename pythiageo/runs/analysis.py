@@ -29,6 +29,7 @@ from pythiageo.series.folder import FolderCheckpoint, FolderSeries
 from pythiageo.series.hashes import weights_state
 from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import MISSING, NEIGHBOUR, VERDICTS
+from pythiageo.series.steps import MOST
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine, refresh: bool = False) -> bool:
@@ -132,12 +133,18 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
     """Return series, regime, size and seed; a run folder's own manifest knows the latter two better than its name."""
     source = Path(config.target)
     known = read_manifest(source) if (source / MANIFEST).is_file() else {}
+    seed = known.get("seed")
     return {
         "series": series.name,
-        "regime": config.regime or known.get("regime") or "naturalistic",
-        "size": known.get("size") or series.size,
-        "seed": known.get("seed"),
+        "regime": config.regime or _text(known.get("regime")) or "naturalistic",
+        "size": _text(known.get("size")) or series.size,
+        "seed": seed if type(seed) is int and 0 <= seed < MOST else None,
     }
+
+
+def _text(value: object) -> str | None:
+    """Return what a manifest, a stranger's perhaps, says; ``None`` where it is no text."""
+    return value if isinstance(value, str) else None
 
 
 class _Session:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError, first_line
+from pythiageo.files import BadFileError, check_plain
 
 _LARGEST = 2**53
 """Below it every whole number is a float of its own."""
@@ -20,6 +21,7 @@ def read_table(source: Path) -> pl.DataFrame:
         UserError: no such file, of another kind, or not readable.
     """
     try:
+        check_plain(source)
         if source.suffix == ".parquet":
             return pl.read_parquet(source, glob=False, hive_partitioning=False)
         if source.suffix in {".csv", ".tsv"}:
@@ -28,6 +30,8 @@ def read_table(source: Path) -> pl.DataFrame:
             return table.filter(~pl.all_horizontal(pl.all().is_null()))
     except FileNotFoundError:
         raise UserError(f"{source}: no such file") from None
+    except BadFileError as error:
+        raise UserError(f"{source} {error}") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{source}: cannot be read: {first_line(error)}") from None
     raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")

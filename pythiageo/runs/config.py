@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pythiageo.errors import UserError
+from pythiageo.files import BadFileError, is_plain, read_toml
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.task import describe
 from pythiageo.runs.settings import (
@@ -23,6 +24,9 @@ from pythiageo.runs.settings import (
     Table,
     parse_size,
 )
+
+MOST_STEPS = 10_000_000
+"""Steps of a training, at most: weeks for the smallest model, and each is a number in a list."""
 
 
 class ModelConfig(Table):
@@ -59,9 +63,9 @@ class DataConfig(Table):
 class TrainingConfig(Table):
     """The optimiser loop. Defaults are the study's; ``steps`` and ``peak_lr`` default to those of the size."""
 
-    steps: Count | None = None
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     """Length of the schedule (the cosine reaches 0 there)."""
-    stop: Count | None = None
+    stop: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     """Stop after this many steps of it; default: all."""
     batch_size: Count = 64
     peak_lr: Annotated[float, Field(gt=0)] | None = None
@@ -214,13 +218,13 @@ def load_config(path: Path, overrides: list[str], kind: str) -> RunConfig:
             sentence names file, key and the nearest right one.
     """
     shipped = packaged_folder("configs") / path
-    file = path if path.is_file() or not shipped.is_file() else shipped
+    file = path if is_plain(path) or not is_plain(shipped) else shipped
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = read_toml(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file, here or among pythiageo's own") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a TOML config: {error}") from None
+    except BadFileError as error:
+        raise UserError(f"{path}: not a TOML config: it {error}") from None
     if data.get("kind", kind) != kind:
         raise UserError(f"{path}: kind is {data['kind']!r}, expected {kind!r}: is this a config for another command?")
     return make_config(data, overrides, kind, str(path))
@@ -244,7 +248,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: expected KEY.KEY=VALUE")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *tables, last = key.split(".")
     for name in tables:

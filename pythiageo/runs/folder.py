@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from pythiageo.disk import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
 from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
-from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
+from pythiageo.files import check_own
+from pythiageo.observations import SCHEMA_VERSION, ObservationStore
 from pythiageo.observations.mending import mend
+from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.config import RunConfig
 from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import provenance
@@ -31,6 +33,11 @@ TENSORBOARD = "tensorboard"
 _OWN = (STATE, "observations.parquet", "observations", "checkpoints", "downloads", AUDIT, LOG, HASHES, TENSORBOARD,
         MANIFEST)  # fmt: skip
 """What a run writes. The manifest goes last: as long as it is there, the rest is known to be a run's."""
+_FOLDERS = {"observations", "checkpoints", "downloads", TENSORBOARD}
+_FILES = {
+    *LOCK_FILES,
+    *(form for name in _OWN if name not in _FOLDERS for form in (name, f".{name}.tmp", f"{name}.tmp")),
+}
 _PASSING = ("unreadable", "corrupt", "too-large")
 _SOUND = ("ok", "same-as-neighbour")
 _MAY_CHANGE = ("training.stop", "training.checkpoints")
@@ -166,15 +173,18 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
-            ``overwrite`` was asked for; or another process works on it.
+            ``overwrite`` was asked for; or another process works on it; or what would be written to or removed is a
+            link or no plain file.
     """
+    if path.is_dir():
+        check_own(path, _FILES, _FOLDERS)
     if (path / MANIFEST).exists() or not path.exists() or _unused(path):
         path.mkdir(parents=True, exist_ok=True)
     else:
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
     try:
         with held(path):
-            before = read_manifest(path) if resume and not overwrite and (path / MANIFEST).exists() else None
+            before = read_whole_manifest(path) if resume and not overwrite and (path / MANIFEST).exists() else None
             folder = RunFolder(path, _manifest(path, config, resume, overwrite, device), before)
             if before is None:
                 folder.update(status="running")
@@ -204,7 +214,7 @@ def _unused(path: Path) -> bool:
 def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> dict[str, Any]:
     resolved = config.model_dump(mode="json")
     if (path / MANIFEST).exists():
-        old = read_manifest(path)
+        old = read_whole_manifest(path)
         if overwrite:
             _write_json(path / MANIFEST, {**old, "status": "interrupted"})  # from here on it is not whole
             for name in _OWN:

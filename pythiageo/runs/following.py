@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.observations import read_manifest
+from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.config import FollowConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
@@ -66,7 +66,7 @@ class Following:
         self._path = path
         self._model = model
         self._tokenizer = tokenizer
-        known = read_manifest(path).get("checkpoints", []) if (path / MANIFEST).is_file() else []
+        known = read_whole_manifest(path).get("checkpoints", []) if (path / MANIFEST).is_file() else []
         if known and not start and not overwrite:
             raise UserError(f"{path}: holds a run already: overwrite=True starts anew, another name keeps both")
         gone_on = bool(known and start)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pythiageo.errors import UserError
+from pythiageo.files import MIB, BadFileError, read_json
 from pythiageo.observations.schema import HARNESS
 from pythiageo.runs.importing import Mapping, Origin, make_observation, some, write_run
 from pythiageo.series.steps import StepNames, parse_step
 
-_LIMIT = 64 * 2**20
+_LIMIT = 64 * MIB
 _METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy"}
 _METRICS |= dict.fromkeys(("ppl", "perplexity"), "answer_perplexity")
 """Theirs is exp of minus the mean log-probability summed over an answer; our ``perplexity`` is per token."""
 _SHAPE = ("num_layers", "hidden_size")
 """Of gpt-neox's config: what models of one series have in common."""
 _STEP = re.compile(
-    r"step[-_=]?(?P<number>\d+(?:\.\d+)?)(?P<unit>[A-Za-z]*)(?P<more>(?:[.,]?[A-Za-z0-9]|_\d{3}(?![A-Za-z0-9]))*)",
+    r"step[-_=]?(?P<number>\d{1,15}(?!\d)(?:\.\d{1,15})?)(?P<unit>[A-Za-z]*)(?P<more>(?:[.,]?[A-Za-z0-9]|_\d{3}(?![A-Za-z0-9]))*)",
     re.IGNORECASE,
 )
 _USUAL = re.compile(
@@ -66,13 +66,11 @@ def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
 def _harness_file(file: Path, strict: bool) -> dict[str, Any] | None:
     """Return a result file's content; ``None`` for another JSON file of a folder."""
     try:
-        if file.stat().st_size > _LIMIT:
-            raise UserError(f"{file}: {file.stat().st_size:,} bytes are too many for a result file")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, _LIMIT)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable JSON: {error}") from None
+    except BadFileError as error:
+        raise UserError(f"{file} {error}") from None
     whole = isinstance(content, dict) and isinstance(content.get("results"), dict)
     if not whole and strict:
         raise UserError(f"{file}: not a result file of lm-evaluation-harness: expected a table 'results'")

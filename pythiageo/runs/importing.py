@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pythiageo import __version__
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.files import BadFileError, is_plain, read_toml
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.ranges import outside
 from pythiageo.observations.reader import MANIFEST_NAME
-from pythiageo.observations.schema import SORT_KEY, SOURCE
+from pythiageo.observations.schema import LAYERS, SORT_KEY, SOURCE
 from pythiageo.probes.task import describe
 from pythiageo.runs import cells
 from pythiageo.runs.cells import read_table
@@ -73,13 +73,13 @@ def load_mapping(path: Path) -> Mapping:
         UserError: no such file, or not a mapping; file, key and what was expected are named.
     """
     shipped = packaged_folder("configs") / path
-    file = path if path.is_file() or not shipped.is_file() else shipped
+    file = path if is_plain(path) or not is_plain(shipped) else shipped
     try:
-        return Mapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except OSError:
+        return Mapping.model_validate(read_toml(file))
+    except FileNotFoundError:
         raise UserError(f"{path}: no such mapping file, here or among pythiageo's own") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+    except BadFileError as error:
+        raise UserError(f"{path}: not a TOML mapping: it {error}") from None
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, Mapping)}") from None
 
@@ -222,6 +222,8 @@ def _place(said: dict[str, Any], mapping: Mapping, source: Path) -> tuple[int | 
     layer = cells.whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
     if layer < 0:
         return None, "hook_embed"
+    if layer >= LAYERS:
+        raise UserError(f"{source}: layer {layer:,} cannot be: expected fewer than {LAYERS:,}")
     return layer, str(said.get("site", f"blocks.{layer}.hook_resid_post"))
 
 

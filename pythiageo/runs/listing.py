@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.observations import read_manifest, read_observations
+from pythiageo.observations import read_manifest
+from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
 
 
@@ -31,7 +32,7 @@ def summarise(path: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(path)
     written = (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
-    table = read_observations(path) if written else None
+    table = read_columns(path, ["step", "status"]) if written else None
     return {
         "folder": str(path),
         "name": manifest.get("name"),

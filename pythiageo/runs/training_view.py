@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pythiageo.errors import UserError
+from pythiageo.files import append_text
 from pythiageo.observations import read_observations
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.piece import Piece
@@ -77,8 +78,7 @@ class TrainingView:
             "acquired": len(self._acquired),
             "seconds": {"training": round(self._training, 3), "measuring": round(seconds, 3)},
         }
-        with self._folder.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+        append_text(self._folder.log, json.dumps(line) + "\n")
         if self._writer is not None:
             for row in found:
                 if row["status"] == "ok" and (row["measure"] == "accuracy" or row["readout"] == "answer/centred"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from pythiageo.files import append_text
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.stopwatch import Stopwatch
@@ -73,8 +74,7 @@ class Watch:
             "status": status,
             "seconds": {phase: round(seconds, 3) for phase, seconds in spent.items()},
         }
-        with self._folder.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+        append_text(self._folder.log, json.dumps(line) + "\n")
         self._doing, self._share = "", 0.0
         self._tell()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
@@ -66,10 +67,17 @@ class Blueprint:
         """Return the model with one block and a small vocabulary, with random weights, in evaluation mode.
 
         Raises:
-            CheckpointError: the architecture cannot be cut like that.
+            CheckpointError: the architecture cannot be cut like that, or one block takes more memory than is free.
         """
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415
 
+        needed = 4 * (self.parameters - self.vocab * self.d_model) // max(1, self.layers)
+        free = psutil.virtual_memory().available
+        if needed > free:
+            raise CheckpointError(
+                f"{self.architecture}: one block takes {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: it "
+                f"cannot be tried here"
+            )
         config = copy.deepcopy(self.config)
         config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, FEW, None
         if getattr(config, "layer_types", None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pythiageo.errors import CheckpointError, UserError
+from pythiageo.files import read_json
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.hashes import HashMemory
 from pythiageo.series.opening import is_checkpoint, open_folder
 from pythiageo.series.source import OTHER_WEIGHTS, Source, differences, hash_beside
-from pythiageo.series.steps import StepNames, parse_step, unique_steps
+from pythiageo.series.steps import MOST, StepNames, parse_step, unique_steps
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
 
 _HASHERS = 4
@@ -190,9 +190,9 @@ def _step_of(folder: Path) -> int:
 
 
 def _told(folder: Path, key: str) -> int | None:
-    """Return a count of ``training.json``, ``None`` where it has none."""
+    """Return a count of ``training.json``, ``None`` where it has none that a table could hold."""
     try:
-        count = json.loads((folder / "training.json").read_text(encoding="utf-8"))[key]
+        count = read_json(folder / "training.json")[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return count if type(count) is int and count >= 0 else None
+    return count if type(count) is int and 0 <= count < MOST else None

@@ -11,9 +11,11 @@ from pathlib import Path
 from threading import Lock
 
 from pythiageo.disk import KEPT, replace_file
+from pythiageo.files import MIB, BadFileError, read_json
 from pythiageo.series.stored import stored_tensors, weight_files
 from pythiageo.series.weights import combine
 
+_LIMIT = 256 * MIB
 _SETTLED = 2_000_000_000
 """Nanoseconds since a file's last change before its hash is remembered: a file that is still being written may change
 again within one tick of the disk's clock."""
@@ -31,8 +33,8 @@ class HashMemory:
         self._known: dict[str, list[object]] = {}
         self._lock = Lock()
         if file is not None:
-            with suppress(OSError, ValueError):
-                known = json.loads(file.read_text(encoding="utf-8"))
+            with suppress(OSError, BadFileError):
+                known = read_json(file, _LIMIT)
                 self._known = known if isinstance(known, dict) else {}
 
     def sha256(self, path: Path) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from pythiageo.errors import CheckpointError, first_line, raise_if_memory
+from pythiageo.files import is_plain
 from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.sizes import check_counts, check_folder, check_room
 from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
@@ -30,9 +32,11 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     another format too, has the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
 
     Raises:
-        CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config.
+        CheckpointError: no checkpoint, remote code, damaged or missing files, sizes that cannot be, weights that do not
+            fit the config.
         MachineError: memory runs out.
     """
+    check_folder(folder, label)
     config = read_config(folder, label)
     stored = stored_tensors(folder, label)
     model = _build(folder, label, config, stored)
@@ -49,20 +53,22 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
 def is_checkpoint(folder: Path) -> bool:
     """Return whether ``folder`` holds a config and weights."""
     names = (SAFETENSORS, f"{SAFETENSORS}.index.json", BIN, f"{BIN}.index.json")
-    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
+    return is_plain(folder / "config.json") and any(is_plain(folder / name) for name in names)
 
 
 def read_config(folder: Path, label: str) -> dict[str, Any]:
     """Return a checkpoint's config.
 
     Raises:
-        CheckpointError: none, damaged, of no architecture, or one that asks for remote code.
+        CheckpointError: none, damaged, of no architecture, one that asks for remote code, or for more layers than any
+            model has.
     """
     config = read_json(folder / "config.json", label)
     if "auto_map" in config:
         raise CheckpointError(f"{label}: its config asks for code from the repository, which is never run")
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{label}: config.json names no model_type")
+    check_counts(config, label)
     return config
 
 
@@ -72,6 +78,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
     try:
         with quiet_transformers():
             settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            check_room(settings, stored, label)
             model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)].from_pretrained(
                 None,
                 config=settings,
@@ -81,6 +88,8 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
             )
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers raises many kinds on a config that does not fit
         raise_if_memory(error, f"{label} was opened")
         message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {first_line(error)}"

@@ -22,6 +22,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SELECTIONS = {"billa-2.8b": "50000-80000"}
 """Selections by name. ``billa-2.8b``: the range of the deduped 2.8b series in the study's first version; it took 17 of
 these steps and does not say which, so all that there are are chosen."""
+MOST = 2**53
+"""No step and no count of tokens is as large: up to it, tables and pages hold whole numbers as they are."""
 _MOST = 1_000_000
 _EXPECTED = "expected all, log:N, every:K, billa-2.8b, a list like 0,1,512, or a range like 1000-20000:1000"
 
@@ -69,6 +71,8 @@ class StepNames:
         groups = match.groupdict()
         if not str(groups["step"]).isdecimal():
             raise UserError(f"--step-pattern: the step of {name!r} is {groups['step']!r}, which is no number")
+        if len(groups["step"]) > 15:
+            raise UserError(f"--step-pattern: the step of {name[:80]!r} has more than 15 digits")
         step, rest = divmod(int(groups["step"]), self._names_per_step)
         if rest:
             raise UserError(
@@ -84,8 +88,9 @@ class StepNames:
 
 
 def _count(text: str | None) -> int | None:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", (text or "").upper())
-    return round(float(match[1]) * _UNITS[match[2]]) if match else None
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([KMBT]?)", (text or "").upper())
+    count = round(float(match[1]) * _UNITS[match[2]]) if match else MOST
+    return count if count < MOST else None
 
 
 def parse_step(name: str) -> int | None:

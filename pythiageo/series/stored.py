@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import struct
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pythiageo.errors import CheckpointError, first_line, raise_if_memory
+from pythiageo.files import MIB, BadFileError, is_plain
+from pythiageo.files import read_json as read_json_file
 from pythiageo.series.weights import TensorFacts, examine
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
-_JSON_LIMIT = 16 * 2**20
+_PICKLE_LIMIT = 64 * MIB
+"""Bytes of the pickle inside a ``.bin``: it names tensors, and holds none."""
+_SHARED = 4
+"""How many times its own bytes the tensors of a ``.bin`` may take together: tied ones share theirs."""
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -30,8 +36,10 @@ class StoredTensor:
     transformers asks for a tensor's data just so when it fills a model, so that no second copy of all weights exists.
     """
 
-    def __init__(self, name: str, read: Callable[[], Tensor]) -> None:
+    def __init__(self, name: str, read: Callable[[], Tensor], count: int = 0) -> None:
         self._name = name
+        self.count = count
+        """How many numbers it holds."""
         self._read = read
         self._facts: TensorFacts | None = None
 
@@ -57,13 +65,11 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
         CheckpointError: missing, too large, damaged, or no object.
     """
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise CheckpointError(f"{label}: {path.name} is too large to be what its name says")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{label}: not a checkpoint: expected a {path.name} and weights") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{label}: {path.name} cannot be read: {error}") from None
+    except BadFileError as error:
+        raise CheckpointError(f"{label}: {path.name} cannot be read: it {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{label}: {path.name} must hold a JSON object")
     return value
@@ -78,19 +84,19 @@ def weight_files(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS, 
         CheckpointError: none, a shard that the index names and is not there, or an index that leaves the folder.
     """
     for name in names:
-        if (folder / name).is_file():
+        if is_plain(folder / name):
             return [folder / name]
         index = folder / f"{name}.index.json"
-        if index.is_file():
+        if is_plain(index):
             weight_map = read_json(index, label).get("weight_map")
             if not isinstance(weight_map, dict) or not weight_map:
                 raise CheckpointError(f"{label}: {index.name} names no weights")
             shards = sorted({str(shard) for shard in weight_map.values()})
             for shard in shards:
                 if Path(shard).name != shard or shard in {"", ".", ".."}:
-                    raise CheckpointError(f"{label}: {index.name} names a file outside the checkpoint: {shard!r}")
-                if not (folder / shard).is_file():
-                    raise CheckpointError(f"{label}: the shard {shard} that {index.name} names is missing")
+                    raise CheckpointError(f"{label}: {index.name} names a file outside the checkpoint: {shard[:80]!r}")
+                if not is_plain(folder / shard):
+                    raise CheckpointError(f"{label}: the shard {shard[:80]} that {index.name} names is missing")
             return [folder / shard for shard in shards]
     raise CheckpointError(f"{label}: not a checkpoint: expected {' or '.join(names)}, whole or with an index")
 
@@ -131,7 +137,10 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    return {name: StoredTensor(name, _reader(path, 8 + length, entry)) for name, entry in header.items()}
+    return {
+        name: StoredTensor(name, _reader(path, 8 + length, entry), math.prod(entry["shape"]))
+        for name, entry in header.items()
+    }
 
 
 def _reader(path: Path, start: int, entry: dict[str, Any]) -> Callable[[], Tensor]:
@@ -158,14 +167,35 @@ def _reader(path: Path, start: int, entry: dict[str, Any]) -> Callable[[], Tenso
 
 
 def _pickled(path: Path) -> dict[str, StoredTensor] | None:
-    part = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    size, zipped = path.stat().st_size, _is_zip(path)
+    if zipped:
+        _check_records(path, size)
+    part = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
         return None
+    if sum(tensor.numel() * tensor.element_size() for tensor in part.values()) > _SHARED * size + MIB:
+        raise CheckpointError(f"holds tensors that take far more than its {size:,} bytes")
     # each entry drops its reference once the model has its copy; `tensor` is bound when the entry is made
-    return {name: StoredTensor(name, lambda tensor=tensor: tensor) for name, tensor in part.items()}  # type: ignore[misc]
+    return {name: StoredTensor(name, lambda tensor=tensor: tensor, tensor.numel()) for name, tensor in part.items()}  # type: ignore[misc]
 
 
 def _is_zip(path: Path) -> bool:
     """Return whether torch saved it in its zip format, the one that can be mapped."""
     with path.open("rb") as file:
-        return os.path.getsize(path) > 4 and file.read(4) == b"PK\x03\x04"
+        return file.read(5)[:4] == b"PK\x03\x04"
+
+
+def _check_records(path: Path, size: int) -> None:
+    """Refuse a zip of which more could come than it holds; its directory tells, so nothing is unpacked.
+
+    Raises:
+        CheckpointError: compressed records, which torch never writes, or records that lie in one another.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise CheckpointError("holds compressed records, which torch never writes; they were not unpacked")
+    if sum(record.file_size for record in records) > size:
+        raise CheckpointError(f"says that it holds more than its {size:,} bytes; it was not unpacked")
+    if any(record.file_size > _PICKLE_LIMIT for record in records if record.filename.endswith("data.pkl")):
+        raise CheckpointError(f"holds a pickle of more than {_PICKLE_LIMIT:,} bytes; it was not unpacked")

@@ -8,11 +8,13 @@ import importlib
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
 
 from pythiageo.errors import UserError
+from pythiageo.files import BadFileError, open_plain
 from pythiageo.probes import tokenizer
 
 HELD_OUT_SHARE = 20
@@ -85,8 +87,9 @@ def load_corpus(files: list[Path], context: int) -> Corpus:
 def _paragraphs(files: list[Path]) -> Iterator[str]:
     for path in files:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with open_plain(path) as file:
+                text = TextIOWrapper(file, encoding="utf-8").read()
+        except (OSError, UnicodeDecodeError, BadFileError) as error:
             raise UserError(f"corpus file {path}: cannot be read as UTF-8 text: {error}") from None
         yield from text.split("\n\n")
 
