@@ -202,7 +202,7 @@ def test_another_training_is_never_mixed_in(trained: Path, tmp_path: Path, caplo
     shutil.copytree(trained, run)
     shutil.rmtree(run / "checkpoints" / "step4")
     manifest = json.loads((run / "manifest.json").read_text())
-    manifest["config"]["seed"] = 7  # as if the seed's training were another one now
+    manifest["seed"] = manifest["config"]["seed"] = 7  # as if the seed's training were another one now
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert cli([*TRAIN, "--set", "seed=7", "--resume", "--out", str(run)]) == 0
     assert "step 0 has other weights than before: it and all after it are measured again" in caplog.text

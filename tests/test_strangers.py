@@ -21,6 +21,7 @@ from tinyseries import write_series
 
 from pythiageo.characters import UNSAFE, escaped, visible, visible_all
 from pythiageo.cli.app import run
+from pythiageo.disk import replace_file
 from pythiageo.errors import CheckpointError, PythiageoError, UserError
 from pythiageo.files import (
     DEPTH,
@@ -32,7 +33,6 @@ from pythiageo.files import (
     read_json,
     read_text,
     read_toml,
-    replace_text,
 )
 from pythiageo.observations import extent, read_manifest, read_observations, reader, write_table
 from pythiageo.observations.excerpt import excerpt
@@ -360,8 +360,7 @@ def test_what_writes_follows_no_link(tmp_path: Path) -> None:
     mine.write_text("{}")
     for link in ("a.json", ".a.json.tmp", "log"):
         (tmp_path / link).symlink_to(mine)
-    replace_text(tmp_path / "a.json", "1")
-    (tmp_path / ".a.json.tmp").symlink_to(mine)
+    replace_file(tmp_path / "a.json", b"1")
     memory = HashMemory(tmp_path / "a.json")
     memory.keep()
     with pytest.raises(UserError, match="is not a plain file"):

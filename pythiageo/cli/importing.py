@@ -43,7 +43,7 @@ def import_results(
         path = import_table(source, load_mapping(mapping), chosen, out, name)
     table = read_observations(path)
     for note in read_manifest(path)["provenance"].get("notes", []):
-        typer.echo(f"note: {note}", err=True)
+        display.say(f"note: {note}", err=True)
     facts = {
         "run": str(path),
         "observations": table.height,
