@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 
 def main() -> None:
@@ -11,8 +12,15 @@ def main() -> None:
     # a thread that waits for another one sleeps: spinning, two of them on a busy machine stop each other for seconds
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pythiageo.cli.app import run  # noqa: PLC0415 - nothing heavy before the command is known
+    from pythiageo.errors import EXIT_INTERRUPTED  # noqa: PLC0415
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == EXIT_INTERRUPTED and threading.active_count() > 1:
+        # a transfer that hangs would be waited for on the way out, and all there is to keep is on the disk
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -114,3 +114,29 @@ def test_leaving_early_drops_everything_and_ends_the_thread(stop: int) -> None:
         read()
     assert shelf.here == {}
     assert not [thread for thread in threading.enumerate() if thread.name == "fetch"]
+
+
+def test_a_fetch_that_hangs_is_left_behind_and_drops_what_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pythiageo.series.stream.LEAVING", 0.1)
+    shelf, hangs, dropped = Shelf(), threading.Event(), threading.Event()
+
+    class Hanging(File):
+        def fetch(self) -> None:
+            hangs.wait(60)
+            super().fetch()
+
+        def drop(self) -> None:
+            super().drop()
+            if hangs.is_set():
+                dropped.set()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(Stream([Hanging(shelf, "f", 1)]).while_waiting(interrupt))
+    assert time.monotonic() - begun < 5
+    hangs.set()
+    assert dropped.wait(10)
+    assert shelf.here == {}

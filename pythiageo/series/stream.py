@@ -44,6 +44,8 @@ class Arrival(NamedTuple):
 
 _TICK = 0.5
 """Seconds between two looks while waiting."""
+LEAVING = 5.0
+"""Seconds that whoever leaves early waits for the fetch under way; one that hangs is left to end with the process."""
 
 Item = TypeVar("Item", bound=Fetchable)
 
@@ -56,7 +58,7 @@ class Stream(Generic[Item]):
     One thread fetches, ``ahead`` items further than the one given out at most, and only while what lies here and what
     comes fit into ``budget`` bytes together (``None``: no bound). An item that cannot be fetched is given out all the
     same; ``failure`` holds why. An item larger than the budget is such a failure. Leaving the loop early stops the
-    thread after the fetch under way and drops everything.
+    thread after the fetch under way and drops everything; ``LEAVING`` seconds are waited for that.
     """
 
     def __init__(self, items: Iterable[Item], budget: int | None = None, ahead: int = AHEAD) -> None:
@@ -73,6 +75,7 @@ class Stream(Generic[Item]):
         self._given = 0
         self._stopped = False
         self._ended = False
+        self._abandoned = False
         self.peak_bytes = 0
         """Most bytes that lay here or were under way at one time."""
 
@@ -119,7 +122,10 @@ class Stream(Generic[Item]):
             with self._state:
                 self._stopped = True
                 self._state.notify_all()
-            worker.join()
+            until = time.monotonic() + LEAVING
+            while worker.is_alive() and (self._ended or time.monotonic() < until):
+                worker.join(_TICK)  # a wait without an end would not hear Ctrl-C once polars has run
+            self._abandoned = worker.is_alive()
             for index in list(self._held):
                 self._release(index)
 
@@ -154,6 +160,8 @@ class Stream(Generic[Item]):
                 self._under_way = (index, size)
                 begun = time.monotonic()
                 item.fetch()
+                if self._abandoned:
+                    item.drop()
                 self._seconds[index] = time.monotonic() - begun
             except Exception as error:  # told to whoever is given the item
                 self._failures[index] = error
