@@ -136,9 +136,11 @@ def compare(
         aligned.append(_aligned(left, right, pairs))
         other = pairs.select(pl.col("step_b").alias("step"), pl.col("step").alias("step_b"), "apart")
         missing += [_missing(left, right, names[b], pairs), _missing(right, left, names[a], other)]
-    # events and doses stand side by side for all runs, aligned or not
-    if differ := other_questions(pl.concat(distinct)):
-        warnings.append(f"{differ}: events that stand side by side are of other questions there.")
+    # events and doses of runs of one regime stand side by side too, and of no pair was it said above
+    regimes = sorted({run["regime"][0] for run in distinct})
+    for regime in regimes if len(regimes) > 1 else ():
+        if differ := other_questions(pl.concat([run for run in distinct if run["regime"][0] == regime])):
+            warnings.append(f"{differ}: events that stand side by side are of other questions there.")
     all_events = pl.concat(found)
     return Comparison(
         all_events,
