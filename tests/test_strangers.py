@@ -317,8 +317,8 @@ def _open(path: Path, resume: bool = False, overwrite: bool = False) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        ".lock", f".{MANIFEST}.tmp", HASHES, f".{HASHES}.tmp", LOG, "audit.json", ".audit.json.tmp", STATE, f"{STATE}.tmp",
-        "observations.parquet", "observations", "observations/step-00000000.parquet", "checkpoints",
+        ".lock", f".{MANIFEST}.tmp", HASHES, f".{HASHES}.tmp", LOG, "audit.json", ".audit.json.tmp", STATE,
+        f"{STATE}.tmp", "observations.parquet", "observations", "observations/step-00000000.parquet", "checkpoints",
         "checkpoints/.writing-step0", "downloads", "downloads/step0/.cache", "tensorboard",
     ],
 )  # fmt: skip
