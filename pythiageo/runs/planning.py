@@ -22,6 +22,7 @@ from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.trial import Trial
 from pythiageo.series import open_series
 from pythiageo.series.blueprint import Blueprint
+from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.hub import HubSeries
@@ -101,6 +102,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
 
     Raises:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
+        CheckpointError: the first checkpoint's config cannot be read, or its model sees later tokens.
         MachineError: the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
@@ -122,6 +124,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         report(Progress(config.name, 0, 1, "trying this machine"))
         folder = checkpoints[0].describe(Path(scratch))
         blueprint = Blueprint.read(folder, checkpoints[0].label)
+        check_causal(blueprint.one_block(), checkpoints[0].label)
         probes = choose_probes(config.probes)
         prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pythiageo.errors import CheckpointError, first_line
+from pythiageo.series.architecture import ATTENTION, model_class, quiet_transformers, read_config, settings_of
+from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
 _BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
@@ -30,18 +29,22 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     another format too, has the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
 
     Raises:
-        CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config.
+        CheckpointError: no checkpoint, remote code, damaged or missing files, weights that do not fit the config; a
+            model that sees later tokens (status ``not-causal``).
     """
     config = read_config(folder, label)
     stored = stored_tensors(folder, label)
     model = _build(folder, label, config, stored)
     facts = [tensor.facts for tensor in stored.values()]
+    nonfinite = describe_nonfinite(facts)
+    if nonfinite is None:
+        check_causal(model, label)
     return OpenCheckpoint(
         model=model,
         weight_sha=combine(facts),
         architecture=type(model).__name__,
         tokenizer_folder=folder,
-        nonfinite=describe_nonfinite(facts),
+        nonfinite=nonfinite,
     )
 
 
@@ -51,32 +54,16 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in names)
 
 
-def read_config(folder: Path, label: str) -> dict[str, Any]:
-    """Return a checkpoint's config.
-
-    Raises:
-        CheckpointError: none, damaged, of no architecture, or one that asks for remote code.
-    """
-    config = read_json(folder / "config.json", label)
-    if "auto_map" in config:
-        raise CheckpointError(f"{label}: its config asks for code from the repository, which is never run")
-    if not isinstance(config.get("model_type"), str):
-        raise CheckpointError(f"{label}: config.json names no model_type")
-    return config
-
-
 def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, StoredTensor]) -> torch.nn.Module:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415 - takes seconds
-
     try:
+        settings = settings_of(config)
         with quiet_transformers():
-            settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)].from_pretrained(
+            model, report = model_class(settings).from_pretrained(
                 None,
                 config=settings,
                 state_dict=stored,
                 dtype=torch.float32,
-                attn_implementation="eager",
+                attn_implementation=ATTENTION,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
             )
@@ -110,25 +97,3 @@ def _is_constant(name: str, stored: dict[str, StoredTensor]) -> bool:
         shape = stored[name][...].shape
         return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
     return _BUFFERS.fullmatch(name) is not None
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and notes off the terminal while loading, and its background conversion off the Hub."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    before = logging.get_verbosity(), os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before[0])
-        if bars:
-            logging.enable_progress_bar()
-        if before[1] is None:
-            del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
-        else:
-            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = before[1]

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from pythiageo.errors import MachineError, UserError, first_line
-from pythiageo.series.opening import quiet_transformers
+from pythiageo.series.architecture import quiet_transformers
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
