@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, first_line
 from pythiageo.probes import tokenizer as characters
 from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
 from pythiageo.probes.probeset import Example, ProbeSet
@@ -60,25 +60,48 @@ class CharacterTokenizer:
 
 
 class FileTokenizer:
-    """Any checkpoint's ``tokenizer.json``, given as that file or as its folder.
+    """Any checkpoint's tokenizer: that of a ``tokenizer.json``, or of a folder that has one.
+
+    A folder's is what transformers makes of it: ``tokenizer_config.json`` and the model's kind change what a
+    ``tokenizer.json`` alone would do (a space before the text, tokens around it), and a model is fed accordingly.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        import tokenizers  # noqa: PLC0415 - `tasks list` does without it
-
         file = path if path.is_file() else path / "tokenizer.json"
         if not file.is_file():
             raise UserError(f"{path}: expected a tokenizer.json beside the weights")
+        alone = path.is_file() or not any((path / name).is_file() for name in ("tokenizer_config.json", "config.json"))
+        self.kind = "tokenizer.json"
+        """What reads it: the file itself, or a class of transformers."""
+        self._tokenizer: Any = None
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception on a malformed file
-            raise UserError(f"{file}: not a tokenizer: {error}") from None
+            if alone:
+                import tokenizers  # noqa: PLC0415 - `tasks list` does without it
+
+                self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+            else:
+                from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
+
+                made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+                self._tokenizer, self.kind = getattr(made, "backend_tokenizer", None), type(made).__name__
+        except Exception as error:  # the libraries raise bare Exception on a malformed file
+            raise UserError(f"{file}: not a tokenizer: {first_line(error)}") from None
+        if self._tokenizer is None:
+            raise UserError(f"{path}: a {self.kind} does not say which characters a token holds: expected a fast one")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._unknown = getattr(self._tokenizer.model, "unk_token", None)
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The special tokens that are put around every text, in their order."""
+        encoding = self._tokenizer.encode("", add_special_tokens=True)
+        return tuple(
+            token for token, special in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if special
+        )
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int] | None]]:
         """Return the ids of ``text`` with the special tokens this tokenizer adds.

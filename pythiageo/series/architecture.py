@@ -91,6 +91,12 @@ def build(settings: Any) -> nn.Module:
     return model
 
 
+def context_of(settings: Any) -> int | None:
+    """Return the greatest number of positions that a model with these settings takes; ``None`` where there is none."""
+    count = getattr(settings, "max_position_embeddings", None)
+    return count if isinstance(count, int) and count > 0 else None
+
+
 def _shapes(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _shapes(inner) for key, inner in value.items() if _is_shape(key) and key not in _REFUSED}

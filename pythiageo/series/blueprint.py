@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pythiageo.errors import CheckpointError, first_line
-from pythiageo.series.architecture import build, read_config, settings_of
+from pythiageo.series.architecture import build, context_of, read_config, settings_of
 
 _JOINT = re.compile(r"\.(query_key_value|qkv_proj|c_attn|Wqkv|W_pack)\.")
 """Joint query, key and value matrices, by the names that architectures give them."""
@@ -56,7 +56,7 @@ class Blueprint:
             layers=config.num_hidden_layers,
             d_model=config.hidden_size,
             vocab=config.vocab_size,
-            context=getattr(config, "max_position_embeddings", None),
+            context=context_of(config),
             config=config,
         )
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError, first_line
+from pythiageo.series.architecture import context_of
 
 NOT_CAUSAL = "not-causal"
 _POSITIONS = 8
@@ -31,8 +32,7 @@ def check_causal(model: nn.Module, label: str) -> None:
     Raises:
         CheckpointError: it does (status ``not-causal``), or it cannot be run on token ids alone.
     """
-    settings: Any = model.config
-    positions = min(_POSITIONS, getattr(settings, "max_position_embeddings", None) or _POSITIONS)
+    positions = min(_POSITIONS, context_of(model.config) or _POSITIONS)
     half = positions // 2
     try:
         vocab = len(model.get_input_embeddings().weight)  # type: ignore[operator]

@@ -21,8 +21,8 @@ from pythiageo.series.opening import open_folder
 from pythiageo.series.patience import UNREACHED, again_if_busy
 from pythiageo.series.weightfiles import WeightFile
 
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_BESIDE = ("config.json", "training.json", *_TOKENIZER)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_BESIDE = ("config.json", "training.json", *TOKENIZER_FILES)
 _TRIES = 2
 """How often a file whose content is not what the Hub promises is fetched."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
