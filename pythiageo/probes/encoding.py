@@ -72,7 +72,7 @@ class FileTokenizer:
     def __init__(self, path: Path) -> None:
         file = path if path.is_file() else path / "tokenizer.json"
         if not file.is_file():
-            raise UserError(f"{path}: expected a tokenizer.json beside the weights")
+            raise UserError(f"{path}: expected a tokenizer.json beside the weights (or name one with --tokenizer)")
         alone = path.is_file() or not any((path / name).is_file() for name in ("tokenizer_config.json", "config.json"))
         self.kind = "tokenizer.json"
         """What reads it: the file itself, or a class of transformers."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
@@ -25,6 +26,7 @@ from pythiageo.series.checkpoint import Checkpoint, Series
 from pythiageo.series.folder import FolderSeries
 from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import NEIGHBOUR
+from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine) -> bool:
@@ -33,6 +35,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
     """
     torch.set_num_threads(config.compute.thread_count)
+    tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = folder.downloads
@@ -43,8 +46,10 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     choice = choose_steps(config, series, folder.add_audit, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
-    order = Order(config, identity, probes, folder.device, choice.steps)
+    remarks = list(series.remarks)
+    told = {"remarks": remarks, "tokenizer": tokenizer and tokenizer.describe()}
+    folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps, **told)
+    order = Order(config, identity, probes, folder.device, choice.steps, tokenizer)
     watch = Watch(config.name, len(choice.steps), folder, report)
     session = _Session(order, folder, engine.crew(order, watch), watch)
     todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
@@ -58,6 +63,21 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     folder.update(status="complete")
     report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
     return folder.sound
+
+
+def _same_tokenizer(tokenizer: NamedTokenizer, folder: RunFolder) -> NamedTokenizer:
+    """Return the tokenizer that was named, if it is still the one of what the run has measured so far.
+
+    Raises:
+        UserError: it is another one now.
+    """
+    before = folder.manifest.get("tokenizer")
+    if folder.manifest["checkpoints"] and before and before.get("sha256") != tokenizer.sha:
+        raise UserError(
+            f"{folder.path}: the tokenizer {tokenizer.name} is another one than when this run began: numbers of one "
+            f"table come from one tokenizer: choose another folder with --out, or --overwrite"
+        )
+    return tokenizer
 
 
 @dataclass(frozen=True)

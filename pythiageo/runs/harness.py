@@ -11,7 +11,7 @@ from typing import Any
 from pythiageo.errors import UserError
 from pythiageo.observations.schema import HARNESS
 from pythiageo.runs.importing import Mapping, Origin, make_observation, some, write_run
-from pythiageo.series.steps import parse_step
+from pythiageo.series.steps import StepNames, parse_step
 
 _LIMIT = 64 * 2**20
 _METRICS = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "exact_match": "accuracy"}
@@ -19,12 +19,13 @@ _METRICS |= dict.fromkeys(("ppl", "perplexity"), "answer_perplexity")
 """Theirs is exp of minus the mean log-probability summed over an answer; our ``perplexity`` is per token."""
 
 
-def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
+def import_harness(source: Path, out: Path, name: str | None = None, step_pattern: str | None = None) -> Path:
     """Write lm-evaluation-harness result files, one a checkpoint or several, as a run folder.
 
     Both layouts: metrics named ``acc`` and ``acc_stderr``, and ``acc,none`` and ``acc_stderr,none``. The step is that
     of ``revision=stepN`` in the model's arguments, else of the name of the file or of the nearest folder that has one,
-    up to ``source``.
+    up to ``source``. A model that is a checkpoint's folder, ``run1/step1000``, counts as that step of ``run1``;
+    ``step_pattern`` says how else such a folder is named.
 
     Raises:
         UserError: no such file, not the harness's, a step that is not told, files of several models, or one thing
@@ -34,15 +35,19 @@ def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
     found = [(file, content) for file in files if (content := _harness_file(file, strict=not source.is_dir()))]
     if not found:
         raise UserError(f"{source}: no result file of lm-evaluation-harness (JSON with 'results')")
-    models = sorted({_model(content) for _, content in found})
+    names = StepNames(step_pattern)
+    named = [_split(_model(content), names) for _, content in found]
+    models = sorted({model for model, _ in named})
     if len(models) > 1:
         raise UserError(f"{source}: results of {len(models)} models ({some(models)}): one run is of one model")
     title = name or models[0].split("/")[-1] or source.stem
-    origin = Origin(title, models[0] or title, models[0].split("/")[-1] or title, None)
+    local = any(step is not None for _, step in named)  # a path of another machine is no name
+    size = models[0].split("/")[-1] or title
+    origin = Origin(title, size if local else models[0] or title, size, None)
     mapping = Mapping(columns={}, regime="naturalistic")
     rows = []
-    for file, content in found:
-        step = _step(content, file, source)
+    for (file, content), (_, said) in zip(found, named, strict=True):
+        step = _step(content, file, source) if said is None else said
         for row in _harness_rows(content):
             rows.append(make_observation({"step": step, **row}, mapping, origin, file))
     return write_run(out, origin, rows, mapping, [file for file, _ in found])
@@ -74,6 +79,13 @@ def _arguments(content: dict[str, Any]) -> dict[str, str]:
 
 def _model(content: dict[str, Any]) -> str:
     return str(content.get("model_name") or _arguments(content).get("pretrained", ""))
+
+
+def _split(model: str, names: StepNames) -> tuple[str, int | None]:
+    """Return a model's name and, where that is the path of a checkpoint's folder, its step and the folder above."""
+    above, slash, last = model.rstrip("/").rpartition("/")
+    found = names.parse(last) if slash else None
+    return (above, found.step) if found else (model, None)
 
 
 def _step(content: dict[str, Any], file: Path, source: Path) -> int:
