@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError
+from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_observations
 from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.causality import check_causal
@@ -71,6 +72,16 @@ def test_a_model_that_sees_later_tokens_is_refused(name: str, settings: dict[str
         with pytest.raises(CheckpointError, match=r"step1: this \w+ sees later tokens \(.* at depth [12]\)") as caught:
             check_causal(model, "step1")
         assert caught.value.status == "not-causal"
+
+
+def test_a_model_without_a_final_norm_has_no_such_site(tmp_path: Path) -> None:
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 41, "ffn_dim": 64}
+    made("OPTConfig", {**settings, "word_embed_proj_dim": 16, "do_layer_norm_before": False}).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(written(tmp_path / "own")).save_pretrained(tmp_path)
+    reader = BridgeReader(open_folder(tmp_path, "t").model, tmp_path)
+    assert list(reader.sites()) == ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
+    states, _ = reader.read(torch.zeros(1, 3, dtype=torch.long), list(reader.sites()), None)
+    assert list(states) == list(reader.sites())
 
 
 def written(folder: Path) -> Path:

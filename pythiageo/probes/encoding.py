@@ -76,12 +76,15 @@ class FileTokenizer:
         alone = path.is_file() or not any((path / name).is_file() for name in ("tokenizer_config.json", "config.json"))
         self.kind = "tokenizer.json"
         """What reads it: the file itself, or a class of transformers."""
+        self.unlike_file = 0
+        """How many of the texts so far the file alone would have read as other ids."""
+        import tokenizers  # noqa: PLC0415 - `tasks list` does without it
+
         self._tokenizer: Any = None
         try:
+            self._file = tokenizers.Tokenizer.from_file(str(file))
             if alone:
-                import tokenizers  # noqa: PLC0415 - `tasks list` does without it
-
-                self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+                self._tokenizer = self._file
             else:
                 from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
 
@@ -91,8 +94,9 @@ class FileTokenizer:
             raise UserError(f"{file}: not a tokenizer: {first_line(error)}") from None
         if self._tokenizer is None:
             raise UserError(f"{path}: a {self.kind} does not say which characters a token holds: expected a fast one")
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        for one in (self._tokenizer, self._file):
+            one.no_truncation()
+            one.no_padding()
         self._unknown = getattr(self._tokenizer.model, "unk_token", None)
 
     @property
@@ -111,6 +115,8 @@ class FileTokenizer:
                 token, and a number made of that would say nothing.
         """
         encoding = self._tokenizer.encode(text, add_special_tokens=True)
+        if self._file is not self._tokenizer:
+            self.unlike_file += self._file.encode(text, add_special_tokens=True).ids != encoding.ids
         spans = [
             None if special else (int(start), int(end))
             for special, (start, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)

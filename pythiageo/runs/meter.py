@@ -106,7 +106,11 @@ class Meter:
                     raise
                 raise CheckpointError(f"unlike checkpoints before it, {error}") from None
             self._prepared_for = wanted
-            self._tokenizer = {"kind": tokenizer.kind, "around": list(tokenizer.around)}
+            self._tokenizer = {
+                "kind": tokenizer.kind,
+                "around": list(tokenizer.around),
+                "texts_unlike_file": tokenizer.unlike_file,
+            }
         _check_vocabulary(opened, self._prepared)
 
 
