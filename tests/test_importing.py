@@ -248,6 +248,34 @@ def test_imports_are_compared_where_their_source_says_that_they_ask_the_same(tmp
     assert "1 task of a and b are taken to ask the same: they come from one file" in said
 
 
+def local(root: Path, *paths: str) -> Path:
+    for number, path in enumerate(paths):
+        folder = root / path.replace("/", "__")
+        folder.mkdir(parents=True)
+        content = {"results": {"piqa": {"acc,none": 0.1 * number}}, "model_name": path}
+        (folder / "results_1.json").write_text(json.dumps(content))
+    return root
+
+
+def test_the_harnesss_results_of_local_checkpoints_are_one_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = local(tmp_path / "known", "/a/run1/step1000", "/a/run1/step2000")
+    own = local(tmp_path / "own", "/a/run1/it_0005", "/a/run1/it_0010")
+    pattern = ["--step-pattern", "it_(?P<step>[0-9]+)"]
+    assert cli(["import", str(known), "--out", str(tmp_path / "one")]) == 0
+    assert cli(["import", str(own), "--out", str(tmp_path / "two"), *pattern]) == 0
+    for run, steps in (("one", (1000, 2000)), ("two", (5, 10))):
+        found = read_observations(tmp_path / run).sort("step")
+        assert found.select("series", "size", "step", "value").rows() == [
+            ("run1", "run1", step, 0.1 * number) for number, step in enumerate(steps)
+        ]
+    assert cli(["import", str(own), "--out", str(tmp_path / "three")]) == 2
+    both = local(tmp_path / "both", "/a/run1/step1", "/b/run1/step2")
+    assert cli(["import", str(both), "--out", str(tmp_path / "four")]) == 2
+    assert "results of 2 models (/a/run1, /b/run1)" in capsys.readouterr().err
+
+
 def test_a_step_in_two_files_of_the_harness_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
     for name in ("step1.json", "again_step1.json"):

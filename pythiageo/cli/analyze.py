@@ -25,6 +25,12 @@ StepPattern = Annotated[
     str | None,
     typer.Option("--step-pattern", help="How revisions are named: a regular expression with a group (?P<step>...)."),
 ]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", metavar="REPO_OR_FOLDER", help="Take this tokenizer, for checkpoints without one of their own."
+    ),
+]
 Tasks = Annotated[
     str | None, typer.Option(help="Tasks or groups (diagnostic), separated by commas. Default: the eight.")
 ]
@@ -55,6 +61,7 @@ def analyze(
     target: Target,
     steps: Steps = None,
     step_pattern: StepPattern = None,
+    tokenizer: TokenizerName = None,
     tasks: Tasks = None,
     tasks_folder: TasksFolder = None,
     readouts: Readouts = None,
@@ -109,6 +116,7 @@ def plan(
     target: Target,
     steps: Steps = None,
     step_pattern: StepPattern = None,
+    tokenizer: TokenizerName = None,
     tasks: Tasks = None,
     tasks_folder: TasksFolder = None,
     readouts: Readouts = None,
@@ -153,6 +161,7 @@ def plan(
 _KEYS = {
     "steps": "steps",
     "step_pattern": "step_pattern",
+    "tokenizer": "tokenizer",
     "regime": "regime",
     "name": "name",
     "disk_budget": "fetch.disk_budget",

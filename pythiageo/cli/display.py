@@ -128,6 +128,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
     if plan.landscape_checkpoints:
         took = f"about {_duration(plan.landscape_seconds)} each, roughly"
         rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {took}"))
+    rows += [("note", remark) for remark in plan.remarks]
     if plan.download_bytes:
         rows.append(("downloads keep pace", f"from {plan.pace_bytes / 1e6:.1f} MB/s on"))
     return rows

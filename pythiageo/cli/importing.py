@@ -21,6 +21,13 @@ def import_results(
     where: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of a table to keep (may be repeated).")
     ] = None,
+    step_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--step-pattern",
+            help="How the folders of local checkpoints in the harness's files are named: (?P<step>...).",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default that of the series.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,8 +39,12 @@ def import_results(
     if mapping is None:
         if where:
             raise UserError("--where chooses rows of a table, and needs --map")
-        path = import_harness(source, out, name)
+        path = import_harness(source, out, name, step_pattern)
     else:
+        if step_pattern is not None:
+            raise UserError(
+                "--step-pattern is for the harness's files: of a table, the mapping names the step's column"
+            )
         chosen = {}
         for text in where or []:
             column, equals, value = text.partition("=")

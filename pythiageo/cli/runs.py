@@ -51,7 +51,9 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
     if as_json:
         display.print_json(manifest)
         return
-    display.print_table(f"{run}", ("what", "value"), summarise(run).items())
+    summary = summarise(run)
+    summary["remarks"] = "; ".join(summary["remarks"]) or None
+    display.print_table(f"{run}", ("what", "value"), summary.items())
     display.print_table("config", ("key", "value"), flatten(manifest.get("config", {})))
     display.print_table("provenance", ("key", "value"), flatten(manifest.get("provenance", {})))
     display.print_table(

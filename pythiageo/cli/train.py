@@ -243,6 +243,9 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
                 f"{summary['folder']}: {summary['status']}, {summary['checkpoints']} checkpoints, "
                 f"{summary['observations']:,} observations, {summary['not_ok']:,} of them without a value"
             )
+    for summary in summaries:
+        for remark in summary["remarks"]:
+            typer.echo(f"pythiageo: {summary['name']}: {remark}", err=True)
     for failure in failures:
         display.say(f"pythiageo: {failure.message}", err=True)
     return code

@@ -57,9 +57,12 @@ class BridgeReader:
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
 
     def sites(self) -> dict[str, int]:
-        """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output."""
+        """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output.
+
+        Some old architectures, whose blocks end in a LayerNorm, have no final one, and no such site.
+        """
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
-        return {**sites, LN_FINAL: self._layers - 1}
+        return {**sites, LN_FINAL: self._layers - 1} if LN_FINAL in self._bridge.hook_dict else sites
 
     def hooks(self) -> dict[str, str]:
         """Return every hook name that gives one state a position, aliases too, with the hook's own name.
@@ -112,6 +115,9 @@ class BridgeReader:
 
         Returns:
             States and logits as float32 on the CPU.
+
+        Raises:
+            CheckpointError: the model's forward pass does not go through a site.
         """
         states: dict[str, Tensor] = {}
 
@@ -130,6 +136,8 @@ class BridgeReader:
             logits = self._bridge.run_with_hooks(
                 ids.to(self._device), return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
             )
+        if lost := [site for site in sites if site not in states]:
+            raise CheckpointError(f"{type(self._bridge.original_model).__name__}: there is no state at {lost[0]}")
         if logit_positions is None:
             return states, None
         return states, (logits if self._keeps_logits else logits[:, wanted]).float().cpu()

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, first_line
 from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain
 from pythiageo.probes import tokenizer as characters
 from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
@@ -61,29 +61,56 @@ class CharacterTokenizer:
 
 
 class FileTokenizer:
-    """Any checkpoint's ``tokenizer.json``, given as that file or as its folder.
+    """Any checkpoint's tokenizer: that of a ``tokenizer.json``, or of a folder that has one.
+
+    A folder's is what transformers makes of it: ``tokenizer_config.json`` and the model's kind change what a
+    ``tokenizer.json`` alone would do (a space before the text, tokens around it), and a model is fed accordingly.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        import tokenizers  # noqa: PLC0415 - `tasks list` does without it
-
         file = path if is_plain(path) else path / "tokenizer.json"
         if not is_plain(file):
-            raise UserError(f"{path}: expected a tokenizer.json beside the weights")
+            raise UserError(f"{path}: expected a tokenizer.json beside the weights (or name one with --tokenizer)")
         try:
             check_plain(file, TOKENIZER_LIMIT)
         except BadFileError as error:
             raise UserError(f"{file} {error}") from None
+        alone = is_plain(path) or not any(is_plain(path / name) for name in ("tokenizer_config.json", "config.json"))
+        self.kind = "tokenizer.json"
+        """What reads it: the file itself, or a class of transformers."""
+        self.unlike_file = 0
+        """How many of the texts so far the file alone would have read as other ids."""
+        import tokenizers  # noqa: PLC0415 - `tasks list` does without it
+
+        self._tokenizer: Any = None
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception on a malformed file
-            raise UserError(f"{file}: not a tokenizer: {error}") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+            self._file = tokenizers.Tokenizer.from_file(str(file))
+            if alone:
+                self._tokenizer = self._file
+            else:
+                from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
+
+                made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+                self._tokenizer, self.kind = getattr(made, "backend_tokenizer", None), type(made).__name__
+        except Exception as error:  # the libraries raise bare Exception on a malformed file
+            raise UserError(f"{file}: not a tokenizer: {first_line(error)}") from None
+        if self._tokenizer is None:
+            raise UserError(f"{path}: a {self.kind} does not say which characters a token holds: expected a fast one")
+        for one in (self._tokenizer, self._file):
+            one.no_truncation()
+            one.no_padding()
         self._unknown = getattr(self._tokenizer.model, "unk_token", None)
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The special tokens that are put around every text, in their order."""
+        encoding = self._tokenizer.encode("", add_special_tokens=True)
+        return tuple(
+            token for token, special in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if special
+        )
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int] | None]]:
         """Return the ids of ``text`` with the special tokens this tokenizer adds.
@@ -93,6 +120,8 @@ class FileTokenizer:
                 token, and a number made of that would say nothing.
         """
         encoding = self._tokenizer.encode(text, add_special_tokens=True)
+        if self._file is not self._tokenizer:
+            self.unlike_file += self._file.encode(text, add_special_tokens=True).ids != encoding.ids
         spans = [
             None if special else (int(start), int(end))
             for special, (start, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)

@@ -30,6 +30,7 @@ from pythiageo.series.hashes import weights_state
 from pythiageo.series.hub import HubSeries
 from pythiageo.series.recurrence import MISSING, NEIGHBOUR, VERDICTS
 from pythiageo.series.steps import MOST
+from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine, refresh: bool = False) -> bool:
@@ -42,6 +43,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
         UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for.
     """
     torch.set_num_threads(config.compute.thread_count)
+    tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
         series.store = folder.downloads
@@ -53,14 +55,15 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     choice = choose_steps(config, series, audits.append, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps}
+    told = {"remarks": list(series.remarks), "tokenizer": tokenizer and tokenizer.describe()}
+    now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps, **told}
     moved = moved_since(folder, series, choice, now, report)
     if not moved or refresh:
         folder.mend()
     go_on(folder, moved, now, refresh)
     for audit in audits:
         folder.add_audit(audit)
-    order = Order(config, identity, probes, folder.device, choice.steps)
+    order = Order(config, identity, probes, folder.device, choice.steps, tokenizer)
     watch = Watch(config.name, len(choice.steps), folder, report)
     session = _Session(order, folder, engine.crew(order, watch), watch, series)
     done = _done(folder, choice)
@@ -78,6 +81,21 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     folder.update(status="complete")
     report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
     return folder.sound
+
+
+def _same_tokenizer(tokenizer: NamedTokenizer, folder: RunFolder) -> NamedTokenizer:
+    """Return the tokenizer that was named, if it is still the one of what the run has measured so far.
+
+    Raises:
+        UserError: it is another one now.
+    """
+    before = folder.manifest.get("tokenizer")
+    if folder.manifest["checkpoints"] and before and before.get("sha256") != tokenizer.sha:
+        raise UserError(
+            f"{folder.path}: the tokenizer {tokenizer.name} is another one than when this run began: numbers of one "
+            f"table come from one tokenizer: choose another folder with --out, or --overwrite"
+        )
+    return tokenizer
 
 
 @dataclass(frozen=True)

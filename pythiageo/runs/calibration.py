@@ -23,6 +23,7 @@ from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.settings import ProbeConfig
 from pythiageo.series import open_series
+from pythiageo.series.architecture import context_of
 from pythiageo.series.hub import HubSeries
 
 
@@ -131,10 +132,8 @@ def _open(wanted: Calibration, store: Path, report: Reporter) -> Problem:
     if opened.nonfinite:
         raise CheckpointError(f"{checkpoint.label}: {opened.nonfinite}", "nonfinite")
     assert opened.tokenizer_folder is not None
-    context = getattr(opened.model.config, "max_position_embeddings", None)
-    prepared = prepare(
-        [probe for probe in probes if probe.purpose == GEOMETRY], FileTokenizer(opened.tokenizer_folder), context
-    )
+    geometry = [probe for probe in probes if probe.purpose == GEOMETRY]
+    prepared = prepare(geometry, FileTokenizer(opened.tokenizer_folder), context_of(opened.model.config))
     return problem_of(opened.model, logits_of(opened.model), prepared[0].encoded, wanted.parameters)
 
 

@@ -168,6 +168,9 @@ class AnalyzeConfig(Table):
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
     step_pattern: str | None = None
     """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
+    tokenizer: str | None = None
+    """A folder, a ``tokenizer.json`` or a Hub repository (``owner/name``, ``owner/name@revision``) whose tokenizer is
+    taken for every checkpoint; default: each checkpoint's own."""
     audit: bool = True
     """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
     fetch: FetchConfig = FetchConfig()

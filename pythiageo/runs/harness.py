@@ -31,12 +31,14 @@ _USUAL = re.compile(
 """What names of result files often say besides."""
 
 
-def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
+def import_harness(source: Path, out: Path, name: str | None = None, step_pattern: str | None = None) -> Path:
     """Write lm-evaluation-harness result files, one a checkpoint or several, as a run folder.
 
     Both layouts: metrics named ``acc`` and ``acc_stderr``, and ``acc,none`` and ``acc_stderr,none``. The step is that
     of ``revision=stepN`` in the model's arguments, else of the name of the file or of the nearest folder that has one,
-    up to ``source``. Where no file names its model, the run is called after ``source``, and its manifest has a note.
+    up to ``source``. A model that is a checkpoint's folder, ``run1/step1000``, counts as that step of ``run1``;
+    ``step_pattern`` says how else such a folder is named. Where no file names its model, the run is called after
+    ``source``, and its manifest has a note.
 
     Raises:
         UserError: no such file, not the harness's, a step that is not told, files of several models or of several
@@ -47,13 +49,17 @@ def import_harness(source: Path, out: Path, name: str | None = None) -> Path:
     found = [(file, content) for file in files if (content := _harness_file(file, strict=not source.is_dir()))]
     if not found:
         raise UserError(f"{source}: no result file of lm-evaluation-harness (JSON with 'results')")
-    model = _one_model(found, source)
+    names = StepNames(step_pattern)
+    placed = [_split(_model(content), names) for _, content in found]
+    model = _one_model(found, [name for name, _ in placed], source)
     title = name or model.split("/")[-1] or source.stem
-    origin = Origin(title, model or title, model.split("/")[-1] or title, None)
+    local = any(place is not None for _, place in placed)  # a path of another machine is no name
+    size = model.split("/")[-1] or title
+    origin = Origin(title, size if local else model or title, size, None)
     mapping = Mapping(columns={}, regime="naturalistic")
     rows, stages = [], set()
-    for file, content in found:
-        named = _step(content, file, source)
+    for (file, content), (_, place) in zip(found, placed, strict=True):
+        named = place or _step(content, file, source)
         stages.add(named.stage)
         for row in _harness_rows(content):
             rows.append(make_observation({"step": named.step, **row}, mapping, origin, file))
@@ -99,13 +105,13 @@ def _without_step(path: str) -> str:
     return parts[-1] if parts else ""
 
 
-def _one_model(found: list[tuple[Path, dict[str, Any]]], source: Path) -> str:
-    """Return the model that all files are of, the empty text where none names it.
+def _one_model(found: list[tuple[Path, dict[str, Any]]], named: list[str], source: Path) -> str:
+    """Return the model that all files are of, the empty text where none names it; ``named``: what each file says.
 
     Raises:
         UserError: they are of several, or may be: no file names its model, and more than the step tells them apart.
     """
-    models = sorted({_model(content) for _, content in found})
+    models = sorted(set(named))
     if len(models) > 1:
         shown = some([model or "one that is not named" for model in models])
         raise UserError(f"{source}: results of {len(models)} models ({shown}): one run is of one model")
@@ -136,6 +142,13 @@ class Named(NamedTuple):
 
     step: int
     stage: str | None
+
+
+def _split(model: str, names: StepNames) -> tuple[str, Named | None]:
+    """Return a model's name and, where that is the path of a checkpoint's folder, its step and the folder above."""
+    above, slash, last = model.rstrip("/").rpartition("/")
+    found = names.parse(last) if slash else None
+    return (above, Named(found.step, names.stage(last))) if found else (model, None)
 
 
 def _step(content: dict[str, Any], file: Path, source: Path) -> Named:

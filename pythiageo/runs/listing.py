@@ -41,6 +41,7 @@ def summarise(path: Path) -> dict[str, Any]:
         "regime": manifest.get("regime"),
         "size": manifest.get("size"),
         "status": manifest.get("status"),
+        "remarks": [str(remark) for remark in manifest.get("remarks") or ()],
         "checkpoints": 0 if table is None else table["step"].n_unique(),
         "last_step": None if table is None else table["step"].max(),
         "observations": 0 if table is None else table.height,

@@ -21,7 +21,10 @@ from pythiageo.runs.probing import Prepared, Probe, named, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.settings import ComputeConfig, MeasureConfig
+from pythiageo.series.architecture import context_of
 from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.source import TOKENIZER as TOKENIZER_FILES
+from pythiageo.series.stored import read_json
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ class Meter:
         self._only = only
         self._instruments = Instruments.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
-        self._tokenizer_sha = ""
+        self._prepared_for: tuple[str, int | None] | None = None
         self._prepared: list[Prepared] = []
+        self._tokenizer: dict[str, Any] = {}
 
     def take(self, opened: OpenCheckpoint, origin: Origin, tell: Callable[[float], None] = lambda _: None) -> Taken:
         """Return the observations of a transformers model; booting TransformerLens changes it for good.
@@ -80,7 +84,8 @@ class Meter:
             "layers": layers,
             "d_model": settings.hidden_size,
         }
-        self._prepare(opened, getattr(settings, "max_position_embeddings", None))
+        self._prepare(opened, context_of(settings))
+        facts["tokenizer"] = self._tokenizer
         asked = [one for one in self._prepared if self._only is None or named(one.probe) in self._only]
         # on the plain module: the bridge's copies of joint matrices are not its parameters
         landscape = self._landscape.rows(opened.model, logits_of(opened.model), layers, asked, origin, opened.nonfinite)
@@ -92,22 +97,40 @@ class Meter:
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:
-        """Tokenize the probe sets, again only if this checkpoint's tokenizer is another one."""
+        """Tokenize the probe sets, again only if this checkpoint's tokenizer or context is another one."""
         folder = opened.tokenizer_folder
         assert folder is not None
-        sha = _sha(folder / "tokenizer.json")
-        if sha != self._tokenizer_sha:
+        wanted = (_sha(folder), context)
+        if wanted != self._prepared_for:
             try:
                 tokenizer = FileTokenizer(folder)
             except UserError as error:  # this checkpoint's fault; the next may have one
                 raise CheckpointError(str(error)) from None
-            self._prepared = prepare(self._probes, tokenizer, context)
-            self._tokenizer_sha = sha
+            try:
+                self._prepared = prepare(self._probes, tokenizer, context)
+            except UserError as error:
+                if self._prepared_for is None:
+                    raise
+                raise CheckpointError(f"unlike checkpoints before it, {error}") from None
+            self._prepared_for = wanted
+            self._tokenizer = {
+                "kind": tokenizer.kind,
+                "around": list(tokenizer.around),
+                "texts_unlike_file": tokenizer.unlike_file,
+            }
         _check_vocabulary(opened, self._prepared)
 
 
-def _sha(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "missing"
+def _sha(folder: Path) -> str:
+    """Return a hash of all that a folder's tokenizer is read from; of the config its kind of model and tokenizer."""
+    digest = hashlib.sha256()
+    for name in TOKENIZER_FILES:
+        file = folder / name
+        digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"missing")
+    config = folder / "config.json"
+    said = read_json(config, folder.name) if config.is_file() else {}
+    digest.update(repr([said.get(key) for key in ("model_type", "tokenizer_class", "model_name")]).encode())
+    return digest.hexdigest()
 
 
 def _check_vocabulary(opened: OpenCheckpoint, prepared: list[Prepared]) -> None:

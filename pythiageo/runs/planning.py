@@ -22,9 +22,11 @@ from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.trial import Trial
 from pythiageo.series import open_series
 from pythiageo.series.blueprint import Blueprint
+from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.hub import HubSeries
+from pythiageo.series.tokenizers import read_tokenizer
 
 _LISTERS = 8
 
@@ -51,6 +53,8 @@ class Plan:
     """Checkpoints of which landscape measures are taken, too."""
     landscape_seconds: float
     """Of one of them."""
+    remarks: tuple[str, ...]
+    """What the series says of itself, such as revisions that are not read as steps."""
     workers: int
     """Workers that the checkpoints are divided over, each as fast as this machine; disk and memory are of one."""
 
@@ -101,6 +105,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
 
     Raises:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
+        CheckpointError: the first checkpoint's config cannot be read, or its model sees later tokens.
         MachineError: the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
@@ -122,8 +127,9 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         report(Progress(config.name, 0, 1, "trying this machine"))
         folder = checkpoints[0].describe(Path(scratch))
         blueprint = Blueprint.read(folder, checkpoints[0].label)
+        check_causal(blueprint.one_block(), checkpoints[0].label)
         probes = choose_probes(config.probes)
-        prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+        prepared = prepare(probes, FileTokenizer(_tokenizer(config, folder, Path(scratch))), blueprint.context)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     trial = Trial(config, blueprint, prepared)
     return Plan(
@@ -143,6 +149,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         seconds=trial.seconds(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
         landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+        remarks=series.remarks,
         workers=workers,
     )
 
@@ -172,9 +179,14 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
                 blueprint = Blueprint.read(folder, checkpoint.label)
             except CheckpointError:
                 continue
-            prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+            prepared = prepare(probes, FileTokenizer(_tokenizer(config, folder, Path(scratch))), blueprint.context)
             return Needs(Trial(config, blueprint, prepared).memory(), disk)
     return Needs(0, disk)
+
+
+def _tokenizer(config: AnalyzeConfig, folder: Path, scratch: Path) -> Path:
+    """Return where the tokenizer of the run lies: beside the checkpoint's config, or, if one was named, in scratch."""
+    return folder if config.tokenizer is None else read_tokenizer(config.tokenizer).write(scratch / "tokenizer")
 
 
 def _left_out(choice: Choice) -> dict[str, int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from pythiageo.errors import CheckpointError
@@ -15,6 +17,7 @@ from pythiageo.runs.meter import Meter
 from pythiageo.runs.piece import Piece
 from pythiageo.runs.probing import Probe
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
+from pythiageo.series.tokenizers import NamedTokenizer
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Order:
     """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
 
     ``steps``: those of the whole run. ``identity``: series, regime, size and seed. ``only``: tasks and levels of
-    ``probes`` to measure, where the others are measured already.
+    ``probes`` to measure, where the others are measured already. ``tokenizer``: in place of those of the checkpoints.
     """
 
     config: AnalyzeConfig
@@ -30,6 +33,7 @@ class Order:
     probes: list[Probe]
     device: str
     steps: list[int]
+    tokenizer: NamedTokenizer | None = None
     only: frozenset[tuple[str, str]] | None = None
 
     def origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
@@ -60,6 +64,10 @@ class Workbench:
         self._order = order
         self._follower = follower
         self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps, order.only)
+        self._scratch: TemporaryDirectory[str] | None = None
+        if order.tokenizer is not None:
+            self._scratch = TemporaryDirectory(prefix="pythiageo-tokenizer-")
+            order.tokenizer.write(Path(self._scratch.name))
 
     def measure(
         self, checkpoint: Checkpoint, failure: Exception | None = None, look: Callable[[], None] = lambda: None
@@ -74,6 +82,8 @@ class Workbench:
                 raise failure
             with self._follower.phase("load", f"opening {checkpoint.label}"), loading():
                 opened = checkpoint.open()
+            if self._scratch is not None:
+                opened = replace(opened, tokenizer_folder=Path(self._scratch.name))
             with self._follower.phase("compute", f"measuring {checkpoint.label}"):
                 return self._take(checkpoint, opened, look)
         except CheckpointError as error:

@@ -39,6 +39,8 @@ class Audit:
     """For each format: steps that have it whole, and how many different weights they hold."""
     formats_differ: tuple[int, ...]
     """Steps at which ``.safetensors`` and ``.bin`` recur at different other steps."""
+    remarks: tuple[str, ...] = ()
+    """What the series itself says, such as revisions that are not read as steps."""
 
     @property
     def sound(self) -> bool:
@@ -57,7 +59,7 @@ class Audit:
 
     def notes(self) -> list[str]:
         """Return what there is to say of the series as a whole."""
-        notes = []
+        notes = list(self.remarks)
         if self.main is not None and not self.main_equals and self.main.files:
             notes.append("main serves weights that no step serves whole")
         elif self.main_equals:
@@ -148,6 +150,10 @@ class Auditable(Protocol):
     def expected(self) -> tuple[int, ...]:
         """The steps it is known to have, or none."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on what of it is not read."""
+
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step, and of ``main`` (whose step is ``None``) if there is one."""
 
@@ -156,7 +162,8 @@ def audit_series(series: Auditable, expected: Sequence[int], report: Callable[[i
     """List the weight files of a series and judge its steps; see ``judge`` and the series' ``inventory``."""
     revisions = series.inventory(report)
     main = next((revision for revision in revisions if revision.step is None), None)
-    return judge(series.name, [revision for revision in revisions if revision.step is not None], main, expected)
+    found = judge(series.name, [revision for revision in revisions if revision.step is not None], main, expected)
+    return replace(found, remarks=series.remarks)
 
 
 def _audit_step(step: int, revision: Revision | None, tables: dict[str, Recurrence], differs: bool) -> StepAudit:

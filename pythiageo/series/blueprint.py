@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pythiageo.errors import CheckpointError, first_line
-from pythiageo.series.opening import quiet_transformers, read_config
+from pythiageo.series.architecture import build, context_of, read_config, settings_of
 
 _JOINT = re.compile(r"\.(query_key_value|qkv_proj|c_attn|Wqkv|W_pack)\.")
 """Joint query, key and value matrices, by the names that architectures give them."""
@@ -42,13 +42,11 @@ class Blueprint:
         Raises:
             CheckpointError: no config, one that asks for remote code, or one that transformers cannot build.
         """
-        read_config(folder, label)
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415 - takes seconds
-
+        shapes = read_config(folder, label)
         try:
-            with quiet_transformers(), torch.device("meta"):
-                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-                model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+            with torch.device("meta"):
+                config = settings_of(shapes)
+                model = build(config)
         except Exception as error:  # transformers raises many kinds on a config that does not fit
             raise CheckpointError(f"{label}: transformers cannot build this config: {first_line(error)}") from None
         named = dict(model.named_parameters())
@@ -59,7 +57,7 @@ class Blueprint:
             layers=config.num_hidden_layers,
             d_model=config.hidden_size,
             vocab=config.vocab_size,
-            context=getattr(config, "max_position_embeddings", None),
+            context=context_of(config),
             config=config,
         )
 
@@ -69,8 +67,6 @@ class Blueprint:
         Raises:
             CheckpointError: the architecture cannot be cut like that, or one block takes more memory than is free.
         """
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415
-
         needed = 4 * (self.parameters - self.vocab * self.d_model) // max(1, self.layers)
         free = psutil.virtual_memory().available
         if needed > free:
@@ -82,9 +78,7 @@ class Blueprint:
         config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, FEW, None
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:1]
-        config._attn_implementation = "eager"  # what TransformerLens takes
         try:
-            with quiet_transformers():
-                return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).float().eval().requires_grad_(False)
+            return build(config).float().eval().requires_grad_(False)
         except Exception as error:
             raise CheckpointError(f"{self.architecture}: cannot be tried with one block: {first_line(error)}") from None

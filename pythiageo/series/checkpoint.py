@@ -65,6 +65,10 @@ class Series(Protocol):
     def size(self) -> str:
         """Size name, for people and tables."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences that whoever reads its numbers must know: what of it is not read, another name it has."""
+
     def steps(self) -> list[int]:
         """Steps the series has, ascending. Raises ``UserError`` if it has none or cannot be reached."""
 

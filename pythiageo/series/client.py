@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +75,20 @@ def list_refs(repo: str) -> GitRefs:
     """Return the branches and tags of a repository. Raises as ``translated``."""
     with translated(repo):
         return again_if_busy(lambda: HfApi().list_repo_refs(repo))
+
+
+def proper_name(repo: str, revisions: Iterable[str]) -> str:
+    """Return a repository's name as the Hub has it: names are found in any letter case, and under former ones too.
+
+    ``revisions``: some that it has; the first that answers tells. Raises as ``translated``.
+    """
+    for revision in revisions:
+        with translated(repo):
+            try:
+                return again_if_busy(lambda at=revision: HfApi().model_info(repo, revision=at).id)  # type: ignore[misc]
+            except (RevisionNotFoundError, EntryNotFoundError):  # listed, and without a commit
+                continue
+    return repo
 
 
 def list_files(repo: str, commit: str) -> list[WeightFile]:

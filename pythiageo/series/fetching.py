@@ -24,6 +24,7 @@ from pythiageo.errors import (
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.client import access_problem, list_files, list_refs, without_bars
 from pythiageo.series.folder import read_tokens
+from pythiageo.series.kept import is_offline, kept_files, kept_folder, name_kept
 from pythiageo.series.opening import open_folder
 from pythiageo.series.patience import UNREACHED, again_if_busy
 from pythiageo.series.source import BESIDE, Source
@@ -73,7 +74,7 @@ class HubCheckpoint:
         Raises:
             CheckpointError: the revision is not there, or cannot be listed.
         """
-        return 0 if self._cached() else sum(file.size for file in self._files())
+        return 0 if is_offline() or self._cached() else sum(file.size for file in self._files())
 
     def arrived(self) -> int:
         """Return the bytes that lie in its folder of the store so far, files under way included."""
@@ -96,6 +97,8 @@ class HubCheckpoint:
             names = [file.name for file in self._files()]
             with told(self._repo, self._revision):
                 self._folder = download(self._repo, self._revision, self._at, names, self._files(), self._own)
+            if self._own is None:
+                name_kept(self._folder, self._revision, self._commit)
         if self._tokens is None:
             self._tokens = read_tokens(self._folder)
 
@@ -114,6 +117,8 @@ class HubCheckpoint:
         Raises:
             CheckpointError: this revision cannot be had.
         """
+        if is_offline() and (folder := kept_folder(self._repo, self._at)):
+            return folder
         names = [file.name for file in self._files() if file.name in BESIDE]
         with told(self._repo, self._revision):
             return download(self._repo, self._revision, self._at, names, [], into)
@@ -139,8 +144,9 @@ class HubCheckpoint:
     def _files(self) -> list[WeightFile]:
         """Return the files to fetch: weights of one format, config and tokenizer; listed once."""
         if self._wanted is None:
+            kept = kept_folder(self._repo, self._at) if is_offline() else None
             with told(self._repo, self._revision):
-                files = list_files(self._repo, self._at)
+                files = list_files(self._repo, self._at) if kept is None else kept_files(kept)
             kind = ".safetensors" if any(file.name.endswith(".safetensors") for file in files) else ".bin"
             self._wanted = [
                 file for file in files if file.name in BESIDE or file.name.endswith((kind, f"{kind}.index.json"))

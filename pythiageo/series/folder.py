@@ -14,7 +14,7 @@ from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.hashes import HashMemory
 from pythiageo.series.opening import is_checkpoint, open_folder
 from pythiageo.series.source import OTHER_WEIGHTS, Source, differences, hash_beside
-from pythiageo.series.steps import MOST, StepNames, parse_step, unique_steps
+from pythiageo.series.steps import MOST, StepNames, left_out, parse_step, unique_steps
 from pythiageo.series.weightfiles import INDEX_LIMIT, Revision, WeightFile, index_format, is_weight_file, shards_of
 
 _HASHERS = 4
@@ -97,6 +97,17 @@ class FolderSeries:
     def expected(self) -> tuple[int, ...]:
         """No steps: a folder says nothing of those it does not have."""
         return ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the series: folders that hold a checkpoint, and are not read."""
+        read = {self._root.resolve(), *(folder.resolve() for folder in self._folders.values())}
+        others = sorted(
+            entry.name
+            for entry in self._root.iterdir()
+            if entry.is_dir() and entry.name != "main" and is_checkpoint(entry) and entry.resolve() not in read
+        )
+        return left_out(others, len(others) + len(self._folders), "folders")
 
     def steps(self) -> list[int]:
         """Return the steps that are there, ascending."""

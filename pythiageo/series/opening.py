@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ import torch
 
 from pythiageo.errors import CheckpointError, first_line, raise_if_memory
 from pythiageo.files import is_plain
+from pythiageo.series.architecture import ATTENTION, build, model_class, quiet_transformers, read_config, settings_of
+from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.sizes import check_counts, check_folder, check_room
-from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
+from pythiageo.series.sizes import check_folder, check_room
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
 _BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
@@ -33,7 +34,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
 
     Raises:
         CheckpointError: no checkpoint, remote code, damaged or missing files, sizes that cannot be, weights that do not
-            fit the config.
+            fit the config; a model that sees later tokens (status ``not-causal``).
         MachineError: memory runs out.
     """
     check_folder(folder, label)
@@ -41,12 +42,15 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     stored = stored_tensors(folder, label)
     model = _build(folder, label, config, stored)
     facts = [tensor.facts for tensor in stored.values()]
+    nonfinite = describe_nonfinite(facts)
+    if nonfinite is None:
+        check_causal(model, label)
     return OpenCheckpoint(
         model=model,
         weight_sha=combine(facts),
         architecture=type(model).__name__,
         tokenizer_folder=folder,
-        nonfinite=describe_nonfinite(facts),
+        nonfinite=nonfinite,
     )
 
 
@@ -56,35 +60,17 @@ def is_checkpoint(folder: Path) -> bool:
     return is_plain(folder / "config.json") and any(is_plain(folder / name) for name in names)
 
 
-def read_config(folder: Path, label: str) -> dict[str, Any]:
-    """Return a checkpoint's config.
-
-    Raises:
-        CheckpointError: none, damaged, of no architecture, one that asks for remote code, or for more layers than any
-            model has.
-    """
-    config = read_json(folder / "config.json", label)
-    if "auto_map" in config:
-        raise CheckpointError(f"{label}: its config asks for code from the repository, which is never run")
-    if not isinstance(config.get("model_type"), str):
-        raise CheckpointError(f"{label}: config.json names no model_type")
-    check_counts(config, label)
-    return config
-
-
 def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, StoredTensor]) -> torch.nn.Module:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415 - takes seconds
-
     try:
+        settings = settings_of(config)
         with quiet_transformers():
-            settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            check_room(settings, stored, label)
-            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)].from_pretrained(
+            check_room(partial(build, copy.deepcopy(settings)), stored, label)
+            model, report = model_class(settings).from_pretrained(
                 None,
                 config=settings,
                 state_dict=stored,
                 dtype=torch.float32,
-                attn_implementation="eager",
+                attn_implementation=ATTENTION,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
             )
@@ -121,25 +107,3 @@ def _is_constant(name: str, stored: dict[str, StoredTensor]) -> bool:
         shape = stored[name][...].shape
         return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
     return _BUFFERS.fullmatch(name) is not None
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and notes off the terminal while loading, and its background conversion off the Hub."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    before = logging.get_verbosity(), os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before[0])
-        if bars:
-            logging.enable_progress_bar()
-        if before[1] is None:
-            del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
-        else:
-            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = before[1]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pythiageo.errors import CheckpointError
 from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain, read_json
@@ -77,18 +77,16 @@ def check_counts(config: dict[str, Any], label: str) -> None:
         )
 
 
-def check_room(settings: Any, stored: Mapping[str, StoredTensor], label: str) -> None:
+def check_room(build: Callable[[], nn.Module], stored: Mapping[str, StoredTensor], label: str) -> None:
     """Refuse a config that asks for far more numbers than the weight files hold; counted where nothing is allocated.
+
+    ``build``: makes the model that it asks for.
 
     Raises:
         CheckpointError: both counts.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415 - takes seconds
-
-    settings = copy.deepcopy(settings)
-    settings._attn_implementation = "eager"  # as it is opened, whatever the config asks for
     with torch.device("meta"):
-        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)](settings)
+        model = build()
     asked = sum(parameter.numel() for parameter in model.parameters())
     held = sum(tensor.count for tensor in stored.values())
     if asked > _TWICE * held + _SPARE:

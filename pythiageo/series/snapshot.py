@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from pythiageo.errors import MachineError, UserError, first_line, machine_trouble
-from pythiageo.series.opening import quiet_transformers
+from pythiageo.series.architecture import quiet_transformers
 
 
 def write_snapshot(model: nn.Module, tokenizer: Any, folder: Path) -> None:

@@ -127,6 +127,20 @@ def unique_steps(names: Iterable[str], step_names: StepNames, where: str) -> dic
     return found
 
 
+def left_out(names: Sequence[str], of: int, kind: str) -> tuple[str, ...]:
+    """Return the sentence that says which of ``of`` revisions or folders are not read as steps; none if all are."""
+    if not names:
+        return ()
+    how_many = f"{len(names)} of {of} {kind}" if of > len(names) else f"{len(names)} {kind}"
+    are = "is" if len(names) == 1 else "are"
+    return (f"{how_many} {are} left out, not named by a step that is read: {shortened(names)} (--step-pattern)",)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first few of some names, for a sentence."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
 def select(text: str, available: Sequence[int], beyond: str = "error") -> list[int]:
     """Return the steps that ``text`` names, ascending, each once.
 

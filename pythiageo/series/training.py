@@ -48,6 +48,11 @@ class TrainingSeries:
         """Size name."""
         return self._size
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Nothing: every step is read."""
+        return ()
+
     def steps(self) -> list[int]:
         """Return the steps at which training hands out a checkpoint, ascending."""
         return list(self._steps)
