@@ -413,7 +413,7 @@ def test_a_table_with_a_value_out_of_range_is_not_opened(tmp_path: Path, monkeyp
     from pythiageo.observations import ranges
 
     assert ranges.outside("accuracy:flexible-extract", 1.5)
-    assert not ranges.outside("linear_probe_by_position", 1 + 1e-9)
+    assert not ranges.outside("accuracy_normalised", 1 + 1e-9)
     assert not ranges.outside("llc", -5.0)
     with monkeypatch.context() as patched:  # as an older release let it in
         patched.setattr(ranges, "RANGES", {})

@@ -6,32 +6,28 @@ import math
 
 import polars as pl
 
-_SHARE, _DIFFERENCE, _UP_TO_0 = (0.0, 1.0), (-1.0, 1.0), (-math.inf, 0.0)
+_SHARE, _UP_TO_0 = (0.0, 1.0), (-math.inf, 0.0)
 _FROM_0, _FROM_1 = (0.0, math.inf), (1.0, math.inf)
-_SHARES = (
-    "accuracy", "accuracy_normalised", "chance_accuracy", "majority_rate", "linear_probe", "linear_probe_control",
-    "linear_probe_model", "linear_probe_majority", "linear_probe_answer", "linear_probe_answer_model",
-)  # fmt: skip
+_SHARES = ("accuracy", "accuracy_normalised", "chance_accuracy", "majority_rate")
 _RANKS = ("rankme", "covariance_effective_rank", "participation_ratio", "stable_rank")
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_SHARES, _SHARE),
-    "linear_probe_selectivity": _DIFFERENCE,
     "log_prob": _UP_TO_0,
     "held_out_loss": _FROM_0,
     "perplexity": _FROM_1,
     "answer_perplexity": _FROM_1,
     **dict.fromkeys(_RANKS, _FROM_1),
-    "mean_cosine": _DIFFERENCE,
+    "mean_cosine": (-1.0, 1.0),
     "two_nn": _FROM_0,
 }
 """Lowest and highest value by the name of the measure; a measure that is not here may have any value."""
-_ROUNDING = 1e-6
+_ROUNDING = 1e-4
 """How far beyond its range a value may lie, as a share of its size."""
 
 
 def range_of(measure: str) -> tuple[float, float] | None:
     """Return the range of a measure, also of its variants (``accuracy:flexible-extract``); ``None``: it has none."""
-    return RANGES.get(measure.partition(":")[0].removesuffix("_by_position"))
+    return RANGES.get(measure.partition(":")[0])
 
 
 def outside(measure: str, value: float) -> str | None:
