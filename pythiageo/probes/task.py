@@ -118,10 +118,8 @@ def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
     try:
         text = read_text(file, _ITEMS_LIMIT)
     except BadFileError as error:
-        raise UserError(
-            f"{file} {error}; a large set of items can be a task of kind 'dataset' with path 'json', which is read row "
-            f"by row"
-        ) from None
+        way = "; a large set can be a task of kind 'dataset' with path 'json', which is read row by row"
+        raise UserError(f"{file} {error}{way if file.stat().st_size > _ITEMS_LIMIT else ''}") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
