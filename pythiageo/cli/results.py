@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError, nearest
+from pythiageo.locations import check_folder, make_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +39,8 @@ def export(
     for name in chosen:
         if name not in FORMATS:
             raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
+    folder = out if out is not None else run / "tables"
+    check_folder(folder)
     table = read_observations(run)
     for column, text in (("measure", measures), ("readout", readouts)):
         if text is not None:
@@ -51,8 +54,7 @@ def export(
             table = table.filter(pl.col(column).is_in(names))
     if wide:
         table = per_layer(table)
-    folder = out if out is not None else run / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stem = "per_layer" if wide else "observations"
     endings = {"latex": "tex"}
     paths = [folder / f"{stem}.{endings.get(name, name)}" for name in chosen]
@@ -144,6 +146,7 @@ def compare(
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)
+    check_folder(out)
     comparison = compare_runs(
         [read_observations(run) for run in runs],
         manifests=[read_manifest(run) for run in runs],

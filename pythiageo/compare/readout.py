@@ -13,6 +13,7 @@ from pythiageo.anatomy import floors, get_protocol
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
 from pythiageo.errors import UserError
+from pythiageo.locations import make_folder
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
 
@@ -120,7 +121,7 @@ def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.Data
 
 def write_choice(choice: ReadoutChoice, folder: Path) -> list[Path]:
     """Write ``candidates.csv``, ``floors.csv``, ``profile.csv`` and ``verdict.json``; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tables = {"candidates": choice.candidates, "floors": choice.floors, "profile": choice.profile}
     paths = [write_table(table, folder / f"{name}.csv", "csv") for name, table in tables.items()]
     said = {

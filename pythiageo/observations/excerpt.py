@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations.reader import MANIFEST_NAME, read_manifest, read_observations
 from pythiageo.observations.store import replace_file, write_whole
 
@@ -37,9 +38,10 @@ def excerpt(
         last_step: the last step to keep; ``None``: all.
 
     Raises:
-        UserError: ``out`` is there, a measure or readout that the run has not, or nothing is left.
+        UserError: ``out`` is there or cannot be made, a measure or readout that the run has not, or nothing is left.
         MachineError: a file could not be written.
     """
+    check_folder(out)
     table, manifest = read_observations(run), read_manifest(run)
     if out.exists():
         raise UserError(f"{out} is there already: an excerpt is written to a new folder")
@@ -57,7 +59,7 @@ def excerpt(
     texts = [name for name in ("series", "reason") if name in kept.columns]
     shown = kept.with_columns(pl.col(name).str.replace_all(_FOLDERS, "${1}${2}") for name in texts)
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
-    out.mkdir(parents=True)
+    make_folder(out)
     write_whole(out, shown)
     replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
     return out

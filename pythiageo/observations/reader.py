@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, first_line, nearest
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES
 from pythiageo.observations.store import PARTS_FOLDER, SCHEMA_KEY, TABLE_NAME, part_files
 
@@ -95,7 +95,7 @@ def _read(path: Path, run_folder: Path) -> pl.DataFrame:
         frame = pl.from_arrow(file.read())
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); remove it and resume the run."
+            f"{path} is not a whole Parquet file ({first_line(error)}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return _typed(frame, path)

@@ -109,7 +109,8 @@ def beside(folder: Path, name: str) -> Path:
 
 def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
     items = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    # not splitlines(): a JSON text may hold U+2028, U+2029 and U+0085, and is cut at newlines alone
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pythiageo.errors import MachineError, UserError
+from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
 from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
@@ -116,10 +117,11 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
-            ``overwrite`` was asked for; or another process works on it.
+            ``overwrite`` was asked for; it cannot be made or written to; or another process works on it.
     """
+    check_folder(path)
     if (path / MANIFEST).exists() or not path.exists() or not any(path.iterdir()):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     else:
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
     lock = FileLock(path / ".lock")

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pythiageo import __version__
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, first_line, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
@@ -149,7 +149,7 @@ def _read(source: Path) -> pl.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{source}: no such file") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{source}: cannot be read: {first_line(error)}") from None
     raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")
 
 

@@ -13,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from pythiageo.errors import CheckpointError, UserError
+from pythiageo.locations import check_folder
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
@@ -103,6 +104,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
         MachineError: the Hub cannot be reached.
     """
+    check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
