@@ -30,7 +30,7 @@ from pythiageo.series.recurrence import NEIGHBOUR
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine) -> bool:
     """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
 
-    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on.
+    A checkpoint that the audit leaves out or that cannot be measured gives one row that says why, and the rest go on.
     """
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
@@ -125,4 +125,8 @@ class _Session:
 
     def _keep(self, pieces: Iterable[Piece]) -> None:
         watch = self._watch
-        keep_all(pieces, self._folder, lambda one: watch.close(one.step, one.label, one.status, one.seconds))
+        keep_all(
+            pieces,
+            self._folder,
+            lambda one: watch.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +18,13 @@ from pythiageo.runs.device import resolve_device
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
 from pythiageo.runs.meter import Meter
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.probing import choose_probes
 from pythiageo.runs.undisturbed import undisturbed
 from pythiageo.series.opening import open_folder
 from pythiageo.series.snapshot import write_snapshot
+
+_LOG = logging.getLogger("pythiageo")
 
 
 def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step: int) -> pl.DataFrame:
@@ -52,7 +56,11 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
                 tokens=None,
                 weight_sha=opened.weight_sha,
             )
-            return table_of(step, meter.take(opened, origin).rows)
+            mishaps = Mishaps()
+            rows = meter.take(opened, origin, mishaps=mishaps).rows
+            for traceback in mishaps.tracebacks:  # there is no run whose log could keep them
+                _LOG.error(f"a measure ended in an error:\n{traceback}")
+            return table_of(step, rows)
 
 
 def device_of(model: nn.Module) -> str:

@@ -17,6 +17,7 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.probing import Prepared, Probe, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
@@ -50,17 +51,24 @@ class Meter:
         self._probes = probes
         self._instruments = Instruments.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
-        self._tokenizer_sha = ""
+        self._known: tuple[str, int | None] | None = None
         self._prepared: list[Prepared] = []
 
-    def take(self, opened: OpenCheckpoint, origin: Origin, tell: Callable[[float], None] = lambda _: None) -> Taken:
+    def take(
+        self,
+        opened: OpenCheckpoint,
+        origin: Origin,
+        tell: Callable[[float], None] = lambda _: None,
+        mishaps: Mishaps | None = None,
+    ) -> Taken:
         """Return the observations of a transformers model; booting TransformerLens changes it for good.
 
-        ``tell`` is told which share of the probe sets is done.
+        ``tell`` is told which share of the probe sets is done; ``mishaps`` keeps the errors that cost single measures.
 
         Raises:
-            CheckpointError: its tokenizer cannot be read or is another model's; no adapter for its architecture.
-            UserError: sites or layers that it does not have, examples that it cannot read.
+            CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's; no
+                adapter for its architecture.
+            UserError: sites or layers that it does not have.
         """
         assert opened.tokenizer_folder is not None
         settings: Any = opened.model.config
@@ -75,27 +83,35 @@ class Meter:
         self._prepare(opened, getattr(settings, "max_position_embeddings", None))
         # on the plain module: the bridge's copies of joint matrices are not its parameters
         landscape = self._landscape.rows(
-            opened.model, logits_of(opened.model), layers, self._prepared, origin, opened.nonfinite
+            opened.model,
+            logits_of(opened.model),
+            layers,
+            self._prepared,
+            origin,
+            opened.nonfinite,
+            mishaps=mishaps,
         )
         with loading():
             dtype = getattr(torch, self._compute.dtype)
             reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
         reading = Reading.of(reader, self._measures, self._compute)
-        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
+        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell, mishaps)
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:
-        """Tokenize the probe sets, again only if this checkpoint's tokenizer is another one."""
+        """Tokenize the probe sets, again only if this checkpoint's tokenizer or context is another one."""
         folder = opened.tokenizer_folder
         assert folder is not None
-        sha = _sha(folder / "tokenizer.json")
-        if sha != self._tokenizer_sha:
+        known = (_sha(folder / "tokenizer.json"), context)
+        if known != self._known:
             try:
                 tokenizer = FileTokenizer(folder)
             except UserError as error:  # this checkpoint's fault; the next may have one
                 raise CheckpointError(str(error)) from None
-            self._prepared = prepare(self._probes, tokenizer, context)
-            self._tokenizer_sha = sha
+            self._prepared = prepare(self._probes, tokenizer, context, strict=False)
+            self._known = known
+        if not any(prepared.kept for prepared in self._prepared):
+            raise CheckpointError(f"nothing of what is asked can be measured: {self._prepared[0].loss}")
         _check_vocabulary(opened, self._prepared)
 
 

@@ -23,6 +23,8 @@ class Piece:
     model: dict[str, Any] | None = None
     seconds: dict[str, float] | None = None
     """``None``: timed by whoever follows the work."""
+    tracebacks: tuple[str, ...] = ()
+    """Of errors that cost it numbers, for the log."""
 
 
 def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from pythiageo.errors import MachineError
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Options, Predictions, predict
+from pythiageo.runs.mishaps import out_of_memory
 from pythiageo.runs.probing import SCORE, Prepared
 from pythiageo.runs.settings import ComputeConfig, MeasureConfig
 from pythiageo.runs.sites import choose_sites
@@ -130,6 +132,17 @@ class Reading:
                 self._within_memory(indices, read)
         return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
 
+    def answers(self, prepared: Prepared) -> Predictions:
+        """Return ``predictions`` of the right answers, those of the windows of a long text together.
+
+        Raises:
+            NonfiniteLogitsError: logits that are not finite.
+        """
+        found = self.predictions(prepared.encoded)
+        if prepared.owner is None:
+            return found
+        return replace(found, owner=torch.tensor(prepared.owner)[found.owner])
+
     def options(self, prepared: Prepared) -> Options | None:
         """Return what the logits say of the wrong continuations, ``None`` where there are none.
 
@@ -138,7 +151,7 @@ class Reading:
         """
         if not prepared.wrong:
             return None
-        examples = prepared.probe.probe_set.examples
+        examples = prepared.examples
         return Options(
             predictions=self.predictions([option for options in prepared.wrong for option in options]),
             example=torch.tensor([i for i, options in enumerate(prepared.wrong) for _ in options]),
@@ -157,7 +170,7 @@ class Reading:
                 read(part)
                 continue
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             # out of the handler: what the error's frames hold is free again
             if len(part) == 1:
@@ -202,11 +215,6 @@ def passes(prepared: list[Prepared], tokens: int, decoded: bool = False) -> Iter
                 for indices in _few_scored(batch, encoded):
                     scored = len({p for i in indices for p in encoded[i].answer_positions})
                     yield len(indices), len(encoded[indices[0]].ids), scored
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "allocate memory" in str(error)  # the CPU allocator raises a plain RuntimeError
 
 
 def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:

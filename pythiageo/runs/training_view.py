@@ -76,7 +76,7 @@ class TrainingView:
             "loss": trainer.loss if trainer.step else None,
             "acquired": len(self._acquired),
             "seconds": {"training": round(self._training, 3), "measuring": round(seconds, 3)},
-        }
+        } | ({"tracebacks": list(piece.tracebacks)} if piece.tracebacks else {})
         with self._folder.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         if self._writer is not None:
