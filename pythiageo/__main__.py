@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 
 def main() -> None:
@@ -11,8 +12,15 @@ def main() -> None:
     # a thread that waits for another one sleeps: spinning, two of them on a busy machine stop each other for seconds
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pythiageo.cli.app import run  # noqa: PLC0415 - nothing heavy before the command is known
+    from pythiageo.errors import EXIT_BROKEN  # noqa: PLC0415
 
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        # python's own exit code for it is 1, which says that the command finished
+        traceback.print_exc()
+        code = EXIT_BROKEN
+    sys.exit(code)
 
 
 if __name__ == "__main__":

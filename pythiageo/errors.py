@@ -12,6 +12,8 @@ EXIT_USER = 2
 """The command was asked something it cannot do: a wrong name, file, key or folder."""
 EXIT_MACHINE = 3
 """The machine gave up (disk full, memory, network); what was done is kept and the run can be resumed."""
+EXIT_BROKEN = 70
+"""A programming error of pythiageo's own ended the command; its traceback was printed."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C; the run can be resumed."""
 

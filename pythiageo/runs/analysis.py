@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pythiageo.errors import CheckpointError
 from pythiageo.observations import read_manifest
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.engines import Crew, Engine
 from pythiageo.runs.folder import MANIFEST, RunFolder
+from pythiageo.runs.looking import look_ahead
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import choose_probes, describe_probes
 from pythiageo.runs.progress import Progress, Reporter
@@ -31,6 +34,10 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
 
     A checkpoint that the audit leaves out or that cannot be measured gives one row that says why, and the rest go on.
+
+    Raises:
+        UserError: nothing can be measured of a probe set with the model's tokenizer and context; or as ``Meter``.
+        MachineError: disk or memory run out, or the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
@@ -48,6 +55,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     watch = Watch(config.name, len(choice.steps), folder, report)
     session = _Session(order, folder, engine.crew(order, watch), watch)
     todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
+    if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
+        with suppress(CheckpointError):  # it has a row of its own, and so have the others
+            look_ahead(first, probes)
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)

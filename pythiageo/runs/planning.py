@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -14,15 +13,14 @@ import torch
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.locations import check_folder
-from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape
-from pythiageo.runs.probing import Probe, choose_probes, prepare
+from pythiageo.runs.looking import look_ahead
+from pythiageo.runs.probing import Probe, choose_probes
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.trial import Trial
 from pythiageo.series import open_series
-from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.hub import HubSeries
@@ -40,6 +38,8 @@ class Plan:
     checkpoints: int
     to_measure: int
     left_out: dict[str, int]
+    items: list[str]
+    """Which items of which probe set are left out or not fed whole."""
     forward_tokens: int
     download_bytes: int
     largest_bytes: int
@@ -102,6 +102,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
 
     Raises:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
+        CheckpointError: the first checkpoints cannot be read.
         MachineError: the Hub cannot be reached.
     """
     check_folder(out)
@@ -120,14 +121,12 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     budget = config.fetch.bytes
     if budget is not None and max(sizes) > budget:
         raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
-    with TemporaryDirectory() as scratch:
-        report(Progress(config.name, 0, 1, "trying this machine"))
-        folder = checkpoints[0].describe(Path(scratch))
-        blueprint = Blueprint.read(folder, checkpoints[0].label)
-        probes = choose_probes(config.probes)
-        prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+    report(Progress(config.name, 0, 1, "trying this machine"))
+    probes = choose_probes(config.probes)
+    ahead = look_ahead(checkpoints, probes)
+    blueprint = ahead.blueprint
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
-    trial = Trial(config, blueprint, prepared)
+    trial = Trial(config, blueprint, ahead.prepared)
     return Plan(
         series=series.name,
         architecture=blueprint.architecture,
@@ -135,6 +134,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         checkpoints=len(choice.steps),
         to_measure=len(checkpoints),
         left_out=_left_out(choice),
+        items=ahead.notes,
         forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
@@ -160,23 +160,15 @@ class Needs:
 def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
     """Return what a checkpoint of the run takes, as ``make_plan`` says it.
 
-    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If no checkpoint's
-    config can be read, nothing is known of its memory: 0.
-
-    Raises:
-        UserError: the tokenizer cannot read the probe sets.
+    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If the config of no
+    checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
     disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
-    with TemporaryDirectory() as scratch:
-        for number, checkpoint in enumerate(checkpoints):
-            try:
-                folder = checkpoint.describe(Path(scratch) / str(number))
-                blueprint = Blueprint.read(folder, checkpoint.label)
-            except CheckpointError:
-                continue
-            prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
-            return Needs(Trial(config, blueprint, prepared).memory(), disk)
-    return Needs(0, disk)
+    try:
+        ahead = look_ahead(checkpoints, probes, everything=False)
+    except CheckpointError:
+        return Needs(0, disk)
+    return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(), disk)
 
 
 def _left_out(choice: Choice) -> dict[str, int]:

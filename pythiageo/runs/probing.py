@@ -143,14 +143,14 @@ class Prepared:
         """Which items are left out and why, ``None`` if none is."""
         if not self.left_out:
             return None
-        numbers = name_numbers([item.number for item in self.left_out])
+        names = name_items([item.number for item in self.left_out])
         reasons: dict[str, int] = {}
         for item in self.left_out:
             reasons.setdefault(item.reason, item.number)
-        said = [f"item {number} {shorten(reason, 300)}" for reason, number in list(reasons.items())[:_REASONS]]
+        said = [f"item {number}: {shorten(reason, 300)}" for reason, number in list(reasons.items())[:_REASONS]]
         more = f"; and {len(reasons) - _REASONS} reasons more" if len(reasons) > _REASONS else ""
         total = len(self.probe.probe_set.examples)
-        return f"{len(self.left_out)} of {total} items left out, numbers {numbers}: {'; '.join(said)}{more}"
+        return f"{len(self.left_out)} of {total} items left out ({names}); {'; '.join(said)}{more}"
 
     @property
     def cuts(self) -> str | None:
@@ -159,7 +159,7 @@ class Prepared:
             return None
         how = "texts are read in windows of" if self.probe.probe_set.rule == TEXT else "prompts are cut on the left to"
         of = f"{len(self.cut)} of {len(self.kept)} {how} the model's context"
-        return f"{of}: items {name_numbers(self.cut)}"
+        return f"{of} ({name_items(self.cut)})"
 
 
 def prepare(probes: list[Probe], tokenizer: Tokenizer, context: int | None, strict: bool = True) -> list[Prepared]:
@@ -251,12 +251,22 @@ def check_left(prepared: Sequence[Prepared], label: str) -> None:
             )
 
 
-def name_numbers(numbers: Sequence[int]) -> str:
-    """Return ascending numbers with ranges where they follow one another: ``2, 5-9``."""
+def notes(prepared: Sequence[Prepared]) -> list[str]:
+    """Return which items are left out or not fed whole, a sentence each."""
+    found = []
+    for one in prepared:
+        where = f"task {one.probe.probe_set.task}, level {one.probe.probe_set.level}, {one.probe.purpose}"
+        found += [f"{where}: {said}" for said in (one.loss, one.cuts) if said is not None]
+    return found
+
+
+def name_items(numbers: Sequence[int]) -> str:
+    """Return ascending numbers of items, with ranges where they follow one another: ``items 2, 5-9``."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
             ranges[-1][1] = number
         else:
             ranges.append([number, number])
-    return ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+    shown = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+    return f"item {shown}" if len(numbers) == 1 else f"items {shown}"
