@@ -132,7 +132,7 @@ def test_an_error_over_one_checkpoint_is_a_row_there_too(cluster: Any, series: P
     assert (row["measure"], row["status"]) == ("checkpoint", "unreadable")
     assert row["reason"].startswith("step20: TypeError: Special token bos_token has to be")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    (traceback,) = [line["tracebacks"] for line in lines if "tracebacks" in line][0]
+    (traceback,) = next(line["tracebacks"] for line in lines if "tracebacks" in line)
     assert "TypeError: Special token bos_token" in traceback
 
 
