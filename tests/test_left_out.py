@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from inmemory import FEW, characters, neox
 from planted import observation
 from test_rules import Bigram, rows_of
 
@@ -176,8 +177,8 @@ def test_a_probe_set_of_which_nothing_is_left_has_its_rows_without_values() -> N
         assert {row.measure for row in found} == {"items_left_out", *measures}
         lost = [row for row in found if row.measure != "items_left_out"]
         assert {(row.status, row.reason) for row in lost} == {("undefined", "no item of the probe set can be measured")}
-        with pytest.raises(UserError, match="task T, level L1: none of its items can be measured at step7: 1 of 1"):
-            check_left([one], "step7")
+        with pytest.raises(UserError, match="task T, level L1: this model can take none of its items: 1 of 1"):
+            check_left([one])
 
 
 def test_a_strict_set_names_the_item() -> None:
@@ -251,7 +252,7 @@ def test_a_set_that_the_model_cannot_read_at_all_is_refused_before_anything_is_m
     for extra in ([], ["--dry-run"]):
         assert cli(["analyze", str(series), "--tasks", "ADD,facts", *out, "--overwrite", *extra]) == 2
         error = capsys.readouterr().err
-        assert "task facts, level L1: none of its items can be measured at step0: " in error
+        assert "task facts, level L1: this model can take none of its items: " in error
         assert "items left out (items 1-" in error
     assert not (tmp_path / "a" / "observations").exists()
     # a damaged first checkpoint says nothing of the request
@@ -261,6 +262,13 @@ def test_a_set_that_the_model_cannot_read_at_all_is_refused_before_anything_is_m
     table = read_observations(tmp_path / "a")
     assert set(table.filter(step=0)["status"]) == {"unreadable"}
     assert set(table.filter(step=10)["status"]) == {"ok"}
+
+
+def test_a_model_in_memory_is_asked_nothing_that_it_cannot_read(tmp_path: Path) -> None:
+    import pythiageo
+
+    with pytest.raises(UserError, match="task facts, level L1: this model can take none of its items"):
+        pythiageo.measure(neox(), characters(tmp_path), ["ADD", "facts"], settings=FEW)
 
 
 def test_compare_says_where_a_run_rests_on_fewer_items() -> None:

@@ -78,7 +78,7 @@ class Following:
         with self._opened(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
-            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible)
+            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible, every_set=True)
             folder.update(
                 series=config.name,
                 regime=config.regime,

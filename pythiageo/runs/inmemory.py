@@ -34,14 +34,15 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
     and twice its parameters' in memory (float32, and TransformerLens' copies).
 
     Raises:
-        UserError: a wrong config; see ``write_snapshot``.
+        UserError: a wrong config, a probe set of which the model can take no item; see ``write_snapshot``.
         CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
         MachineError: disk or memory run out.
     """
     with undisturbed():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
-        meter = Meter(config.measures, config.compute, device, choose_probes(config.probes), [step])
+        probes = choose_probes(config.probes)
+        meter = Meter(config.measures, config.compute, device, probes, [step], every_set=True)
         with TemporaryDirectory(prefix="pythiageo-") as folder:
             write_snapshot(model, tokenizer, Path(folder))
             with loading():

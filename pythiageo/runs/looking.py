@@ -68,7 +68,7 @@ def look_ahead(checkpoints: Sequence[Checkpoint], probes: list[Probe], everythin
             prepared = prepare(probes, tokenizer, blueprint.context, strict=False)
             try:
                 if everything:
-                    check_left(prepared, checkpoint.label)
+                    check_left(prepared)
             except UserError as error:
                 refused = error if not isinstance(refused, UserError) else refused
                 continue

@@ -18,7 +18,7 @@ from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
 from pythiageo.runs.mishaps import Mishaps
-from pythiageo.runs.probing import Prepared, Probe, prepare
+from pythiageo.runs.probing import Prepared, Probe, check_left, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.settings import ComputeConfig, MeasureConfig
@@ -37,13 +37,20 @@ class Meter:
     """Takes the same observations of one checkpoint after the other.
 
     ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
+    ``every_set``: a probe set of which the model can take no item is refused, where nobody has looked before.
 
     Raises:
         UserError: measures, readouts, steps or tasks that there are not.
     """
 
     def __init__(
-        self, measures: MeasureConfig, compute: ComputeConfig, device: str, probes: list[Probe], steps: Sequence[int]
+        self,
+        measures: MeasureConfig,
+        compute: ComputeConfig,
+        device: str,
+        probes: list[Probe],
+        steps: Sequence[int],
+        every_set: bool = False,
     ) -> None:
         self._measures = measures
         self._compute = compute
@@ -51,6 +58,7 @@ class Meter:
         self._probes = probes
         self._instruments = Instruments.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
+        self._every_set = every_set
         self._known: tuple[str, int | None] | None = None
         self._prepared: list[Prepared] = []
 
@@ -68,7 +76,7 @@ class Meter:
         Raises:
             CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's; no
                 adapter for its architecture.
-            UserError: sites or layers that it does not have.
+            UserError: sites or layers that it does not have; ``every_set``, and nothing is left of a probe set.
         """
         assert opened.tokenizer_folder is not None
         settings: Any = opened.model.config
@@ -110,6 +118,8 @@ class Meter:
                 raise CheckpointError(str(error)) from None
             self._prepared = prepare(self._probes, tokenizer, context, strict=False)
             self._known = known
+        if self._every_set:
+            check_left(self._prepared)
         if not any(prepared.kept for prepared in self._prepared):
             raise CheckpointError(f"nothing of what is asked can be measured: {self._prepared[0].loss}")
         _check_vocabulary(opened, self._prepared)

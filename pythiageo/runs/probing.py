@@ -236,7 +236,7 @@ def _refusal(probe: Probe, number: int, error: Exception) -> UserError:
     return UserError(f"{where} cannot be read by this model's tokenizer: {error} (item {number})")
 
 
-def check_left(prepared: Sequence[Prepared], label: str) -> None:
+def check_left(prepared: Sequence[Prepared]) -> None:
     """Refuse probe sets of which nothing is left.
 
     Raises:
@@ -245,10 +245,8 @@ def check_left(prepared: Sequence[Prepared], label: str) -> None:
     for one in prepared:
         if not one.kept:
             probe_set = one.probe.probe_set
-            raise UserError(
-                f"task {probe_set.task}, level {probe_set.level}: none of its items can be measured at {label}: "
-                f"{one.loss}"
-            )
+            where = f"task {probe_set.task}, level {probe_set.level}"
+            raise UserError(f"{where}: this model can take none of its items: {one.loss}")
 
 
 def notes(prepared: Sequence[Prepared]) -> list[str]:
