@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 
 
 def main() -> None:
@@ -12,9 +13,14 @@ def main() -> None:
     # a thread that waits for another one sleeps: spinning, two of them on a busy machine stop each other for seconds
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pythiageo.cli.app import run  # noqa: PLC0415 - nothing heavy before the command is known
-    from pythiageo.errors import EXIT_INTERRUPTED  # noqa: PLC0415
+    from pythiageo.errors import EXIT_BROKEN, EXIT_INTERRUPTED  # noqa: PLC0415
 
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+    except Exception:
+        # python's own exit code for it is 1, which says that the command finished
+        traceback.print_exc()
+        code = EXIT_BROKEN
     if code == EXIT_INTERRUPTED and threading.active_count() > 1:
         # a transfer that hangs would be waited for on the way out, and all there is to keep is on the disk
         sys.stdout.flush()

@@ -16,6 +16,8 @@ EXIT_USER = 2
 """The command was asked something it cannot do: a wrong name, file, key or folder."""
 EXIT_MACHINE = 3
 """The machine gave up (disk full, memory, network); what was done is kept and the run can be resumed."""
+EXIT_BROKEN = 70
+"""A programming error of pythiageo's own ended the command; its traceback was printed."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C; the run can be resumed."""
 
@@ -104,7 +106,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {options[close[0]]!r}?)" if close else ""
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of another library's error, or its kind where it has no text."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+LONGEST = 1000
+"""Characters of an error that are shown at most."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what another library's error says, all of its lines as one; its kind where it has no text.
+
+    A first line alone often ends in a colon and says nothing. Of a text longer than ``LONGEST`` both ends are kept.
+    """
+    return shorten(str(error)) or type(error).__name__
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """Return a text in one line, its middle left out where it is longer than ``longest``."""
+    whole = " ".join(text.split())
+    if len(whole) <= longest:
+        return whole
+    end = longest // 3
+    return f"{whole[: longest - end - 3]} … {whole[-end:]}"

@@ -118,6 +118,24 @@ def test_the_table_is_the_local_engines(cluster: Any, series: Path, locally: Pat
     assert told(tmp_path / "run") == told(locally)
 
 
+@pytest.mark.slow
+def test_an_error_over_one_checkpoint_is_a_row_there_too(cluster: Any, series: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "series"
+    shutil.copytree(series, broken)
+    config = broken / "step20" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token": 5}))
+    assert cli(["analyze", str(broken), "--name", "same", "--out", str(tmp_path / "local"), *PROBES]) == 1
+    assert analyze(cluster, broken, tmp_path / "run") == 1
+    table = read_observations(tmp_path / "run")
+    assert_frame_equal(table, read_observations(tmp_path / "local"), check_exact=True)
+    (row,) = table.filter(table["step"] == 20).rows(named=True)
+    assert (row["measure"], row["status"]) == ("checkpoint", "unreadable")
+    assert row["reason"].startswith("step20: TypeError: Special token bos_token has to be")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (traceback,) = next(line["tracebacks"] for line in lines if "tracebacks" in line)
+    assert "TypeError: Special token bos_token" in traceback
+
+
 class Mortal(Worker):
     """Ends its process over a checkpoint: always over step 20 where the file ``poison`` is there, else once a file."""
 

@@ -27,7 +27,7 @@ these are ours: the largest Hessian eigenvalue has its ``maximum``; every other 
 
 SCORES = (
     "accuracy", "accuracy_normalised", "log_prob", "perplexity", "chance_accuracy", "majority_rate", "held_out_loss",
-    "checkpoint",
+    "items_left_out", "checkpoint",
 )  # fmt: skip
 _KEY = [*RUN_KEY, *QUANTITY_KEY]
 

@@ -90,7 +90,9 @@ def analyze(
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT of the Ray cluster, auto (this machine's), or local (start one here).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the config and print it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the config and print it; say which items would be left out.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
@@ -105,11 +107,25 @@ def analyze(
     where = EngineChoice(engine, address)
     if dry_run:
         print_json(config.model_dump(mode="json"))
+        _say_what_is_left_out(config)
         return 0
     if (resume or refresh) and overwrite:
         raise UserError(f"{'--refresh' if refresh else '--resume'} and --overwrite exclude each other")
     job = Job(config, run_path(out, config.name), resume or refresh, overwrite, where, refresh)
     return finish([job], 1, quiet, as_json)
+
+
+def _say_what_is_left_out(config: AnalyzeConfig) -> None:
+    """Look at config and tokenizer of a checkpoint, and print which items it cannot take."""
+    from pythiageo.cli import display
+    from pythiageo.errors import CheckpointError, MachineError
+    from pythiageo.runs.looking import look_at
+
+    try:
+        for note in look_at(config):
+            display.say(f"pythiageo: {config.name}: {note}", err=True)
+    except (CheckpointError, MachineError) as error:
+        display.say(f"pythiageo: {config.name}: whether every item can be measured is not known: {error}", err=True)
 
 
 def plan(
@@ -153,6 +169,8 @@ def plan(
         display.print_json(made.as_json())
     else:
         display.print_table(f"{config.name}: would analyze", ("what", "value"), display.plan_rows(made))
+    for note in made.items:
+        display.say(f"pythiageo: {config.name}: {note}", err=True)
     for obstacle in made.obstacles:
         display.say(f"pythiageo: {config.name} does not fit this machine: {obstacle}", err=True)
     return EXIT_LOOK if made.obstacles else EXIT_OK

@@ -35,9 +35,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 fine; 1 finished, but a checkpoint could not be measured or is in doubt; "
+    epilog="Exit codes: 0 fine; 1 finished, but a checkpoint, or a measure of one, could not be taken or is in doubt; "
     "2 a mistake in what was asked; "
-    "3 the machine gave up (disk, network), resumable; 130 interrupted, resumable.",
+    "3 the machine gave up (disk, network), resumable; 70 an error of pythiageo's own, with its traceback; "
+    "130 interrupted, resumable.",
 )
 
 

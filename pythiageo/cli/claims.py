@@ -10,6 +10,7 @@ import typer
 from pythiageo.cli import display
 from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
 from pythiageo.errors import UserError
+from pythiageo.locations import check_folder, make_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,6 +48,8 @@ def claims(
     """
     from pythiageo.anatomy.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
 
+    if out is not None:
+        check_folder(out)
     families = [name.strip() for name in only.split(",")] if only else None
     answers: dict[str, Any] = {}
     for regime, (table, tasks) in _by_regime(runs, trained).items():
@@ -120,7 +123,7 @@ def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None)
             frames[f"{result.name}-cases"] = result.cases
     if curve is not None:
         frames |= {"curve": curve, "curve-shares": holding_shares(curve)}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return [
         write_table(frame, folder / f"{name}.{ending}", ending)
         for name, frame in frames.items()

@@ -10,6 +10,7 @@ import typer
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption
 from pythiageo.errors import UserError
+from pythiageo.locations import check_folder
 
 
 def import_results(
@@ -36,6 +37,7 @@ def import_results(
     from pythiageo.runs.harness import import_harness
     from pythiageo.runs.importing import import_table, load_mapping
 
+    check_folder(out)
     if mapping is None:
         if where:
             raise UserError("--where chooses rows of a table, and needs --map")

@@ -10,6 +10,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
+from pythiageo.locations import check_file, make_folder
 
 
 def published(
@@ -28,6 +29,8 @@ def published(
     from pythiageo.compare import beside_published
     from pythiageo.observations import read_observations, write_table
 
+    if out is not None:
+        check_file(out)
     tables = []
     for run in runs:
         table = read_observations(run)
@@ -35,6 +38,7 @@ def published(
         tables += [beside_published(found, size) for size in table["size"].unique().sort().to_list()]
     beside = pl.concat(tables)
     if out is not None:
+        make_folder(out.parent)
         write_table(beside, out, "csv")
     if as_json:
         display.print_json(beside.to_dicts())

@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunsArgument
+from pythiageo.locations import check_folder
 
 SHOWN = 12
 
@@ -25,6 +26,8 @@ def readout(
     from pythiageo.compare.readout import CHOSEN_ON, choose_readout, write_choice
     from pythiageo.observations.extent import read_bounded
 
+    if out is not None:
+        check_folder(out)
     choice = choose_readout([read_bounded(run) for run in runs], [read_bounded(run) for run in validate or []])
     paths = write_choice(choice, out) if out is not None else []
     if as_json:

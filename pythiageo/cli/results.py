@@ -10,6 +10,7 @@ import typer
 from pythiageo.cli import display
 from pythiageo.errors import UserError, nearest
 from pythiageo.files import check_own
+from pythiageo.locations import check_folder, make_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +40,8 @@ def export(
     for name in chosen:
         if name not in FORMATS:
             raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
+    folder = out if out is not None else run / "tables"
+    check_folder(folder)
     table = read_observations(run)
     for column, text in (("measure", measures), ("readout", readouts)):
         if text is not None:
@@ -55,7 +58,7 @@ def export(
     if out is None:  # in somebody else's run folder the name may lead elsewhere
         check_own(run, set(), {"tables"})
     folder = out if out is not None else run / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stem = "per_layer" if wide else "observations"
     endings = {"latex": "tex"}
     paths = [folder / f"{stem}.{endings.get(name, name)}" for name in chosen]
@@ -148,6 +151,7 @@ def compare(
     from pythiageo.observations.extent import read_bounded
 
     chosen = get_protocol(protocol)
+    check_folder(out)
     comparison = compare_runs(
         [read_bounded(run) for run in runs],
         manifests=[read_manifest(run) for run in runs],

@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import by_commas
+from pythiageo.errors import EXIT_LOOK, EXIT_OK
 
 app = typer.Typer(help="Runs that are there.", no_args_is_help=True)
 
@@ -19,17 +20,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("outputs"),
     as_json: JsonOption = False,
-) -> None:
-    """List the runs in a folder."""
-    from pythiageo.runs.listing import list_run_folders, summarise
+) -> int:
+    """List the runs in a folder. Exit code 1 when one of them cannot be read."""
+    from pythiageo.runs.listing import list_run_folders, summarise_all
 
-    summaries = [summarise(path) for path in list_run_folders(folder)]
+    summaries = summarise_all(list_run_folders(folder))
+    problems = [summary for summary in summaries if "problem" in summary]
+    code = EXIT_LOOK if problems else EXIT_OK
     if as_json:
         display.print_json(summaries)
-        return
+        return code
     if not summaries:
         display.say(f"no runs in {folder}")
-        return
+        return code
     display.print_table(
         f"runs in {folder}",
         ("run", "kind", "regime", "size", "status", "checkpoints", "last step", "observations", "without value"),
@@ -39,6 +42,9 @@ def list_runs(
             for s in summaries
         ],
     )  # fmt: skip
+    for summary in problems:
+        display.say(f"pythiageo: {summary['folder']}: {summary['problem']}", err=True)
+    return code
 
 
 @app.command()

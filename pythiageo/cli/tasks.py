@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pythiageo.cli import display
-from pythiageo.errors import UserError
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
     from pythiageo.probes.encoding import Tokenizer
@@ -127,13 +127,12 @@ def show(
 
 def _example(example: Example, chosen: Tokenizer, rule: str) -> dict[str, Any]:
     """Return an example as the model sees it; as text alone where the tokenizer cannot read it."""
-    from pythiageo.probes.encoding import encode_example, encode_wrong
+    from pythiageo.probes.encoding import encode_compared
 
     text = {"text": example.prompt + example.answer, "wrong": list(example.wrong)}
     try:
-        encoded = encode_example(example, chosen, rule)
-        wrong = encode_wrong(example, encoded, chosen)
-    except ValueError as error:
+        encoded, wrong = encode_compared(example, chosen, rule)
+    except (UserError, ValueError) as error:
         return {**text, "unreadable": str(error)}
     return {
         **text,
@@ -178,18 +177,41 @@ def _lines(cells: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
 
 
 @app.command()
-def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> None:
-    """Check task files; say what is wrong with the first that is. Data sets are not fetched."""
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Task files.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPO|FOLDER",
+            help="Say which items a model cannot take: a repository, a checkpoint's folder or a tokenizer.json.",
+        ),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Positions of the model's context; default: what its config says.")
+    ] = None,
+) -> int:
+    """Check task files; say what is wrong with the first that is. Data sets are fetched with --tokenizer alone.
+
+    Exit code 1 when the model cannot take an item.
+    """
     from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
     from pythiageo.probes.kinds import DatasetTask
     from pythiageo.probes.probeset import make_probe_set
     from pythiageo.probes.task import read_task
 
+    look = None if tokenizer is None else _looking(tokenizer, context)
+    found: list[str] = []
     for path in files:
         if not path.is_file():
             raise UserError(f"{path}: no such task file")
         task = read_task(path)
         for level in task.levels:
+            if look is not None:
+                notes = look(task, level)
+                found += notes
+                for line in notes or [f"{task.name} {level} is sound; {tokenizer} can take every item"]:
+                    display.say(f"{path}: {line}")
+                continue
             if isinstance(task, DatasetTask):
                 display.say(f"{path}: {task.name} {level} is sound; its rows are fetched when it is used")
                 continue
@@ -201,3 +223,12 @@ def check(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> N
                 reads = "only models with a larger vocabulary can read it"
             example = probe_set.examples[0]
             display.say(f"{path}: {task.name} {level} is sound; {reads}: {(example.prompt or example.answer)[:60]}…")
+    return EXIT_LOOK if found else EXIT_OK
+
+
+def _looking(target: str, context: int | None) -> Callable[[Task, str], list[str]]:
+    """Return what says, of a task and a level, which items the model of a tokenizer cannot take."""
+    from pythiageo.runs.looking import look_at_task, open_tokenizer
+
+    tokenizer, known = open_tokenizer(target)
+    return lambda task, level: look_at_task(task, level, tokenizer, context or known)

@@ -12,6 +12,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError
+from pythiageo.locations import check_folder
 
 if TYPE_CHECKING:
     from pythiageo.runs.config import TrainConfig
@@ -219,6 +220,8 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
 
     if started_together() > 1 and (len(work) > 1 or jobs > 1):
         raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
+    for job in work:  # before anything is begun
+        check_folder(job.path)
     first = os.environ.get("RANK", "0") == "0"
     names = [job.config.name for job in work]
     failures: list[Failure] = []
@@ -245,7 +248,7 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
             )
     for summary in summaries:
         for remark in summary["remarks"]:
-            typer.echo(f"pythiageo: {summary['name']}: {remark}", err=True)
+            display.say(f"pythiageo: {summary['name']}: {remark}", err=True)
     for failure in failures:
         display.say(f"pythiageo: {failure.message}", err=True)
     return code

@@ -22,6 +22,7 @@ from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError
+from pythiageo.locations import make_folder
 from pythiageo.observations import write_table
 
 PLACE = ["task", "level", "place", "readout", "measure"]
@@ -158,10 +159,10 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     Where the runs' regimes are of three doses or more, ``dose.csv`` too.
 
     Raises:
+        UserError: the folder cannot be made or written to.
         MachineError: a file could not be written.
     """
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = make_folder(Path(out_dir))
     frames = {name: getattr(comparison, name) for name in ("events", "aligned", "missing", "claims")}
     frames |= {"dose": comparison.dose} if comparison.dose.height else {}
     paths = [write_table(frame, out_dir / f"{name}.csv", "csv") for name, frame in frames.items()]

@@ -15,6 +15,7 @@ from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth
 from pythiageo.compare.published import published
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError
+from pythiageo.locations import make_folder
 from pythiageo.observations import write_table
 
 PROTOCOL = "billa-v4"
@@ -125,7 +126,7 @@ def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.Data
 
 def write_choice(choice: ReadoutChoice, folder: Path) -> list[Path]:
     """Write ``candidates.csv``, ``floors.csv``, ``profile.csv`` and ``verdict.json``; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tables = {"candidates": choice.candidates, "floors": choice.floors, "profile": choice.profile}
     paths = [write_table(table, folder / f"{name}.csv", "csv") for name, table in tables.items()]
     said = {

@@ -24,7 +24,14 @@ Side = tuple[str, pl.DataFrame, Mapping[str, Any]]
 
 def pair_warnings(a: Side, b: Side) -> list[str]:
     """Return one sentence for everything that two runs do not share and a comparison would need."""
-    return [*_probe_sets(a, b), *_on_their_word(a, b), *_cadence(a, b), *_depth(a, b), *_settings(a, b)]
+    return [
+        *_probe_sets(a, b),
+        *_left_out(a, b),
+        *_on_their_word(a, b),
+        *_cadence(a, b),
+        *_depth(a, b),
+        *_settings(a, b),
+    ]
 
 
 def probe_mismatches(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
@@ -49,6 +56,21 @@ def _probe_sets(a: Side, b: Side) -> Iterator[str]:
         many = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
         which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} probe sets ({many}) are"
         yield f"{which} not aligned: {names[0]}'s is {first['hash_a']} in {a[0]} and {first['hash_b']} in {b[0]}."
+
+
+def _left_out(a: Side, b: Side) -> Iterator[str]:
+    """Say which probe sets rest on different numbers of items, though they are of one hash."""
+    counts = ["step", "task", "level", "probe_set", "measure"]
+    left, right = (
+        table.filter((pl.col("measure") == "accuracy") & (pl.col("status") == "ok")).select(*counts, "n")
+        for table in (a[1], b[1])
+    )
+    both = left.join(right, on=counts, suffix="_b").filter(pl.col("n") != pl.col("n_b"))
+    for row in both.unique(["task", "level"], keep="first", maintain_order=True).head(_NAMED).iter_rows(named=True):
+        yield (
+            f"accuracy of {row['task']} {row['level']} rests on {row['n']} items in {a[0]} and on {row['n_b']} in "
+            f"{b[0]}: see items_left_out."
+        )
 
 
 def _on_their_word(a: Side, b: Side) -> Iterator[str]:

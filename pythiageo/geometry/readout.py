@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -66,14 +67,12 @@ class Layout:
     @classmethod
     def of(cls, lengths: list[int], answer: list[tuple[int, ...]], equals: list[int]) -> Layout:
         """Build it from each example's length, its answer positions (at least one) and its `=`."""
-        starts = [0]
-        for length in lengths[:-1]:
-            starts.append(starts[-1] + length)
+        starts = [0, *accumulate(lengths)][: len(lengths)]
         flat = [[start + p for p in positions] for start, positions in zip(starts, answer, strict=True)]
         return cls(
-            lengths=torch.tensor(lengths),
-            answer=torch.tensor([row for rows in flat for row in rows]),
-            equals=torch.tensor([start + p for start, p in zip(starts, equals, strict=True)]),
+            lengths=torch.tensor(lengths, dtype=torch.long),
+            answer=torch.tensor([row for rows in flat for row in rows], dtype=torch.long),
+            equals=torch.tensor([start + p for start, p in zip(starts, equals, strict=True)], dtype=torch.long),
         )
 
 

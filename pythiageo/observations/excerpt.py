@@ -12,6 +12,7 @@ import polars as pl
 
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations.privacy import clean_values, find_places
 from pythiageo.observations.reader import MANIFEST_NAME, read_observations, read_whole_manifest
 from pythiageo.observations.store import write_whole
@@ -43,9 +44,10 @@ def excerpt(
         tasks: names of tasks; empty: all. What has no task is kept.
 
     Raises:
-        UserError: ``out`` is there, a measure, readout or task that the run has not, or nothing is left.
+        UserError: ``out`` is there or cannot be made; the run has no such measure, readout or task; nothing is left.
         MachineError: a file could not be written.
     """
+    check_folder(out)
     table, manifest = read_observations(run), read_whole_manifest(run)
     if out.exists():
         raise UserError(f"{out} is there already: an excerpt is written to a new folder")
@@ -65,7 +67,7 @@ def excerpt(
     manifest = {key: clean_values(value, known) for key, value in manifest.items()}
     shown = kept.with_columns(_cleaned(kept[name], known) for name in _TEXTS if name in kept.columns)
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
-    out.mkdir(parents=True)
+    make_folder(out)
     write_whole(out, shown)
     replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
     return out

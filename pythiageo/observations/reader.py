@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, first_line, nearest
 from pythiageo.files import MIB, BadFileError, check_plain, read_json
 from pythiageo.observations.ranges import first_outside
 from pythiageo.observations.schema import COLUMNS, LAYERS, SCHEMA_VERSION, SORT_KEY, STATUSES
@@ -153,7 +153,7 @@ def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise UserError(f"{path} {error}.") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); remove it and resume the run."
+            f"{path} is not a whole Parquet file ({first_line(error)}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)

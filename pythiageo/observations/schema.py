@@ -28,13 +28,15 @@ STATUSES = (
     "drifting",
     "not_converged",
     "not_at_minimum",
+    "failed",
 )
 """``ok``: ``value`` holds a finite number. ``undefined``: the measure has no value on this input.
 ``nonfinite``: weights, states or logits hold NaN or infinity. ``unreadable``: the checkpoint could not
 be opened. ``corrupt``: a file is not the one whose sha256 the Hub promises. ``too-large``: it does
 not fit into the disk budget. ``not-causal``: the model sees later tokens. ``imprecise``: rounding may have made the
 number. ``diverged``, ``negative``, ``drifting``, ``not_converged``, ``not_at_minimum``: an estimate that its own checks
-do not accept (docs/landscape.md); the reason gives the number. The others are the verdicts of an audit on a checkpoint
+do not accept (docs/landscape.md); the reason gives the number. ``failed``: taking the measure ended in an
+error, whose traceback the run's log has. The others are the verdicts of an audit on a checkpoint
 that was left out; of these only ``same-as-neighbour`` is as it should be: the weights are those of an earlier step,
 where they were measured."""
 

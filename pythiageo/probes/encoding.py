@@ -2,9 +2,9 @@
 
 One rule for every tokenizer: the text is tokenized whole, with the special tokens the tokenizer itself adds. The
 answer's tokens are those that hold a character of the answer, and a special token that the tokenizer puts at the end.
-A token may hold the white space before the answer too (byte-pair tokenizers join them). A position's logits predict
-the next token, so the answer positions are the answer tokens' predecessors. The last token is never fed to the model:
-nothing is predicted from it.
+A token may hold the white space before the answer too (byte-pair tokenizers join them); one that holds the prompt's
+visible end and white space of the answer is the prompt's. A position's logits predict the next token, so the answer
+positions are the answer tokens' predecessors. The last token is never fed to the model: nothing is predicted from it.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def encode_example(example: Example, tokenizer: Tokenizer, rule: str = EXACT) ->
     """Tokenize one example, its right answer fed, and find its answer positions.
 
     Raises:
-        UserError: a token holds a visible end of the prompt and the start of the answer, the prompt or the answer is
-            blank, or a running text has less than two tokens.
+        UserError: a token holds a visible end of the prompt and a visible start of the answer, the prompt or the answer
+            is blank, or a running text has less than two tokens.
     """
     if rule == TEXT:
         return _encode_text(example.answer, tokenizer)
@@ -153,22 +153,45 @@ def encode_example(example: Example, tokenizer: Tokenizer, rule: str = EXACT) ->
     return Encoded(whole.ids[: first + 1], (first,), whole.targets[:1], whole.equals_position)
 
 
-def encode_wrong(example: Example, right: Encoded, tokenizer: Tokenizer) -> list[Encoded]:
-    """Tokenize each wrong continuation of an example with its prompt.
+class UnequalPromptError(UserError):
+    """Continuations that are to be compared do not follow one and the same tokens."""
+
+
+def encode_wrong(example: Example, right: Encoded, tokenizer: Tokenizer, spaces: bool = False) -> list[Encoded]:
+    """Tokenize each wrong continuation of an example with its prompt; ``spaces`` as for ``right``.
 
     Raises:
-        UserError: as ``encode_example``; or the prompt's own tokens are others than before the right answer, so that
-            the log-probabilities would be of different things.
+        UserError: as ``encode_example``.
+        UnequalPromptError: the prompt's own tokens are others than before the right answer, so that the
+            log-probabilities would be of different things.
     """
-    wrong = [_encode(example.prompt, text, tokenizer) for text in example.wrong]
+    wrong = [_encode(example.prompt, text, tokenizer, spaces) for text in example.wrong]
     shared = right.ids[: right.answer_positions[0] + 1]
     for text, encoded in zip(example.wrong, wrong, strict=True):
         if encoded.ids[: encoded.answer_positions[0] + 1] != shared:
-            raise UserError(
+            raise UnequalPromptError(
                 f"the prompt {example.prompt!r} is tokenized in one way before {example.answer!r} and in another "
                 f"before {text!r}: end the prompt with a space"
             )
     return wrong
+
+
+def encode_compared(example: Example, tokenizer: Tokenizer, rule: str) -> tuple[Encoded, list[Encoded]]:
+    """Tokenize an example for its scores: the right answer, and each wrong continuation.
+
+    Where the white space before the answer is a part of the first token of some continuations and a token of its own
+    before others, it is scored with each of them, as lm-evaluation-harness does always: what differs is then scored,
+    and what is fed before it is the same.
+
+    Raises:
+        UserError: as ``encode_example`` and ``encode_wrong``.
+    """
+    right = encode_example(example, tokenizer, rule)
+    try:
+        return right, encode_wrong(example, right, tokenizer)
+    except UnequalPromptError:
+        right = _encode(example.prompt, example.answer, tokenizer, spaces=True)
+        return right, encode_wrong(example, right, tokenizer, spaces=True)
 
 
 def _encode_text(text: str, tokenizer: Tokenizer) -> Encoded:
@@ -178,10 +201,12 @@ def _encode_text(text: str, tokenizer: Tokenizer) -> Encoded:
     return Encoded(tuple(ids[:-1]), tuple(range(len(ids) - 1)), tuple(ids[1:]), 0)
 
 
-def _encode(prompt: str, answer: str, tokenizer: Tokenizer) -> Encoded:
+def _encode(prompt: str, answer: str, tokenizer: Tokenizer, spaces: bool = False) -> Encoded:
+    """Tokenize prompt and answer; ``spaces``: tokens of the white space before the answer are the answer's too."""
     visible = len(prompt.rstrip())
-    boundary = len(prompt)
+    boundary = visible if spaces else len(prompt)
     text = prompt + answer
+    begins = len(text) - len(answer.lstrip())
     ids, spans = tokenizer.tokenize(text)
     answer_tokens: list[int] = []
     prompt_tokens: list[int] = []
@@ -191,15 +216,15 @@ def _encode(prompt: str, answer: str, tokenizer: Tokenizer) -> Encoded:
                 answer_tokens.append(index)
             continue
         start, end = span
-        if start < visible and end > boundary:
+        if start < visible and end > begins:
             raise UserError(
                 f"the token {tokenizer.show(ids[index])!r} holds the end of the prompt and the start of the answer "
                 f"in {text!r}: end the prompt with a space"
             )
-        if end > boundary:
-            answer_tokens.append(index)
-        elif start < visible:
+        if start < visible:
             prompt_tokens.append(index)
+        elif end > boundary:
+            answer_tokens.append(index)
     if not answer_tokens or not prompt_tokens:
         raise UserError(f"expected a prompt and an answer, each with a visible character, in {text!r}")
     return Encoded(

@@ -40,7 +40,7 @@ class ProbeSet:
 
     ``sha`` is the content hash: sha256 over task name, version, level and every example's text, and over the rule
     where it is not ``exact``; first 12 hex digits. It does not depend on the tokenizer, so runs of different models can
-    be compared by it. ``chance`` is ``None`` for running text.
+    be compared by it. ``chance`` is ``None`` for running text. ``generated``: drawn by a generator.
     """
 
     task: str
@@ -49,6 +49,7 @@ class ProbeSet:
     examples: tuple[Example, ...]
     chance: float | None
     sha: str
+    generated: bool = False
 
     @property
     def majority_rate(self) -> float | None:
@@ -133,6 +134,7 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet
         examples=chosen,
         chance=sum(known) / examples if known else None,
         sha=hashlib.sha256(text.encode()).hexdigest()[:12],
+        generated=isinstance(task, GeneratorTask),
     )
 
 

@@ -120,7 +120,8 @@ def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
     except BadFileError as error:
         way = "; a large set can be a task of kind 'dataset' with path 'json', which is read row by row"
         raise UserError(f"{file} {error}{way if file.stat().st_size > _ITEMS_LIMIT else ''}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    # not splitlines(): a JSON text may hold U+2028, U+2029 and U+0085, and is cut at newlines alone
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -23,6 +23,7 @@ from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.locations import check_file, make_folder
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
@@ -66,12 +67,14 @@ def build_report(
     name and its count of specifications before it is asked.
 
     Raises:
-        UserError: no run folder, one that cannot be read, or a measure or readout that no run has.
+        UserError: no run folder, one that cannot be read, a measure or readout that no run has, or an ``out`` that no
+            file can be put at.
         MachineError: ``out`` could not be written.
     """
-    loaded = load_runs(runs)
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_file(out)
+    loaded = load_runs(runs)
+    make_folder(out.parent)
     specifications = ask_everywhere(loaded, progress) if everywhere else None
     page = _render(loaded, measures, readouts, ask(loaded), specifications)
     replace_file(out, page.encode("utf-8"), "an earlier report is unchanged")

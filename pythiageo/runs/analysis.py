@@ -16,6 +16,7 @@ from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.engines import Crew, Engine
 from pythiageo.runs.folder import MANIFEST, RunFolder
+from pythiageo.runs.looking import look_ahead
 from pythiageo.runs.moved import go_on, moved_since
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import choose_probes, describe_probes
@@ -36,11 +37,13 @@ from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine, refresh: bool = False) -> bool:
     """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
 
-    A checkpoint that the audit leaves out or that cannot be opened gives one row that says why, and the rest go on. A
+    A checkpoint that the audit leaves out or that cannot be measured gives one row that says why, and the rest go on. A
     run that is gone on with is first held against what its rows came from; ``refresh``: what moved is measured anew.
 
     Raises:
-        UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for.
+        UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for; nothing
+            can be measured of a probe set with the model's tokenizer and context; or as ``Meter``.
+        MachineError: disk or memory run out, or the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
     tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
@@ -68,6 +71,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     session = _Session(order, folder, engine.crew(order, watch), watch, series)
     done = _done(folder, choice)
     todo = _Todo.of(series, choice, done)
+    if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
+        with suppress(CheckpointError):  # it has a row of its own, and so have the others
+            look_ahead(first, probes, tokenizer=tokenizer)
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)
@@ -242,4 +248,8 @@ class _Session:
 
     def _keep(self, pieces: Iterable[Piece]) -> None:
         watch = self._watch
-        keep_all(pieces, self._folder, lambda one: watch.close(one.step, one.label, one.status, one.seconds))
+        keep_all(
+            pieces,
+            self._folder,
+            lambda one: watch.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
+        )

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pythiageo.disk import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
 from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
 from pythiageo.files import check_own
+from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore
 from pythiageo.observations.mending import mend
 from pythiageo.observations.reader import read_whole_manifest
@@ -174,12 +175,13 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
             ``overwrite`` was asked for; or another process works on it; or what would be written to or removed is a
-            link or no plain file.
+            link or no plain file; it cannot be made or written to.
     """
+    check_folder(path)
     if path.is_dir():
         check_own(path, _FILES, _FOLDERS)
     if (path / MANIFEST).exists() or not path.exists() or _unused(path):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     else:
         raise UserError(f"{path}: not a run folder, and not empty: choose another with --out")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import UserError
 from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.config import FollowConfig
 from pythiageo.runs.device import resolve_device
@@ -20,6 +20,7 @@ from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
 from pythiageo.runs.meter import Meter
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.moved import check_at_large
 from pythiageo.runs.probing import choose_probes, describe_probes
 from pythiageo.runs.progress import silent
@@ -79,7 +80,7 @@ class Following:
         with self._opened(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
-            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible)
+            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible, every_set=True)
             now = {
                 "series": config.name,
                 "regime": config.regime,
@@ -107,35 +108,37 @@ class Following:
     def measure(self, step: int, tokens: int | None, strict: bool = False) -> str:
         """Measure the model as it stands at ``step``, write its observations, return its status.
 
-        Where it cannot be opened, one row says why; ``strict``: that is an error.
+        Where it cannot be measured, one row says why; ``strict``: that is an error.
 
         Raises:
             UserError: something that cannot be measured so.
-            CheckpointError: the model cannot be measured, and ``strict``.
+            CheckpointError: the model cannot be measured, and ``strict``; so are errors that nobody foresaw.
             MachineError: disk or memory run out; every step before is kept.
         """
         label = f"step{step}"
         with self._opened() as folder:
             watch = Watch(self._config.name, len(self._steps), folder, silent)
             sha: str | None = None
-            reason: str | None = None
+            nonfinite: str | None = None
+            mishaps = Mishaps()
             try:
                 with watch.phase("load", f"copying {label}"), self._copy(folder, step, tokens, self._keeps) as opened:
-                    sha, reason = opened.weight_sha, opened.nonfinite
+                    sha, nonfinite = opened.weight_sha, opened.nonfinite
                     with watch.phase("compute", f"measuring {label}"):
-                        taken = self._meter.take(opened, self._origin(step, tokens, sha))
-                rows, status = taken.rows, "nonfinite" if reason else "ok"
+                        taken = self._meter.take(opened, self._origin(step, tokens, sha), mishaps=mishaps)
+                rows = taken.rows
+                status, reason = mishaps.outcome(nonfinite)
                 folder.manifest["model"] = taken.model
-            except CheckpointError as error:
+            except BaseException as error:
                 if strict:
                     raise
-                status, reason = error.status, str(error)
+                status, reason = mishaps.of_checkpoint(error, label)
                 rows = [self._origin(step, tokens, sha).failed("checkpoint", status, reason)]
             folder.observations.write(step, rows)
             self._shas[step] = sha
             folder.manifest["steps"] = sorted({*self._steps, *self._shas})
             folder.add_checkpoint(step, label, sha, status, reason)
-            watch.close(step, label, status)
+            watch.close(step, label, status, tracebacks=mishaps.tracebacks)
         return status
 
     def end(self, training: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +18,13 @@ from pythiageo.runs.device import resolve_device
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
 from pythiageo.runs.meter import Meter
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.probing import choose_probes
 from pythiageo.runs.undisturbed import undisturbed
 from pythiageo.series.opening import open_folder
 from pythiageo.series.snapshot import write_snapshot
+
+_LOG = logging.getLogger("pythiageo")
 
 
 def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step: int) -> pl.DataFrame:
@@ -30,14 +34,15 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
     and twice its parameters' in memory (float32, and TransformerLens' copies).
 
     Raises:
-        UserError: a wrong config; see ``write_snapshot``.
+        UserError: a wrong config, a probe set of which the model can take no item; see ``write_snapshot``.
         CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
         MachineError: disk or memory run out.
     """
     with undisturbed():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
-        meter = Meter(config.measures, config.compute, device, choose_probes(config.probes), [step])
+        probes = choose_probes(config.probes)
+        meter = Meter(config.measures, config.compute, device, probes, [step], every_set=True)
         with TemporaryDirectory(prefix="pythiageo-") as folder:
             write_snapshot(model, tokenizer, Path(folder))
             with loading():
@@ -52,7 +57,11 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
                 tokens=None,
                 weight_sha=opened.weight_sha,
             )
-            return table_of(step, meter.take(opened, origin).rows)
+            mishaps = Mishaps()
+            rows = meter.take(opened, origin, mishaps=mishaps).rows
+            for traceback in mishaps.tracebacks:  # there is no run whose log could keep them
+                _LOG.error(f"a measure ended in an error:\n{traceback}")
+            return table_of(step, rows)
 
 
 def device_of(model: nn.Module) -> str:

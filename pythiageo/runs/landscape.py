@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
 from pythiageo.observations import Observation
 from pythiageo.runs.measuring import Origin, columns_of
+from pythiageo.runs.mishaps import FAILED, Gap, Mishaps
 from pythiageo.runs.probing import GEOMETRY, Prepared, Probe
 from pythiageo.runs.problems import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.runs.settings import LandscapeConfig
@@ -86,28 +87,54 @@ class Landscape:
         origin: Origin,
         nonfinite: str | None = None,
         scored: ScoredLogits | None = None,
+        mishaps: Mishaps | None = None,
     ) -> list[Observation]:
         """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
 
         ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
-        ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason.
+        ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason. An error
+        over one measure gives its row the status ``failed``, and is kept in ``mishaps``.
         """
         if origin.step not in self.steps:
             return []
         rows: list[Observation] = []
+        mishaps = mishaps or Mishaps()
         for probe in prepared:
             if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
-                for layer, parameters in self._restrictions(module, layers):
+                if not probe.kept:
+                    nothing = Gap("undefined", "no item of the probe set can be measured")
+                    rows += self._failed(nothing, columns_of(probe), origin)
+                    continue
+                try:
+                    restrictions = self._restrictions(module, layers)
+                except CheckpointError as error:
+                    rows += self._failed(self._missed(error, mishaps), columns_of(probe), origin)
+                    continue
+                for layer, parameters in restrictions:
                     encoded = probe.encoded[: self.config.examples]
-                    problem = problem_of(module, logits, encoded, parameters)
-                    whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
-                    readout = f"parameters={','.join(parameters)};count={problem.size}"
-                    columns = {**columns_of(probe), "layer": layer, "readout": readout, "n": problem.examples}
-                    if nonfinite:
-                        rows += [origin.failed(name, "nonfinite", nonfinite, **columns) for name in self.measures]
+                    columns = {**columns_of(probe), "layer": layer}
+                    try:
+                        problem = problem_of(module, logits, encoded, parameters)
+                        whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
+                    except Exception as error:
+                        rows += self._failed(self._missed(error, mishaps), columns, origin)
                         continue
-                    rows += self._measured(problem, whole, columns, origin)
+                    readout = f"parameters={','.join(parameters)};count={problem.size}"
+                    columns |= {"readout": readout, "n": problem.examples}
+                    if nonfinite:
+                        rows += self._failed(Gap("nonfinite", nonfinite), columns, origin)
+                        continue
+                    rows += self._measured(problem, whole, columns, origin, mishaps)
         return rows
+
+    def _failed(self, gap: Gap, columns: dict[str, Any], origin: Origin) -> list[Observation]:
+        return [origin.failed(name, *gap, **columns) for name in self.measures]
+
+    def _missed(self, error: Exception, mishaps: Mishaps) -> Gap:
+        gap = Gap(FAILED, mishaps.reason(error, dear=True))
+        for name in self.measures:
+            mishaps.costs(name, gap.reason)
+        return gap
 
     def _restrictions(self, module: nn.Module, layers: int) -> list[tuple[int | None, tuple[str, ...]]]:
         if not self.config.per_layer:
@@ -116,9 +143,9 @@ class Landscape:
         return [(layer, (f"{prefix}.{layer}.*",)) for layer in range(layers)]
 
     def _measured(
-        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin
+        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin, mishaps: Mishaps
     ) -> Iterator[Observation]:
-        for result in _Taking(self.config, set(self.measures), problem, whole).results():
+        for result in _Taking(self.config, set(self.measures), problem, whole, mishaps).results():
             if result.value is None:
                 yield origin.failed(result.measure, result.status, result.reason or "", **columns)
             else:
@@ -140,24 +167,43 @@ class _Taking:
     ``whole`` is the same problem, for what needs the loss of all examples together.
     """
 
-    def __init__(self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem) -> None:
+    def __init__(
+        self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem, mishaps: Mishaps
+    ) -> None:
         self._config = config
         self._measures = measures
         self._problem = problem
         self._whole = whole
+        self._mishaps = mishaps
 
     def results(self) -> Iterator[_Result]:
         """Yield the results of the measures."""
         wanted = self._measures
-        if wanted & {"gradient_rank", "gradient_covariance_rank"}:
-            yield from self._gradient_ranks(wanted)
-        if "first_parameters_covariance_rank" in wanted:
+        if ranks := sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
+            yield from self._attempted(ranks, lambda: self._gradient_ranks(wanted))
+        if (first := "first_parameters_covariance_rank") in wanted:
             take = partial(first_parameters_covariance_rank, self._problem)
-            yield self._with_batches("first_parameters_covariance_rank", take)
-        if wanted & {"hessian_top", "hessian_trace"}:
-            yield from self._hessian(wanted)
+            yield from self._attempted([first], lambda: [self._with_batches(first, take)])
+        if of_hessian := sorted(wanted & {"hessian_top", "hessian_trace"}):
+            yield from self._attempted(of_hessian, lambda: self._hessian(wanted))
         if "llc" in wanted:
-            yield self._llc()
+            yield from self._attempted(["llc"], lambda: [self._llc()])
+
+    def _attempted(self, names: Sequence[str], take: Callable[[], Iterable[_Result]]) -> Iterator[_Result]:
+        """Yield the results of some measures; where taking them ends in an error, those that are not there yet say so.
+
+        A measure leaves the module as it found it, however it ends (``Problem.evaluating``, ``walking``).
+        """
+        waiting = list(names)
+        try:
+            for result in take():
+                waiting = [name for name in waiting if name != result.measure]
+                yield result
+        except Exception as error:
+            reason = self._mishaps.reason(error, dear=True)
+            for name in waiting:
+                self._mishaps.costs(name, reason)
+                yield _Result(name, None, status=FAILED, reason=reason)
 
     def _generator(self, purpose: str) -> torch.Generator:
         """Return a generator of its own for each purpose: a measure's draws do not depend on which others are taken."""

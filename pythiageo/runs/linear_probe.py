@@ -20,6 +20,7 @@ from pythiageo.decoding.probe import (
 )
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
+from pythiageo.runs.mishaps import Gap
 from pythiageo.runs.probing import Prepared
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.settings import LinearProbeConfig
@@ -39,7 +40,7 @@ SUFFIX = {"example": "", "position": "_by_position"}
 class Decoder:
     """The linear probe of one probe set at one checkpoint: the same split at every site and every step.
 
-    ``broken``: why nothing can be read from this checkpoint, if so.
+    ``broken``: why nothing can be read, if so.
     """
 
     config: LinearProbeConfig
@@ -47,17 +48,26 @@ class Decoder:
     prepared: Prepared
     origin: Origin
     columns: dict[str, Any]
-    broken: str | None
+    broken: Gap | None
+
+    def names(self, baselines: bool = False) -> list[str]:
+        """Return the names of the measures of a site, or of the baselines."""
+        found = []
+        for by in self.config.splits:
+            of_site = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
+            names = (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)) if baselines else of_site
+            found += [name + SUFFIX[by] for name in names]
+        return found
 
     def baselines(self) -> Iterator[Observation]:
         """Yield, once a split, the model's own next-token accuracy and the majority class's at the held-out rows."""
         hits: np.ndarray | None = None
-        reason = self.broken
-        if not reason:
+        gap = self.broken
+        if gap is None:
             try:
                 hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
             except NonfiniteLogitsError as error:
-                reason = str(error)
+                gap = Gap("nonfinite", str(error))
         for by in self.config.splits:
             split = self._split(by)
             if isinstance(split, str):
@@ -66,8 +76,9 @@ class Decoder:
                 continue
             yield self._row(MAJORITY, by, split.majority())
             if hits is None:
+                assert gap is not None
                 for name in (MODEL, *_whole(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, "nonfinite", str(reason))
+                    yield self._failed(name, by, *gap)
                 continue
             yield self._row(MODEL, by, split.rate(hits[split.held_out]))
             for name in _whole(by, ANSWER_MODEL):
@@ -83,7 +94,8 @@ class Decoder:
         split = self._split(by)
         status, reason = "undefined", split if isinstance(split, str) else ""
         if states is None:
-            status, reason = "nonfinite", str(self.broken)
+            assert self.broken is not None
+            status, reason = self.broken
         elif not isinstance(split, str):
             matrix = states[self.prepared.layout.answer].float().numpy()
             try:
@@ -112,6 +124,8 @@ class Decoder:
     def _split(self, by: str) -> Split | str:
         """Return the split, or why there is none."""
         targets = [example.targets for example in self.prepared.encoded]
+        if not targets:
+            return "no item of the probe set can be measured"
         labels = np.array([token for tokens in targets for token in tokens])
         owner = np.repeat(np.arange(len(targets)), [len(tokens) for tokens in targets])
         try:

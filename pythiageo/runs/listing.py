@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pythiageo.errors import UserError
+from pythiageo.errors import PythiageoError, UserError, first_line
 from pythiageo.observations import read_manifest
 from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
@@ -47,6 +47,23 @@ def summarise(path: Path) -> dict[str, Any]:
         "observations": 0 if table is None else table.height,
         "not_ok": 0 if table is None else table.filter(pl.col("status") != "ok").height,
     }
+
+
+def summarise_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return ``summarise`` of each run; one that cannot be read has the status ``unreadable``, and why as ``problem``.
+
+    A run of a newer version, or a stranger's folder that only looks like one, hides no other.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append(summarise(path))
+        except (PythiageoError, OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+            unknown = dict.fromkeys(("kind", "series", "regime", "size"))
+            counts = dict.fromkeys(("checkpoints", "last_step", "observations", "not_ok"))
+            said = {"folder": str(path), "name": path.name, **unknown, "status": "unreadable", **counts}
+            found.append({**said, "problem": first_line(error)})
+    return found
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,8 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
 from pythiageo.runs.memory import loading
-from pythiageo.runs.probing import Prepared, Probe, named, prepare
+from pythiageo.runs.mishaps import Mishaps
+from pythiageo.runs.probing import Prepared, Probe, check_left, named, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
 from pythiageo.runs.settings import ComputeConfig, MeasureConfig
@@ -39,7 +40,8 @@ class Meter:
     """Takes the same observations of one checkpoint after the other.
 
     ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
-    ``only``: tasks and levels to measure, if not all.
+    ``only``: tasks and levels to measure, if not all. ``every_set``: a probe set of which the model can take no
+    item is refused, where nobody has looked before.
 
     Raises:
         UserError: measures, readouts, steps or tasks that there are not.
@@ -53,6 +55,7 @@ class Meter:
         probes: list[Probe],
         steps: Sequence[int],
         only: Collection[tuple[str, str]] | None = None,
+        every_set: bool = False,
     ) -> None:
         self._measures = measures
         self._compute = compute
@@ -61,18 +64,26 @@ class Meter:
         self._only = only
         self._instruments = Instruments.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
+        self._every_set = every_set
         self._prepared_for: tuple[str, int | None] | None = None
         self._prepared: list[Prepared] = []
         self._tokenizer: dict[str, Any] = {}
 
-    def take(self, opened: OpenCheckpoint, origin: Origin, tell: Callable[[float], None] = lambda _: None) -> Taken:
+    def take(
+        self,
+        opened: OpenCheckpoint,
+        origin: Origin,
+        tell: Callable[[float], None] = lambda _: None,
+        mishaps: Mishaps | None = None,
+    ) -> Taken:
         """Return the observations of a transformers model; booting TransformerLens changes it for good.
 
-        ``tell`` is told which share of the probe sets is done.
+        ``tell`` is told which share of the probe sets is done; ``mishaps`` keeps the errors that cost single measures.
 
         Raises:
-            CheckpointError: its tokenizer cannot be read or is another model's; no adapter for its architecture.
-            UserError: sites or layers that it does not have, examples that it cannot read.
+            CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's; no
+                adapter for its architecture.
+            UserError: sites or layers that it does not have; ``every_set``, and nothing is left of a probe set.
         """
         assert opened.tokenizer_folder is not None
         settings: Any = opened.model.config
@@ -88,12 +99,20 @@ class Meter:
         facts["tokenizer"] = self._tokenizer
         asked = [one for one in self._prepared if self._only is None or named(one.probe) in self._only]
         # on the plain module: the bridge's copies of joint matrices are not its parameters
-        landscape = self._landscape.rows(opened.model, logits_of(opened.model), layers, asked, origin, opened.nonfinite)
+        landscape = self._landscape.rows(
+            opened.model,
+            logits_of(opened.model),
+            layers,
+            asked,
+            origin,
+            opened.nonfinite,
+            mishaps=mishaps,
+        )
         with loading():
             dtype = getattr(torch, self._compute.dtype)
             reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
         reading = Reading.of(reader, self._measures, self._compute)
-        rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell)
+        rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell, mishaps)
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:
@@ -106,18 +125,17 @@ class Meter:
                 tokenizer = FileTokenizer(folder)
             except UserError as error:  # this checkpoint's fault; the next may have one
                 raise CheckpointError(str(error)) from None
-            try:
-                self._prepared = prepare(self._probes, tokenizer, context)
-            except UserError as error:
-                if self._prepared_for is None:
-                    raise
-                raise CheckpointError(f"unlike checkpoints before it, {error}") from None
+            self._prepared = prepare(self._probes, tokenizer, context, strict=False)
             self._prepared_for = wanted
             self._tokenizer = {
                 "kind": tokenizer.kind,
                 "around": list(tokenizer.around),
                 "texts_unlike_file": tokenizer.unlike_file,
             }
+        if self._every_set:
+            check_left(self._prepared)
+        if not any(prepared.kept for prepared in self._prepared):
+            raise CheckpointError(f"nothing of what is asked can be measured: {self._prepared[0].loss}")
         _check_vocabulary(opened, self._prepared)
 
 

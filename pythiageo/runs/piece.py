@@ -26,6 +26,8 @@ class Piece:
     """``None``: timed by whoever follows the work."""
     source: Source | None = None
     """What a saved checkpoint was read from."""
+    tracebacks: tuple[str, ...] = ()
+    """Of errors that cost it numbers, for the log."""
 
 
 def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:

@@ -6,27 +6,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import torch
 
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.locations import check_folder
 from pythiageo.runs.auditing import Choice, choose_steps
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape
-from pythiageo.runs.probing import Probe, choose_probes, prepare
+from pythiageo.runs.looking import look_ahead
+from pythiageo.runs.probing import Probe, choose_probes
 from pythiageo.runs.progress import Progress, Reporter
 from pythiageo.runs.trial import Trial
 from pythiageo.series import open_series
-from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.fetching import HubCheckpoint
 from pythiageo.series.hub import HubSeries
-from pythiageo.series.tokenizers import read_tokenizer
+from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 _LISTERS = 8
 
@@ -41,6 +40,8 @@ class Plan:
     checkpoints: int
     to_measure: int
     left_out: dict[str, int]
+    items: list[str]
+    """Which items of which probe set are left out or not fed whole."""
     forward_tokens: int
     download_bytes: int
     largest_bytes: int
@@ -105,9 +106,10 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
 
     Raises:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
-        CheckpointError: the first checkpoint's config cannot be read, or its model sees later tokens.
+        CheckpointError: the first checkpoints cannot be read, or their model sees later tokens.
         MachineError: the Hub cannot be reached.
     """
+    check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:
@@ -123,15 +125,13 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     budget = config.fetch.bytes
     if budget is not None and max(sizes) > budget:
         raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
-    with TemporaryDirectory() as scratch:
-        report(Progress(config.name, 0, 1, "trying this machine"))
-        folder = checkpoints[0].describe(Path(scratch))
-        blueprint = Blueprint.read(folder, checkpoints[0].label)
-        check_causal(blueprint.one_block(), checkpoints[0].label)
-        probes = choose_probes(config.probes)
-        prepared = prepare(probes, FileTokenizer(_tokenizer(config, folder, Path(scratch))), blueprint.context)
+    report(Progress(config.name, 0, 1, "trying this machine"))
+    probes = choose_probes(config.probes)
+    ahead = look_ahead(checkpoints, probes, tokenizer=_named_tokenizer(config))
+    blueprint = ahead.blueprint
+    check_causal(blueprint.one_block(), checkpoints[0].label)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
-    trial = Trial(config, blueprint, prepared)
+    trial = Trial(config, blueprint, ahead.prepared)
     return Plan(
         series=series.name,
         architecture=blueprint.architecture,
@@ -139,6 +139,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         checkpoints=len(choice.steps),
         to_measure=len(checkpoints),
         left_out=_left_out(choice),
+        items=ahead.notes,
         forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
@@ -165,28 +166,19 @@ class Needs:
 def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
     """Return what a checkpoint of the run takes, as ``make_plan`` says it.
 
-    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If no checkpoint's
-    config can be read, nothing is known of its memory: 0.
-
-    Raises:
-        UserError: the tokenizer cannot read the probe sets.
+    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If the config of no
+    checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
     disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
-    with TemporaryDirectory() as scratch:
-        for number, checkpoint in enumerate(checkpoints):
-            try:
-                folder = checkpoint.describe(Path(scratch) / str(number))
-                blueprint = Blueprint.read(folder, checkpoint.label)
-            except CheckpointError:
-                continue
-            prepared = prepare(probes, FileTokenizer(_tokenizer(config, folder, Path(scratch))), blueprint.context)
-            return Needs(Trial(config, blueprint, prepared).memory(), disk)
-    return Needs(0, disk)
+    try:
+        ahead = look_ahead(checkpoints, probes, everything=False, tokenizer=_named_tokenizer(config))
+    except CheckpointError:
+        return Needs(0, disk)
+    return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(), disk)
 
 
-def _tokenizer(config: AnalyzeConfig, folder: Path, scratch: Path) -> Path:
-    """Return where the tokenizer of the run lies: beside the checkpoint's config, or, if one was named, in scratch."""
-    return folder if config.tokenizer is None else read_tokenizer(config.tokenizer).write(scratch / "tokenizer")
+def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:
+    return None if config.tokenizer is None else read_tokenizer(config.tokenizer)
 
 
 def _left_out(choice: Choice) -> dict[str, int]:

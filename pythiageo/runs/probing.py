@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, nearest, shorten
 from pythiageo.geometry.readout import Layout
-from pythiageo.probes.encoding import Encoded, Tokenizer, encode_probe_set, encode_wrong, longest
-from pythiageo.probes.probeset import ProbeSet, make_probe_set
+from pythiageo.probes.context import cut_left, windows
+from pythiageo.probes.encoding import Encoded, Tokenizer, encode_compared, encode_example, longest
+from pythiageo.probes.kinds import TEXT
+from pythiageo.probes.probeset import Example, ProbeSet, make_probe_set
 from pythiageo.probes.task import MIXED, Task, get_levels, get_task, load_tasks
 from pythiageo.runs.settings import ProbeConfig
 
@@ -32,6 +35,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Names that stand for several tasks. ``benchmarks`` are data sets on the Hub."""
 SCORE, GEOMETRY = "score", "geometry"
+_REASONS = 3
+"""Items whose reason is told, of those that are left out; all of them are named by number."""
 
 
 @dataclass(frozen=True)
@@ -108,45 +113,163 @@ def describe_probes(probes: list[Probe]) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An item that cannot be measured with a tokenizer and a context; ``number``: its place in its set, from 1."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A probe, tokenized for one tokenizer."""
 
     probe: Probe
     encoded: list[Encoded]
-    """Every example with its right answer fed: what the geometry is taken of."""
+    """Every example that is kept with its right answer fed: what the geometry is taken of."""
     layout: Layout
     wrong: list[list[Encoded]]
     """Each example with each of its wrong continuations fed; used for scores alone."""
+    kept: tuple[int, ...]
+    """Which of the probe set's examples these are, from 0."""
+    left_out: tuple[LeftOut, ...] = ()
+    cut: tuple[int, ...] = ()
+    """Numbers, from 1, of the items that are longer than the context and scored all the same."""
+    owner: tuple[int, ...] | None = None
+    """Which example each of ``encoded`` belongs to, where a long text is read in several windows."""
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """The examples that are kept."""
+        return tuple(self.probe.probe_set.examples[index] for index in self.kept)
+
+    @property
+    def loss(self) -> str | None:
+        """Which items are left out and why, ``None`` if none is."""
+        if not self.left_out:
+            return None
+        names = name_items([item.number for item in self.left_out])
+        reasons: dict[str, int] = {}
+        for item in self.left_out:
+            reasons.setdefault(item.reason, item.number)
+        said = [f"item {number}: {shorten(reason, 300)}" for reason, number in list(reasons.items())[:_REASONS]]
+        more = f"; and {len(reasons) - _REASONS} reasons more" if len(reasons) > _REASONS else ""
+        total = len(self.probe.probe_set.examples)
+        return f"{len(self.left_out)} of {total} items left out ({names}); {'; '.join(said)}{more}"
+
+    @property
+    def cuts(self) -> str | None:
+        """Which items are not fed whole, ``None`` if all are."""
+        if not self.cut:
+            return None
+        how = "texts are read in windows of" if self.probe.probe_set.rule == TEXT else "prompts are cut on the left to"
+        of = f"{len(self.cut)} of {len(self.kept)} {how} the model's context"
+        return f"{of} ({name_items(self.cut)})"
 
 
-def prepare(probes: list[Probe], tokenizer: Tokenizer, context: int | None) -> list[Prepared]:
+def prepare(probes: list[Probe], tokenizer: Tokenizer, context: int | None, strict: bool = True) -> list[Prepared]:
     """Tokenize the probe sets and find their positions.
 
+    Where it is not ``strict``, an item that cannot be measured is left out, and one that is longer than ``context`` is
+    scored as lm-evaluation-harness does: a prompt is cut on the left, a running text is read in windows. Items that a
+    generator drew are left out then, as a part of one is another question; and so are all from geometry.
+
     Raises:
-        UserError: an example is longer than the model's ``context``, cannot be split into prompt and answer, or holds
-            a text that the tokenizer cannot read.
+        UserError: ``strict``, and an example is longer than the model's ``context``, cannot be split into prompt and
+            answer, or holds a text that the tokenizer cannot read.
     """
-    return [_prepare(probe, tokenizer, context) for probe in probes]
+    return [_prepare(probe, tokenizer, context, strict) for probe in probes]
 
 
-def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None) -> Prepared:
-    probe_set = probe.probe_set
-    where = f"task {probe_set.task}, level {probe_set.level}"
-    try:
-        encoded = encode_probe_set(probe_set, tokenizer)
-        wrong = [
-            encode_wrong(example, right, tokenizer)
-            for example, right in zip(probe_set.examples, encoded, strict=True)
-            if probe.purpose == SCORE and example.wrong
-        ]
-    except ValueError as error:
-        raise UserError(f"{where} cannot be read by this model's tokenizer: {error}") from None
-    greatest = longest([*encoded, *(option for options in wrong for option in options)])
-    if context is not None and greatest > context:
-        raise UserError(f"{where}: an example takes {greatest} positions, but the model's context is {context}")
+def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None, strict: bool) -> Prepared:
+    encoded: list[Encoded] = []
+    wrong: list[list[Encoded]] = []
+    owner: list[int] = []
+    kept: list[int] = []
+    cut: list[int] = []
+    left_out: list[LeftOut] = []
+    for index, example in enumerate(probe.probe_set.examples):
+        try:
+            parts, others, whole = _encode(probe, example, tokenizer, context, strict)
+        except (UserError, ValueError) as error:
+            if strict:
+                raise _refusal(probe, index + 1, error) from None
+            left_out.append(LeftOut(index + 1, str(error)))
+            continue
+        owner += [len(kept)] * len(parts)
+        kept.append(index)
+        encoded += parts
+        wrong += [others] if others else []
+        cut += [] if whole else [index + 1]
     layout = Layout.of(
         [len(e.ids) for e in encoded],
         [e.answer_positions for e in encoded],
         [e.equals_position for e in encoded],
     )
-    return Prepared(probe, encoded, layout, wrong)
+    windowed = tuple(owner) if len(owner) > len(kept) else None
+    return Prepared(probe, encoded, layout, wrong, tuple(kept), tuple(left_out), tuple(cut), windowed)
+
+
+def _encode(
+    probe: Probe, example: Example, tokenizer: Tokenizer, context: int | None, strict: bool
+) -> tuple[list[Encoded], list[Encoded], bool]:
+    """Return the right answer (in several windows, for a long text), the wrong ones, and whether all is fed whole.
+
+    Raises:
+        UserError, ValueError: it cannot be measured so.
+    """
+    rule = probe.probe_set.rule
+    wrong: list[Encoded] = []
+    if probe.purpose == SCORE and example.wrong:
+        right, wrong = encode_compared(example, tokenizer, rule)
+    else:
+        right = encode_example(example, tokenizer, rule)
+    greatest = longest([right, *wrong])
+    if context is None or greatest <= context:
+        return [right], wrong, True
+    if strict or probe.purpose != SCORE or probe.probe_set.generated:
+        raise UserError(f"takes {greatest} positions, but the model's context is {context}")
+    if rule == TEXT:
+        return list(windows(right, context)), wrong, False
+    return [cut_left(right, context)], [cut_left(one, context) for one in wrong], False
+
+
+def _refusal(probe: Probe, number: int, error: Exception) -> UserError:
+    where = f"task {probe.probe_set.task}, level {probe.probe_set.level}"
+    if isinstance(error, UserError):
+        return UserError(f"{where}, item {number}: {error}")
+    return UserError(f"{where} cannot be read by this model's tokenizer: {error} (item {number})")
+
+
+def check_left(prepared: Sequence[Prepared]) -> None:
+    """Refuse probe sets of which nothing is left.
+
+    Raises:
+        UserError: the first one.
+    """
+    for one in prepared:
+        if not one.kept:
+            probe_set = one.probe.probe_set
+            where = f"task {probe_set.task}, level {probe_set.level}"
+            raise UserError(f"{where}: this model can take none of its items: {one.loss}")
+
+
+def notes(prepared: Sequence[Prepared]) -> list[str]:
+    """Return which items are left out or not fed whole, a sentence each."""
+    found = []
+    for one in prepared:
+        where = f"task {one.probe.probe_set.task}, level {one.probe.probe_set.level}, {one.probe.purpose}"
+        found += [f"{where}: {said}" for said in (one.loss, one.cuts) if said is not None]
+    return found
+
+
+def name_items(numbers: Sequence[int]) -> str:
+    """Return ascending numbers of items, with ranges where they follow one another: ``items 2, 5-9``."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+    return f"item {shown}" if len(numbers) == 1 else f"items {shown}"

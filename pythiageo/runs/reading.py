@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -130,6 +131,17 @@ class Reading:
                 self._within_memory(indices, read)
         return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
 
+    def answers(self, prepared: Prepared) -> Predictions:
+        """Return ``predictions`` of the right answers, those of the windows of a long text together.
+
+        Raises:
+            NonfiniteLogitsError: logits that are not finite.
+        """
+        found = self.predictions(prepared.encoded)
+        if prepared.owner is None:
+            return found
+        return replace(found, owner=torch.tensor(prepared.owner)[found.owner])
+
     def options(self, prepared: Prepared) -> Options | None:
         """Return what the logits say of the wrong continuations, ``None`` where there are none.
 
@@ -138,7 +150,7 @@ class Reading:
         """
         if not prepared.wrong:
             return None
-        examples = prepared.probe.probe_set.examples
+        examples = prepared.examples
         return Options(
             predictions=self.predictions([option for options in prepared.wrong for option in options]),
             example=torch.tensor([i for i, options in enumerate(prepared.wrong) for _ in options]),

@@ -21,6 +21,7 @@ from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.kept import find_whole, must_go_back, unlike
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.moved import check_at_large
 from pythiageo.runs.piece import Piece, keep_all
 from pythiageo.runs.probing import Prepared, Probe, choose_probes, describe_probes, prepare
@@ -101,9 +102,9 @@ class _Training:
             },
         }
 
-    def observe(self, checkpoint: LiveCheckpoint) -> list[Observation]:
-        """Measure the model as it stands."""
-        origin = Origin(
+    def origin(self, checkpoint: LiveCheckpoint) -> Origin:
+        """Return the columns that all rows of a checkpoint share."""
+        return Origin(
             run=self.config.name,
             series=self.config.name,
             regime=self.config.regime,
@@ -113,8 +114,12 @@ class _Training:
             tokens=checkpoint.tokens,
             weight_sha=checkpoint.weight_sha,
         )
+
+    def observe(self, checkpoint: LiveCheckpoint, mishaps: Mishaps) -> list[Observation]:
+        """Measure the model as it stands."""
+        origin = self.origin(checkpoint)
         reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
-        rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite)
+        rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite, mishaps=mishaps)
         rows += self.landscape.rows(
             self.trainable.module,
             live_logits(self.trainable),
@@ -123,6 +128,7 @@ class _Training:
             origin,
             checkpoint.nonfinite,
             self.trainable.scored_logits,
+            mishaps,
         )
         if self.corpus is not None:
             rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
@@ -241,9 +247,15 @@ def _pieces(training: _Training, checkpoints: Iterable[LiveCheckpoint], view: Tr
     """Measure each checkpoint while it lives."""
     for checkpoint in checkpoints:
         view.measuring(checkpoint.step)
-        rows = training.observe(checkpoint)
-        status = "nonfinite" if checkpoint.nonfinite else "ok"
-        yield Piece(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite, rows)
+        mishaps = Mishaps()
+        try:
+            rows = training.observe(checkpoint, mishaps)
+            status, reason = mishaps.outcome(checkpoint.nonfinite)
+        except BaseException as error:
+            status, reason = mishaps.of_checkpoint(error, checkpoint.label)
+            rows = [training.origin(checkpoint).failed("checkpoint", status, reason)]
+        sha, tracebacks = checkpoint.weight_sha, tuple(mishaps.tracebacks)
+        yield Piece(checkpoint.step, checkpoint.label, sha, status, reason, rows, tracebacks=tracebacks)
 
 
 def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:

@@ -77,7 +77,7 @@ class TrainingView:
             "loss": trainer.loss if trainer.step else None,
             "acquired": len(self._acquired),
             "seconds": {"training": round(self._training, 3), "measuring": round(seconds, 3)},
-        }
+        } | ({"tracebacks": list(piece.tracebacks)} if piece.tracebacks else {})
         append_text(self._folder.log, json.dumps(line) + "\n")
         if self._writer is not None:
             for row in found:

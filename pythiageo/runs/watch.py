@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -61,7 +61,14 @@ class Watch:
         """Note how long fetching the checkpoint took."""
         self._clock.fetched(seconds)
 
-    def close(self, step: int, label: str, status: str, spent: dict[str, float] | None = None) -> None:
+    def close(
+        self,
+        step: int,
+        label: str,
+        status: str,
+        spent: dict[str, float] | None = None,
+        tracebacks: Sequence[str] = (),
+    ) -> None:
         """End a checkpoint: write its line and begin anew. ``spent``: seconds a phase, if timed elsewhere."""
         own = self._clock.read()
         spent = own if spent is None else spent
@@ -73,7 +80,7 @@ class Watch:
             "label": label,
             "status": status,
             "seconds": {phase: round(seconds, 3) for phase, seconds in spent.items()},
-        }
+        } | ({"tracebacks": list(tracebacks)} if tracebacks else {})
         append_text(self._folder.log, json.dumps(line) + "\n")
         self._doing, self._share = "", 0.0
         self._tell()

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from pythiageo.errors import CheckpointError
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.measuring import Origin
 from pythiageo.runs.memory import loading
 from pythiageo.runs.meter import Meter
+from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.piece import Piece
 from pythiageo.runs.probing import Probe
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
@@ -74,9 +74,14 @@ class Workbench:
     ) -> Piece:
         """Open and measure a checkpoint; ``look`` is called between its probe sets.
 
-        ``failure``: why it could not be fetched. Whatever is the checkpoint's own fault gives a piece that says so;
-        any other error is raised.
+        ``failure``: why it could not be fetched. Whatever error is met, the piece says so; only what concerns more than
+        this checkpoint is raised.
+
+        Raises:
+            UserError: something that cannot be measured so.
+            MachineError: the disk is full, or memory runs out over a single example.
         """
+        mishaps = Mishaps()
         try:
             if failure is not None:
                 raise failure
@@ -85,19 +90,31 @@ class Workbench:
             if self._scratch is not None:
                 opened = replace(opened, tokenizer_folder=Path(self._scratch.name))
             with self._follower.phase("compute", f"measuring {checkpoint.label}"):
-                return self._take(checkpoint, opened, look)
-        except CheckpointError as error:
+                return self._take(checkpoint, opened, look, mishaps)
+        except BaseException as error:
+            status, reason = mishaps.of_checkpoint(error, checkpoint.label)
             origin = self._order.origin(checkpoint.step, checkpoint.tokens, None)
-            return self._order.failed(origin, checkpoint.label, error.status, str(error))
+            piece = self._order.failed(origin, checkpoint.label, status, reason)
+            return replace(piece, tracebacks=tuple(mishaps.tracebacks))
 
-    def _take(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> Piece:
+    def _take(
+        self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None], mishaps: Mishaps
+    ) -> Piece:
         def tell(share: float) -> None:
             look()
             self._follower.measured(share)
 
         origin = self._order.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
-        taken = self._meter.take(opened, origin, tell)
-        status = "nonfinite" if opened.nonfinite else "ok"
-        sha, label = opened.weight_sha, checkpoint.label
-        source = checkpoint.source()
-        return Piece(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model, source=source)
+        taken = self._meter.take(opened, origin, tell, mishaps)
+        status, reason = mishaps.outcome(opened.nonfinite)
+        return Piece(
+            checkpoint.step,
+            checkpoint.label,
+            opened.weight_sha,
+            status,
+            reason,
+            taken.rows,
+            taken.model,
+            source=checkpoint.source(),
+            tracebacks=tuple(mishaps.tracebacks),
+        )

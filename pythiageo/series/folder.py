@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import CheckpointError, UserError, first_line
 from pythiageo.files import read_json
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.hashes import HashMemory
@@ -169,6 +169,13 @@ class FolderSeries:
 
 
 def _list_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:
+    try:
+        return _read_folder(step, folder, hashes)
+    except OSError as error:  # of this checkpoint; others can be read
+        return Revision(step, folder.name, absent=f"its files cannot be read: {first_line(error)}")
+
+
+def _read_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     indexes = {
         kind: shards_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else ()

@@ -186,7 +186,7 @@ def _spent(log: Path) -> dict[str, list[float]]:
     if not log.is_file() or log.is_symlink() or log.stat().st_size > _LOG_LIMIT:
         return {}
     spent: dict[str, list[float]] = {}
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

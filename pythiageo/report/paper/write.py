@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pythiageo.disk import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations.export import latex_text, write_table
 from pythiageo.report.claims import ask
 from pythiageo.report.loaded import load_runs
@@ -33,14 +34,15 @@ def write_paper(runs: Sequence[Path], out: Path, formats: Sequence[str] = FORMAT
     """Write every figure in each format, and every table as LaTeX and CSV, into ``out``; return what was written.
 
     Raises:
-        UserError: no run folder, one that cannot be read, or an unknown format.
+        UserError: no run folder, one that cannot be read, an unknown format, or an ``out`` that cannot be written.
         MachineError: a file could not be written.
     """
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}.")
+    check_folder(out)
     loaded = load_runs(runs)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     claims = ask(loaded)
     written = []
     for figure in paper_figures(loaded, claims):

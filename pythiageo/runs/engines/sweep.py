@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from pythiageo.errors import EXIT_MACHINE, EXIT_OK, UserError
+from pythiageo.locations import make_folder
 from pythiageo.runs.building import shape_of, training_memory
 from pythiageo.runs.config import TrainConfig
 from pythiageo.runs.engines import LOCAL
@@ -164,8 +165,7 @@ def _open_queue(ray: Any) -> Any:
 
 def _leave_sign(jobs: Sequence[Job]) -> Path:
     """Return a file beside the run folders by which a worker knows that it sees them."""
-    folder = jobs[0].path.resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(jobs[0].path.resolve().parent)
     sign = folder / f".pythiageo-{uuid4().hex}"
     sign.touch()
     return sign
