@@ -25,7 +25,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.audit import Audit, audit_series, judge
 from pythiageo.series.contents import compare_tensors
 from pythiageo.series.folder import FolderSeries
-from pythiageo.series.hub import HubSeries
+from pythiageo.series.hub import HubSeries, _Known
 from pythiageo.series.loopback import Fault, LoopbackHub, Request
 from pythiageo.series.recurrence import SOUND, VERDICTS
 from pythiageo.series.steps import PYTHIA_STEPS, parse_grid
@@ -507,9 +507,9 @@ def test_all_of_pythia_is_its_own_grid(damaged: dict[str, Path], tmp_path: Path)
 )  # fmt: skip
 def test_which_grids_are_known(repo: str, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     series = HubSeries(repo)
-    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step512": None})
+    monkeypatch.setitem(vars(series), "_known", _Known(repo, {"main": None, "step0": None, "step512": None}))
     assert series.expected == (PYTHIA_STEPS if known else ())
-    monkeypatch.setattr(series, "_commits", {"main": None, "step0": None, "step500": None})
+    monkeypatch.setitem(vars(series), "_known", _Known(repo, {"main": None, "step0": None, "step500": None}))
     assert series.expected == ()
 
 
