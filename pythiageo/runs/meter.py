@@ -54,7 +54,7 @@ class Meter:
         self._prepared: list[Prepared] = []
 
     def take(self, opened: OpenCheckpoint, origin: Origin, tell: Callable[[float], None] = lambda _: None) -> Taken:
-        """Return the observations of a transformers model; booting TransformerLens changes it for good.
+        """Return the observations of a transformers model, which is taken apart: nothing is left of it to be used.
 
         ``tell`` is told which share of the probe sets is done.
 
@@ -80,8 +80,9 @@ class Meter:
         with loading():
             dtype = getattr(torch, self._compute.dtype)
             reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
-        reading = Reading.of(reader, self._measures, self._compute)
-        rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
+        with reader:
+            reading = Reading.of(reader, self._measures, self._compute)
+            rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:
