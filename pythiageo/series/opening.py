@@ -13,7 +13,7 @@ import torch
 
 from pythiageo.errors import CheckpointError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, read_json, stored_tensors
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, Widened, read_json, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
 _BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
@@ -25,7 +25,7 @@ mask is told by its shape too, (1, 1, n, n), as a projection may have a bias of 
 def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     """Load the checkpoint in ``folder``, which ``label`` names in errors.
 
-    Tensor by tensor: each is read once, fingerprinted as stored, and copied into the model in float32, so that memory
+    Tensor by tensor: each is read once, fingerprinted as stored, and put into the model in float32, so that memory
     holds the float32 weights and little else. The fingerprint is over the tensors as stored, so a copy elsewhere, in
     another format too, has the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
 
@@ -74,7 +74,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
             model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)].from_pretrained(
                 None,
                 config=settings,
-                state_dict=stored,
+                state_dict={name: Widened(tensor) for name, tensor in stored.items()},
                 dtype=torch.float32,
                 attn_implementation="eager",
                 output_loading_info=True,
