@@ -29,6 +29,9 @@ class BridgeReader:
     Booting changes ``model`` (attention implementation, parameter names, ``dtype``): fingerprint and save it before.
     ``device`` may be ``split``: then it is divided over all GPUs (``lens.placing``).
 
+    Use it as a context manager: at the end, or where it cannot be opened, the model is taken apart and its memory is
+    free at once (``_take_apart``); nothing can be asked of either any more.
+
     Raises:
         CheckpointError: TransformerLens has no adapter for this architecture.
     """
@@ -47,14 +50,21 @@ class BridgeReader:
                 dtype=dtype,
             )
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
-            raise CheckpointError(
-                f"{folder.name}: TransformerLens cannot open a {type(model).__name__}: {error}"
-            ) from None
+            kind = type(model).__name__
+            _take_apart(model)
+            raise CheckpointError(f"{folder.name}: TransformerLens cannot open a {kind}: {error}") from None
         self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
         self._layers = len(self._bridge.blocks)
         _free_joint_weights(self._bridge)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
+
+    def __enter__(self) -> BridgeReader:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        model = self._bridge.original_model
+        _take_apart(self._bridge, model)
 
     def sites(self) -> dict[str, int]:
         """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output.
@@ -149,6 +159,17 @@ class BridgeReader:
             return None
         after = max(int(match[1]) for match in blocks if match) + 1
         return after if after < self._layers else None
+
+
+def _take_apart(*roots: nn.Module) -> None:
+    """Empty every module of these, so that nothing keeps their weights.
+
+    TransformerBridge stands in reference cycles (functions that call themselves, and classes, made within its methods):
+    left as it is, it holds its weights and the model's until the garbage collector comes by, which counts objects and
+    not bytes. Where the models of several checkpoints wait for it, they are in memory together.
+    """
+    for module in {module for root in roots for module in root.modules()}:
+        vars(module).clear()
 
 
 def _free_joint_weights(bridge: Any) -> None:

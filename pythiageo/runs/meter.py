@@ -76,7 +76,7 @@ class Meter:
         tell: Callable[[float], None] = lambda _: None,
         mishaps: Mishaps | None = None,
     ) -> Taken:
-        """Return the observations of a transformers model; booting TransformerLens changes it for good.
+        """Return the observations of a transformers model, which is taken apart: nothing is left of it to be used.
 
         ``tell`` is told which share of the probe sets is done; ``mishaps`` keeps the errors that cost single measures.
 
@@ -111,8 +111,9 @@ class Meter:
         with loading():
             dtype = getattr(torch, self._compute.dtype)
             reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
-        reading = Reading.of(reader, self._measures, self._compute)
-        rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell, mishaps)
+        with reader:
+            reading = Reading.of(reader, self._measures, self._compute)
+            rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell, mishaps)
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:

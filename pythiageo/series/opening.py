@@ -16,7 +16,7 @@ from pythiageo.series.architecture import ATTENTION, build, model_class, quiet_t
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.sizes import check_folder, check_room
-from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, stored_tensors
+from pythiageo.series.stored import BIN, SAFETENSORS, StoredTensor, Widened, stored_tensors
 from pythiageo.series.weights import combine, describe_nonfinite
 
 _BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
@@ -28,7 +28,7 @@ mask is told by its shape too, (1, 1, n, n), as a projection may have a bias of 
 def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     """Load the checkpoint in ``folder``, which ``label`` names in errors.
 
-    Tensor by tensor: each is read once, fingerprinted as stored, and copied into the model in float32, so that memory
+    Tensor by tensor: each is read once, fingerprinted as stored, and put into the model in float32, so that memory
     holds the float32 weights and little else. The fingerprint is over the tensors as stored, so a copy elsewhere, in
     another format too, has the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
 
@@ -68,7 +68,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
             model, report = model_class(settings).from_pretrained(
                 None,
                 config=settings,
-                state_dict=stored,
+                state_dict={name: Widened(tensor) for name, tensor in stored.items()},
                 dtype=torch.float32,
                 attn_implementation=ATTENTION,
                 output_loading_info=True,

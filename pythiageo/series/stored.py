@@ -6,9 +6,10 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,7 @@ from torch import Tensor
 from pythiageo.errors import CheckpointError, first_line, raise_if_memory
 from pythiageo.files import MIB, BadFileError, is_plain
 from pythiageo.files import read_json as read_json_file
-from pythiageo.series.weights import TensorFacts, examine
+from pythiageo.series.weights import PIECE, Examination, TensorFacts, examine, pieces_of
 
 SAFETENSORS, BIN = "model.safetensors", "pytorch_model.bin"
 _PICKLE_LIMIT = 64 * MIB
@@ -30,23 +31,55 @@ _DTYPES = {
 }  # fmt: skip
 
 
+class Half(NamedTuple):
+    """A tensor of a type of half float32's bytes: its shape, and how to read its values in order, flat, in pieces."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterator[Tensor]]
+
+    @classmethod
+    def of(cls, dtype: torch.dtype, shape: Sequence[int], pieces: Callable[[], Iterator[Tensor]]) -> Half | None:
+        """Return it if the type is one, and there are values."""
+        there = dtype in {torch.float16, torch.bfloat16} and 0 not in shape
+        return cls(dtype, tuple(shape), pieces) if there else None
+
+
 class StoredTensor:
     """A tensor still in its file; ``stored[...]`` reads it, and notes its facts on the way.
 
-    transformers asks for a tensor's data just so when it fills a model, so that no second copy of all weights exists.
+    ``half``: how to read it in pieces, if it is stored in float16 or bfloat16.
     """
 
-    def __init__(self, name: str, read: Callable[[], Tensor], count: int = 0) -> None:
+    def __init__(self, name: str, read: Callable[[], Tensor], half: Half | None = None, count: int = 0) -> None:
         self._name = name
         self.count = count
         """How many numbers it holds."""
         self._read = read
+        self._half = half
         self._facts: TensorFacts | None = None
 
     def __getitem__(self, _: Any) -> Tensor:
         tensor = self._read()
         if self._facts is None:
             self._facts = examine(self._name, tensor)
+        return tensor
+
+    def widen(self) -> Tensor:
+        """Return it as stored, but float16 and bfloat16, which are a part of it, in float32.
+
+        They are read piece by piece into their place: both types of a large tensor are never in memory together.
+        """
+        if self._half is None:
+            return self[...]
+        examination = Examination(self._name, self._half.dtype, self._half.shape)
+        tensor = torch.empty(self._half.shape, dtype=torch.float32)
+        places = tensor.view(-1).split(PIECE)
+        for place, piece in zip(places, self._half.pieces(), strict=True):
+            place.copy_(piece)
+            examination.add(piece)
+        if self._facts is None:
+            self._facts = examination.facts()
         return tensor
 
     @property
@@ -56,6 +89,19 @@ class StoredTensor:
             self[...]
         assert self._facts is not None
         return self._facts
+
+
+class Widened:
+    """A stored tensor in a state dict: transformers asks for its data with ``[...]`` when it fills a model.
+
+    So no second copy of the weights exists.
+    """
+
+    def __init__(self, stored: StoredTensor) -> None:
+        self._stored = stored
+
+    def __getitem__(self, _: Any) -> Tensor:
+        return self._stored.widen()
 
 
 def read_json(path: Path, label: str) -> dict[str, Any]:
@@ -138,32 +184,35 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     return {
-        name: StoredTensor(name, _reader(path, 8 + length, entry), math.prod(entry["shape"]))
+        name: StoredTensor(name, *_reader(path, 8 + length, entry), count=math.prod(entry["shape"]))
         for name, entry in header.items()
     }
 
 
-def _reader(path: Path, start: int, entry: dict[str, Any]) -> Callable[[], Tensor]:
+def _reader(path: Path, start: int, entry: dict[str, Any]) -> tuple[Callable[[], Tensor], Half | None]:
+    """Return how to read a tensor whole, and how to in pieces if it is stored in half of float32's bytes."""
     begin, end = entry["data_offsets"]
     if entry["dtype"] not in _DTYPES:
         raise CheckpointError(f"holds {entry['dtype']} tensors; expected one of {', '.join(_DTYPES)}")
     dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
 
-    def read() -> Tensor:
-        if begin == end:
-            return torch.empty(shape, dtype=dtype)
-        buffer = bytearray(end - begin)
+    def parts(size: int) -> Iterator[Tensor]:
         with path.open("rb", buffering=0) as file:
             file.seek(start + begin)
-            view = memoryview(buffer)
-            while view:
-                count = file.readinto(view)
-                if not count:
-                    raise OSError(f"{path.name} ends early")
-                view = view[count:]
-        return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
+            for first in range(begin, end, size):
+                buffer = bytearray(min(size, end - first))
+                view = memoryview(buffer)
+                while view:
+                    count = file.readinto(view)
+                    if not count:
+                        raise OSError(f"{path.name} ends early")
+                    view = view[count:]
+                yield torch.frombuffer(buffer, dtype=dtype)
 
-    return read
+    def read() -> Tensor:
+        return next(parts(end - begin)).reshape(shape) if begin < end else torch.empty(shape, dtype=dtype)
+
+    return read, Half.of(dtype, shape, partial(parts, PIECE * dtype.itemsize))
 
 
 def _pickled(path: Path) -> dict[str, StoredTensor] | None:
@@ -175,8 +224,12 @@ def _pickled(path: Path) -> dict[str, StoredTensor] | None:
         return None
     if sum(tensor.numel() * tensor.element_size() for tensor in part.values()) > _SHARED * size + MIB:
         raise CheckpointError(f"holds tensors that take far more than its {size:,} bytes")
-    # each entry drops its reference once the model has its copy; `tensor` is bound when the entry is made
-    return {name: StoredTensor(name, lambda tensor=tensor: tensor, tensor.numel()) for name, tensor in part.items()}  # type: ignore[misc]
+    return {name: _mapped(name, tensor) for name, tensor in part.items()}
+
+
+def _mapped(name: str, tensor: Tensor) -> StoredTensor:
+    half = Half.of(tensor.dtype, tensor.shape, partial(pieces_of, tensor))
+    return StoredTensor(name, lambda: tensor, half, tensor.numel())
 
 
 def _is_zip(path: Path) -> bool:

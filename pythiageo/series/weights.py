@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+PIECE = 2**20
+"""Values that are looked at, and converted, at one time."""
 
 
 class TensorFacts(NamedTuple):
@@ -21,19 +24,43 @@ class TensorFacts(NamedTuple):
     nonfinite: int
 
 
+class Examination:
+    """Takes one tensor's values, in their order, piece by piece: looking at a large one makes no second one."""
+
+    def __init__(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        self._name = name
+        self._digest = hashlib.sha256(f"{dtype}\0{shape}\0".encode())
+        self._nonfinite = 0
+
+    def add(self, piece: Tensor) -> None:
+        """Take the next values, a flat tensor on the CPU without gaps."""
+        self._digest.update(piece.view(torch.uint8).numpy().data)
+        if piece.dtype == torch.float64:
+            piece = piece.float()
+        if piece.is_floating_point():
+            self._nonfinite += piece.numel() - int(torch.isfinite(piece).sum())
+
+    def facts(self) -> TensorFacts:
+        """Return what was found."""
+        return TensorFacts(self._name, self._digest.hexdigest(), self._nonfinite)
+
+
 def examine(name: str, tensor: Tensor) -> TensorFacts:
     """Return the facts of one tensor."""
-    tensor = tensor.detach().cpu()
-    digest = hashlib.sha256(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-    if tensor.numel():
-        flat = tensor.reshape(-1)
-        if flat.stride(0) != 1:  # a single element may keep a stride that its bytes cannot be viewed with
-            flat = flat.clone(memory_format=torch.contiguous_format)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    if tensor.dtype == torch.float64:
-        tensor = tensor.float()
-    finite = torch.isfinite(tensor) if tensor.is_floating_point() else torch.ones((), dtype=torch.bool)
-    return TensorFacts(name, digest.hexdigest(), int(finite.numel() - finite.sum()))
+    examination = Examination(name, tensor.dtype, tuple(tensor.shape))
+    for piece in pieces_of(tensor):
+        examination.add(piece)
+    return examination.facts()
+
+
+def pieces_of(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield a tensor's values in their order, flat, on the CPU, no more than ``PIECE`` of them at a time."""
+    flat = tensor.detach().cpu().reshape(-1)
+    if not flat.numel():
+        return
+    if flat.stride(0) != 1:  # a single element may keep a stride that its bytes cannot be viewed with
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    yield from flat.split(PIECE)
 
 
 def combine(facts: Iterable[TensorFacts]) -> str:
