@@ -1,4 +1,4 @@
-"""Lanczos with full re-orthogonalisation: the Hessian's top eigenvalues, and its spectral density."""
+"""The Hessian's top eigenvalues, repeated ones counted, and its spectral density, by Lanczos."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.stats import t as student  # type: ignore[import-untyped]
 from torch import Tensor
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.landscape.hessian import Hessian, signs
+from pythiageo.landscape.krylov import Space
+from pythiageo.landscape.search import Search
 from pythiageo.landscape.undefined import or_undefined
 
 WANTED = ("largest", "magnitude", "smallest")
-LEAST_MORE = 5
-"""Vectors beyond k before a space is believed to have met the end of the spectrum."""
+SPARE = 1 << 24
+"""Numbers that a basis may hold whatever k is: with more vectors fewer products are needed."""
 
 
 @dataclass(frozen=True)
 class Eigenvalues:
     """``values`` (k), first the most wanted, and ``residuals`` (k): |H y - value y| of unit y.
 
-    Some eigenvalue of H lies within a residual of its value (whatever the algorithm did), but for the rounding of one
-    product. ``converged``: all residuals are within what was asked. ``vectors`` (k, parameter).
+    ``statuses`` (k): ``ok`` where the j-th eigenvalue of H, repeated ones counted, lies within ``tolerance`` times
+    |value| of the j-th value, but for a chance of ``MISSED``; ``imprecise`` where products are rounded too much to
+    say so; ``not_converged`` where there were too few products to. ``vectors`` (k, parameter).
     """
 
     values: Float[Tensor, " k"]
     residuals: Float[Tensor, " k"]
     vectors: Float[Tensor, "k parameter"]
     products: int
-    converged: bool
+    statuses: tuple[str, ...]
+
+    @property
+    def converged(self) -> bool:
+        """Whether all values are certain."""
+        return set(self.statuses) == {"ok"}
 
 
 @or_undefined
@@ -39,20 +48,21 @@ def top_eigenvalues(
     k: int,
     generator: torch.Generator,
     which: str = "largest",
-    tolerance: float = 1e-3,
+    tolerance: float = 5e-3,
     basis: int | None = None,
     max_products: int = 500,
 ) -> Eigenvalues:
-    """Return the ``k`` eigenvalues of H that are largest, smallest, or largest in magnitude.
+    """Return the ``k`` eigenvalues of H that are largest, smallest, or largest in magnitude, repeated ones counted.
 
-    Thick-restart Lanczos (Wu and Simon 2000): a Krylov space of at most ``basis`` vectors (default 2k + 10), each made
-    orthogonal to all others twice; when full, it is cut back to the best Ritz vectors. Stops as soon as every residual
-    is below ``tolerance`` times the largest |value|; values are then right to about tolerance^2 where they are apart.
-    A residual says that an eigenvalue is near, not that no larger one is: so it is not asked before k + 5 vectors.
-    Residuals are computed anew at the end, k products more. A space that H does not leave is followed by a fresh random
-    direction; otherwise an exactly repeated eigenvalue may be found once only, as from any single start.
+    Thick-restart Lanczos (Wu and Simon 2000) until each of k Ritz values is settled; these are locked, and a new
+    search begins at a random vector outside them, which sees further copies of a repeated value and whatever was
+    passed over. What it finds is locked in turn, until a search shows that nothing is left: a Ritz value never lies
+    above the eigenvalue of its rank, and the last vector of the search says how large the polynomial of its Ritz values
+    may be at an eigenvalue whose vector the random start did not miss (van Dorsselaer et al. 2000). So the eigenvalue
+    of rank j is not above value + ``tolerance`` |value| either; usually both agree to tolerance^2.
 
-    Memory: ``basis`` + 1 vectors in the parameters' type. Deterministic in ``generator``.
+    Memory: ``basis`` + 1 vectors in the parameters' type (default 2k + 10, more where they take no more than 2^24
+    numbers). Deterministic in ``generator``.
 
     Raises:
         UserError: k below 1 or above the number of parameters, basis not above k, fewer products than 2k, or an
@@ -62,124 +72,37 @@ def top_eigenvalues(
         raise UserError(f"no end of the spectrum {which!r}{nearest(which, WANTED)}; there are {', '.join(WANTED)}")
     if not 1 <= k <= hessian.size:
         raise UserError(f"expected between 1 and {hessian.size} eigenvalues (there are so many parameters), got {k}")
-    width = min(basis if basis is not None else 2 * k + 10, hessian.size)
-    if width < k or (width == k and width < hessian.size):
+    if basis is not None and basis <= k < hessian.size:
         raise UserError(f"expected a basis of more than {k} vectors for {k} eigenvalues, got {basis}")
     if max_products < 2 * k:
         raise UserError(f"expected {2 * k} products or more for {k} eigenvalues, got {max_products}")
+    roomy = min(max(2 * k + 10, SPARE // hessian.size), max_products)
+    width = min(max(basis if basis is not None else roomy, k + 3), hessian.size)
     start = hessian.products
-    space = _Space(hessian, width, generator)
-    trusted = min(k + LEAST_MORE, width)
-    while True:
-        space.grow()
-        values, rotation = torch.linalg.eigh(space.projected())
-        order = _order(values, which)
-        scale = float(values.abs().max())
-        estimates = (space.leaving * rotation[-1, order[:k]]).abs()
-        done = space.held >= trusted and float(estimates.max()) <= tolerance * scale
-        if done or space.held == hessian.size or hessian.products - start + k >= max_products:
-            break
-        if space.held == width:
-            space.restart(values, rotation, order[: min(width - 1, k + (width - k) // 2)])
-    found = min(k, space.held)
-    return _checked(hessian, space.basis[: space.held], values, rotation, order[:found], tolerance, start, k)
+    search = Search(hessian, k, generator, which, tolerance, width, start + max_products - 1)
+    search.run()
+    return _checked(hessian, search, tolerance, generator, start)
 
 
-def _checked(
-    hessian: Hessian,
-    basis: Tensor,
-    values: Tensor,
-    rotation: Tensor,
-    chosen: Tensor,
-    tolerance: float,
-    start: int,
-    k: int,
-) -> Eigenvalues:
-    vectors = rotation[:, chosen].T.to(basis.dtype) @ basis
-    residuals = []
-    for vector, value in zip(vectors, values[chosen], strict=True):
-        residuals.append(float((hessian.product(vector).double() - value * vector.double()).norm()))
-    scale = float(values.abs().max())
-    # a product is rounded in the parameters' type: below that nothing can be asked
-    floor = 100 * torch.finfo(basis.dtype).eps
+def _checked(hessian: Hessian, search: Search, tolerance: float, generator: torch.Generator, start: int) -> Eigenvalues:
+    """Check residuals by one product with a random combination of all vectors, and say which values are certain."""
+    values, vectors, known = search.values[search.wanted], search.vectors(), search.residuals[search.wanted]
+    count = len(values)
+    mix = (2 * torch.randint(0, 2, (count,), generator=generator) - 1).double()
+    image = hessian.product(mix.to(vectors) @ vectors / count**0.5).double() * count**0.5
+    measured = float((image - (mix * values).to(image.device) @ vectors.double()).norm())
+    rounded = math.sqrt(max(0.0, measured**2 - float(known.sum()) ** 2))
+    exact = (search.margins <= tolerance * values.abs()) & (rounded <= search.margins)
     return Eigenvalues(
-        values=values[chosen],
-        residuals=torch.tensor(residuals, dtype=torch.float64),
+        values=values,
+        residuals=(known.square() + rounded**2).sqrt(),
         vectors=vectors,
         products=hessian.products - start,
-        converged=len(residuals) == k and max(residuals) <= max(tolerance, floor) * scale,
+        statuses=tuple(
+            "not_converged" if not sure else "ok" if fine else "imprecise"
+            for sure, fine in zip(search.certain.tolist(), exact.tolist(), strict=True)
+        ),
     )
-
-
-def _order(values: Tensor, which: str) -> Tensor:
-    key = {"largest": values, "smallest": -values, "magnitude": values.abs()}[which]
-    return key.argsort(descending=True)
-
-
-class _Space:
-    """An orthonormal ``basis`` (row, parameter), H projected on it, and the direction in which H leaves it."""
-
-    def __init__(self, hessian: Hessian, width: int, generator: torch.Generator) -> None:
-        self._hessian = hessian
-        self._generator = generator
-        gradient = hessian.gradient
-        self.basis = torch.empty(width + 1, hessian.size, dtype=gradient.dtype, device=gradient.device)
-        self._small = torch.zeros(width, width, dtype=torch.float64)
-        self._width = width
-        self.held = 0
-        """Basis vectors whose product with H is known; the next one is ready."""
-        self.leaving = 0.0
-        """Length of the part of H times the last vector that lies outside."""
-        self._largest = 0.0
-        self._put_random()
-
-    def _put_random(self) -> None:
-        vector = torch.randn(self._hessian.size, generator=self._generator, dtype=torch.float64)
-        vector = self._orthogonal(vector.to(self.basis), self.held)[0]
-        self.basis[self.held] = vector / vector.norm()
-
-    def _orthogonal(self, vector: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return the part outside the first ``count`` basis vectors, and the coefficients of the part inside."""
-        inside = torch.zeros(count, dtype=torch.float64)
-        known = self.basis[:count]
-        for _ in range(2):
-            coefficients = known @ vector
-            vector = vector - coefficients @ known
-            inside += coefficients.double().cpu()
-        return vector, inside
-
-    def grow(self) -> None:
-        """Add a vector."""
-        here = self.held
-        image = self._hessian.product(self.basis[here])
-        self._largest = max(self._largest, float(image.norm()))
-        outside, inside = self._orthogonal(image, here + 1)
-        self._small[here, : here + 1] = inside
-        self._small[: here + 1, here] = inside
-        self.held += 1
-        self.leaving = float(outside.norm())
-        if self.leaving > 10 * torch.finfo(image.dtype).eps * self._largest:
-            self.basis[self.held] = outside / self.leaving
-        else:  # H maps the space into itself
-            self.leaving = 0.0
-            if self.held < self._hessian.size:
-                self._put_random()
-
-    def projected(self) -> Float[Tensor, "row row"]:
-        """Return H projected on the space."""
-        return self._small[: self.held, : self.held]
-
-    def restart(self, values: Tensor, rotation: Tensor, kept: Tensor) -> None:
-        """Keep the Ritz vectors of these numbers and the direction in which H leaves the space."""
-        count = len(kept)
-        ritz = rotation[:, kept].T.to(self.basis) @ self.basis[: self.held]
-        follower = self.basis[self.held].clone()
-        self.basis[:count] = ritz
-        self._small.zero_()
-        self._small[range(count), range(count)] = values[kept]
-        self.held = count
-        self.basis[count] = self._orthogonal(follower, count)[0]
-        self.basis[count] /= self.basis[count].norm()
 
 
 @dataclass(frozen=True)
@@ -187,10 +110,12 @@ class SpectralDensity:
     """Stochastic Lanczos quadrature: per random vector, ``nodes`` (vector, step) with ``weights`` that sum to 1.
 
     Averages over vectors estimate the distribution of eigenvalues; ``steps`` moments and more are exact per vector.
+    ``rounding``: how far a node may be from where it should, for the rounding of products.
     """
 
     nodes: Float[Tensor, "vector step"]
     weights: Float[Tensor, "vector step"]
+    rounding: float = 0.0
 
     def density(self, at: Float[Tensor, " point"], width: float) -> Float[Tensor, " point"]:
         """Return the density at some points, each node a normal of standard deviation ``width``.
@@ -204,10 +129,31 @@ class SpectralDensity:
         bumps = torch.exp(-0.5 * z.square()) / (width * math.sqrt(2 * math.pi))
         return (bumps * self.weights).sum(2).mean(1)
 
-    def below(self, at: Float[Tensor, " point"]) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
-        """Return the share of eigenvalues at or below some points, and its standard error over the vectors."""
-        each = ((self.nodes <= at.double()[:, None, None]) * self.weights).sum(2)
-        return each.mean(1), each.std(1) / each.shape[1] ** 0.5
+    def below(
+        self, at: Float[Tensor, " point"]
+    ) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"], Float[Tensor, " point"]]:
+        """Return the share of eigenvalues at or below some points, and the ends of a 95% interval.
+
+        A vector's own share below a point lies between the weights of the nodes before the last one there and those up
+        to the next one beyond (Chebyshev, Markov, Stieltjes): nodes are few, and the interval counts that beside the
+        spread over vectors (Student's t). It covers at least 95%; more steps and more vectors make it narrower.
+        """
+        points = at.double()[:, None, None]
+        there = self.nodes <= points
+        each = (there * self.weights).sum(2)
+        real = self.weights > 0
+        # a vector whose space closed early has fewer nodes: the others carry no weight
+        before = torch.where(real & (self.nodes < points - self.rounding), self.nodes, -math.inf).amax(2, keepdim=True)
+        beyond = torch.where(real & (self.nodes > points + self.rounding), self.nodes, math.inf).amin(2, keepdim=True)
+        low = ((self.nodes < before) * self.weights).sum(2)
+        high = ((self.nodes <= beyond) * self.weights).sum(2)
+        count = each.shape[1]
+        spread = float(student.ppf(0.975, count - 1)) / count**0.5
+        return (
+            each.mean(1),
+            (low.mean(1) - spread * low.std(1)).clamp(min=0),
+            (high.mean(1) + spread * high.std(1)).clamp(max=1),
+        )
 
     def moment(self, order: int) -> tuple[float, float]:
         """Return the mean of eigenvalue^order, and its standard error over the vectors."""
@@ -232,8 +178,9 @@ def spectral_density(hessian: Hessian, vectors: int, steps: int, generator: torc
     width = min(steps, hessian.size)
     nodes = torch.zeros(vectors, width, dtype=torch.float64)
     weights = torch.zeros(vectors, width, dtype=torch.float64)
+    largest = 0.0
     for row in range(vectors):
-        space = _Space(hessian, width, generator)
+        space = Space(hessian, width, generator)
         space.basis[0] = signs(hessian, generator) / hessian.size**0.5
         while space.held < width:
             space.grow()
@@ -242,4 +189,5 @@ def spectral_density(hessian: Hessian, vectors: int, steps: int, generator: torc
         values, rotation = torch.linalg.eigh(space.projected())
         nodes[row, : space.held] = values
         weights[row, : space.held] = rotation[0].square()
-    return SpectralDensity(nodes, weights)
+        largest = max(largest, space.largest)
+    return SpectralDensity(nodes, weights, 10 * torch.finfo(hessian.gradient.dtype).eps * largest)

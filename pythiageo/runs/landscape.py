@@ -22,7 +22,7 @@ from pythiageo.landscape.gradient_rank import (
 )
 from pythiageo.landscape.gram import gradient_gram
 from pythiageo.landscape.hessian import Hessian, trace
-from pythiageo.landscape.lanczos import top_eigenvalues
+from pythiageo.landscape.lanczos import Eigenvalues, top_eigenvalues
 from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
@@ -251,11 +251,10 @@ class _Taking:
         for number, name in enumerate(names):
             if isinstance(top, Undefined):
                 yield _undefined(name, top)
-            elif not top.converged:
-                reason = f"{float(top.values[number]):.4g}, residual {float(top.residuals[number]):.2g}, not converged"
-                yield _Result(name, None, status="not_converged", reason=f"{reason} in {top.products} products")
-            else:
+            elif top.statuses[number] == "ok":
                 yield _Result(name, float(top.values[number]))
+            else:
+                yield _Result(name, None, status=top.statuses[number], reason=_uncertain(top, number))
 
     def _llc(self) -> _Result:
         estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
@@ -278,6 +277,13 @@ def llc_settings(config: LandscapeConfig, examples: int) -> Settings:
     if "n_beta" in given or "beta" in given:
         given = {"n_beta": None, "beta": None, **given}
     return dataclasses.replace(named_settings(config.llc.setting, examples), **given)
+
+
+def _uncertain(top: Eigenvalues, number: int) -> str:
+    reason = f"{float(top.values[number]):.4g}, residual {float(top.residuals[number]):.2g}"
+    if top.statuses[number] == "imprecise":
+        return f"{reason}: products are rounded too much to tell it from what is near"
+    return f"{reason}: {top.products} products do not show that it is number {number + 1}"
 
 
 def _undefined(name: str, undefined: Undefined) -> _Result:
