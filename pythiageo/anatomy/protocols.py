@@ -55,9 +55,10 @@ class Protocol:
         fall = 100 * (first - minimum) / abs(first)
         return f"it fell by {fall:.2f}% of its first value, and a collapse is {100 * self.least_fall:g}% or more"
 
-    def counts(self, status: str) -> bool:
-        """Return whether an event of this status is one to what builds on events."""
-        return status == FOUND or (status == AT_EDGE and self.edge_counts)
+    @property
+    def counted(self) -> list[str]:
+        """The statuses of an event that is one to what builds on events."""
+        return [FOUND, AT_EDGE] if self.edge_counts else [FOUND]
 
     def acquired(self, accuracy: float) -> bool:
         """Return whether an accuracy (chance-corrected where the protocol says so) meets the threshold."""

@@ -44,8 +44,8 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
 
     ``at-edge``: the extreme is the last value of the window, or a more extreme one follows after the window before the
     measure is half way back: both events have a step and a value, and whether they count is the protocol's
-    (``Protocol.edge_counts``). ``not-reached``: the extreme is the run's last checkpoint, so it was perhaps still moving
-    (censored). ``undefined``: no value at the run's first checkpoint, fewer than three values, a probe set that
+    (``Protocol.edge_counts``). ``not-reached``: the extreme is the run's last checkpoint, so it was perhaps still
+    moving (censored). ``undefined``: no value at the run's first checkpoint, fewer than three values, a probe set that
     changed, or no movement away from the first value at all, or a minimum that lies less than ``protocol.least_fall``
     below it. Never step 0, never the last step.
     """

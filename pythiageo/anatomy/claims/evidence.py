@@ -10,7 +10,7 @@ import polars as pl
 
 from pythiageo.anatomy.claims.result import Specification
 from pythiageo.anatomy.events import events, timeline_rows
-from pythiageo.anatomy.protocols import AT_EDGE, EVENT_STATUSES, FOUND, get_protocol
+from pythiageo.anatomy.protocols import AT_EDGE, FOUND, get_protocol
 from pythiageo.anatomy.trajectory import RUN_KEY, at_site, chosen, without_duplicates
 from pythiageo.anatomy.transitions import SCORES, transitions
 
@@ -100,8 +100,7 @@ def _one_place(rows: pl.DataFrame, specification: Specification) -> pl.DataFrame
 
 def counted_events(found: pl.DataFrame, specification: Specification) -> pl.DataFrame:
     """Return the events that are some to a claim: those found, and those ``at-edge`` where the protocol counts them."""
-    protocol = get_protocol(specification.protocol)
-    return found.filter(pl.col("status").is_in([status for status in EVENT_STATUSES if protocol.counts(status)]))
+    return found.filter(pl.col("status").is_in(get_protocol(specification.protocol).counted))
 
 
 def edge_note(found: pl.DataFrame, specification: Specification) -> list[str]:
