@@ -271,6 +271,53 @@ def test_each_run_has_its_own_last_block() -> None:
     assert floor.select("run", "layer", "value").rows() == [("deep", 3, 2.0), ("nano-42", 1, 2.0)]
 
 
+# ---- the edge of the window
+
+
+def both(values: list[float | None], protocol: str, spacing: int = 2500) -> dict[str, dict[str, Any]]:
+    """Floor, recovery, transition and half-collapse of one curve."""
+    table = ranks(values, spacing)
+    found = pl.concat([events(table, protocol), transitions(table, protocol)])
+    return {row["event"]: row for row in found.iter_rows(named=True)}
+
+
+@pytest.mark.parametrize("protocol", ["billa-v4", "pythiageo"])
+@pytest.mark.parametrize(
+    ("values", "status", "step"),
+    [
+        ([9.0, 4.0, 3.0, 5.0, 8.0, 9.0], "found", 5000),
+        ([9.0, 6.0, 5.0, 4.0, 3.0, 2.0, 8.0], "at-edge", 10000),  # its last checkpoint
+        ([9.0, 6.0, 5.0, 4.0, 3.0, 8.0, 9.0], "at-edge", 10000),
+        ([9.0, 4.0, 3.0, 5.0, 4.0, 4.0, 2.0], "at-edge", 5000),  # no way back before it falls on
+        ([9.0, 4.0, 3.0, 5.0, 4.0, 7.0, 2.0], "found", 5000),  # half way back at step 12,500: another fall
+        ([9.0, 4.0, 3.0, 7.0, 4.0, 4.0, 2.0], "found", 5000),
+        ([9.0, 4.0, 3.0, None, 4.0, None, 2.0], "at-edge", 5000),
+    ],
+)
+def test_a_minimum_that_may_lie_outside_the_window_is_at_its_edge(
+    protocol: str, values: list[float | None], status: str, step: int
+) -> None:
+    rows = both(values, protocol)
+    for event in ("floor", "transition"):
+        row = rows[event]
+        assert (row["status"], row["step"], row["value"]) == (status, step, values[step // 2500]), event
+        assert row["reason"] is not None or status == "found"
+    assert rows["half_collapse"]["status"] == status
+    assert rows["recovery"]["status"] in {status, "not-reached"}
+    if status == "at-edge" and step < 10000:
+        assert rows["transition"]["reason"] == (
+            "it goes on outside the window, to 2 at step 15000, before it is half way back"
+        )
+
+
+def test_the_edge_counts_for_the_studies_and_not_for_us() -> None:
+    assert {name: each.counted for name, each in PROTOCOLS.items()} == {
+        "billa-v1": ["found", "at-edge"],
+        "billa-v4": ["found", "at-edge"],
+        "pythiageo": ["found"],
+    }
+
+
 # ---- log-probability
 
 
@@ -358,7 +405,7 @@ def test_a_fall_that_is_barely_one_is_no_collapse_of_ours(fall: float, deep: boo
         )
         for row in (*found.rows(named=True), *last.rows(named=True)):
             if protocol == "billa-v1":  # its window ends at step 200, before the floor
-                assert row["status"] == "found"
+                assert row["status"] == "at-edge"
             elif counts:
                 assert (row["status"], row["event"]) in {("found", row["event"]), ("not-reached", "recovery")}
             else:

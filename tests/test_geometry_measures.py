@@ -194,6 +194,31 @@ def test_bootstrap_errors_are_the_spread_of_fresh_samples() -> None:
     assert again == found[0]
 
 
+def test_bootstrap_errors_of_a_probe_set_of_levels_are_the_spread_of_fresh_samples() -> None:
+    """Three levels that lie far apart: how many examples each has is fixed, so drawing over all is too unsure."""
+    examples, width = 90, 6
+    layout = Layout.of([1] * examples, [(0,)] * examples, [0] * examples)
+    levels = [("L1", "L2", "L3")[index % 3] for index in range(examples)]
+    centres = 6 * normal(3, width, seed=99)
+
+    def sample(seed: int) -> torch.Tensor:
+        return centres.repeat(examples // 3, 1) + normal(examples, width, seed=seed)
+
+    measures = [MEASURES[name] for name in ("rankme", "participation_ratio")]
+    fresh = {m.name: np.std([m.value(single(sample(s), True)).value for s in range(300)], ddof=1) for m in measures}
+    stratified, plain = (Bootstrap(layout, "abcdef012345", 40, strata) for strata in (levels, ()))
+    found = [stratified.stderrs(single(sample(s), True), "all", measures) for s in range(8)]
+    over_all = plain.stderrs(single(sample(0), True), "all", measures)
+    for measure in measures:
+        mean = float(np.mean([one[measure.name] for one in found]))
+        assert mean / fresh[measure.name] == pytest.approx(1, abs=0.15), measure.name
+    assert (over_all["participation_ratio"] or 0) > 1.5 * fresh["participation_ratio"]
+    for rows in stratified.rows("all"):
+        assert np.unique(np.array(levels)[rows.numpy()], return_counts=True)[1].tolist() == [30] * 3
+    with pytest.raises(ValueError, match="the level of each of 90 examples, got 2"):
+        Bootstrap(layout, "abcdef012345", 40, ("L1", "L2"))
+
+
 def test_measures_that_compare_rows_are_not_resampled() -> None:
     assert {name for name, measure in MEASURES.items() if not measure.resamples} == {"mean_cosine", "two_nn"}
     assert {name for name, measure in MEASURES.items() if measure.small_values} == {"rankme", "alpha_req"}

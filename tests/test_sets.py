@@ -271,3 +271,14 @@ def test_a_small_model_is_not_trained_or_probed_on_what_it_cannot_read(tmp_path:
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
+
+
+def test_a_mixed_set_says_of_each_example_which_level_it_is_of() -> None:
+    for name in ("MOD", "COPY"):
+        mixed = make_probe_set(TASKS[name], "mixed", 20, seed=0)
+        assert Counter(mixed.levels) == {"L1": 7, "L2": 7, "L3": 6}
+        for level in ("L1", "L2", "L3"):
+            alone = make_probe_set(TASKS[name], level, mixed.levels.count(level), seed=0)
+            here = [each for each, of in zip(mixed.examples, mixed.levels, strict=True) if of == level]
+            assert here == list(alone.examples)
+            assert alone.levels == ()

@@ -7,7 +7,14 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.protocols import Protocol, get_protocol
+from pythiageo.anatomy.protocols import (
+    AT_EDGE,
+    FOUND,
+    NOT_REACHED,
+    UNDEFINED,
+    Protocol,
+    get_protocol,
+)
 from pythiageo.anatomy.trajectory import (
     LAST_BLOCK,
     RANK_MEASURES,
@@ -19,8 +26,6 @@ from pythiageo.anatomy.trajectory import (
 )
 from pythiageo.observations.schema import COLUMNS
 
-FOUND, NOT_REACHED, UNDEFINED = "found", "not-reached", "undefined"
-EVENT_STATUSES = (FOUND, NOT_REACHED, UNDEFINED)
 MIN_FLOOR_CHECKPOINTS = 3
 """A minimum of fewer values than this says nothing about a fall and a rise."""
 
@@ -42,9 +47,9 @@ EVENT_COLUMNS: dict[str, pl.DataType] = {
 }
 """Columns of an event table.
 
-``step``, ``tokens``, ``value``: the checkpoint of the event and the quantity there; null unless ``status``
-is ``found``. ``n_checkpoints``: checkpoints with a value in the window searched; ``cadence``: their median
-distance in steps. ``threshold``: what the quantity had to pass. ``first_value``: the quantity at the run's
+``step``, ``tokens``, ``value``: the checkpoint of the event and the quantity there; null unless ``status`` is
+``found`` or ``at-edge``. ``n_checkpoints``: checkpoints with a value in the window searched; ``cadence``: their
+median distance in steps. ``threshold``: what the quantity had to pass. ``first_value``: the quantity at the run's
 first checkpoint. ``relative_depth``: floor over first value, for floors."""
 
 
@@ -81,12 +86,15 @@ def events(
     - ``floor``, for each task: the smallest value of ``measure`` in the protocol's window at ``site`` under
       ``readout``; of equal values the first. Undefined where it lies less than ``protocol.least_fall`` below the value
       at the run's first checkpoint.
+      It is ``at-edge`` where it is the first or the last value of the window, or where a smaller one follows after the
+      window before the measure has recovered: the fall was not over.
     - ``recovery``: the first checkpoint after the floor whose value lies above the midpoint between the
-      floor and the value at the run's first checkpoint.
+      floor and the value at the run's first checkpoint; ``at-edge`` if the floor is.
 
-    Every row has a status: ``found``, ``not-reached`` (the checkpoints there are do not show it) or
-    ``undefined`` (the question has no answer on this run), the last always with a reason. A ``found`` row
-    may have a reason too: what a reader should know before quoting it. Weights that occur at two steps
+    Every row has a status: ``found``, ``at-edge`` (there is a value, and the true one may lie outside the window;
+    whether it counts is the protocol's, see ``Protocol.edge_counts``), ``not-reached`` (the checkpoints there are do
+    not show it) or ``undefined`` (the question has no answer on this run), ``at-edge`` and ``undefined`` with a reason.
+    A ``found`` row may have a reason too: what a reader should know before quoting it. Weights that occur at two steps
     count once, at the first.
 
     Args:
@@ -247,10 +255,31 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
             _row(window, protocol, name, status=UNDEFINED, reason=shallow, first_value=first)
             for name in ("floor", "recovery")
         ]
-    floor = _row(window, protocol, "floor", status=FOUND, first_value=first, **_at(window, index))
+    status = AT_EDGE if _is_at_edge(whole, window, index) else FOUND
+    floor = _row(window, protocol, "floor", status=status, first_value=first, **_at(window, index))
     floor["reason"] = "; ".join(_floor_notes(whole, window, index, value)) or None
     floor["relative_depth"] = value / first if first else None
-    return [floor, _recovery(whole, window, protocol, window.steps[index], value)]
+    recovery = _recovery(whole, window, protocol, window.steps[index], value)
+    if status == AT_EDGE and recovery["status"] == FOUND:
+        notes = ["it is the recovery from a floor at the edge of the window", recovery["reason"]]
+        recovery |= {"status": AT_EDGE, "reason": "; ".join(note for note in notes if note)}
+    return [floor, recovery]
+
+
+def _is_at_edge(whole: Trajectory, window: Trajectory, index: int) -> bool:
+    """Return whether the minimum at ``index`` of the window may lie outside of it: the fall was not seen to end."""
+    measured = [place for place, each in enumerate(window.values) if each is not None]
+    if index in (measured[0], measured[-1]):
+        return True
+    floor, first = window.values[index], whole.values[0]
+    for step, value in zip(whole.steps, whole.values, strict=True):
+        if step <= window.steps[index] or value is None or floor is None:
+            continue
+        if value < floor:
+            return True
+        if first is not None and value > (floor + first) / 2:
+            return False
+    return False
 
 
 def _floor_notes(whole: Trajectory, window: Trajectory, index: int, value: float) -> list[str]:

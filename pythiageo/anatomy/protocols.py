@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pythiageo.errors import UserError, nearest
 
+FOUND, AT_EDGE, NOT_REACHED, UNDEFINED = "found", "at-edge", "not-reached", "undefined"
+EVENT_STATUSES = (FOUND, AT_EDGE, NOT_REACHED, UNDEFINED)
 TOLERANCE = 1e-7
 """Accuracies are counts over fewer than a million examples, so two that differ differ by more than this.
 It keeps 0.4 / 0.8 (0.49999999999999994 in binary) at the threshold 0.5."""
@@ -23,6 +25,8 @@ class Protocol:
         chance_corrected: whether accuracy ``a`` is first mapped to ``(a - c) / (1 - c)``, where ``c`` is
             the larger of the declared chance and the share of the most common answer.
         floor_window: first and last step (both included) in which the floor of a measure is searched.
+        edge_counts: whether a minimum at the edge of that window (status ``at-edge``) is a floor and a transition to
+            claims and comparisons: it is where the source takes the smallest value of the window, wherever that lies.
         log_prob_shares: shares of the way from the first to the last mean log-probability; empty where the
             protocol has no log-probability acquisition.
         least_fall: share of its first value that a measure must fall by for its minimum to be a floor, a transition and
@@ -41,6 +45,7 @@ class Protocol:
     log_prob_shares: tuple[float, ...]
     source: str
     least_fall: float = 0.0
+    edge_counts: bool = True
     version: int = 1
 
     def too_shallow(self, first: float, minimum: float) -> str | None:
@@ -49,6 +54,11 @@ class Protocol:
             return None
         fall = 100 * (first - minimum) / abs(first)
         return f"it fell by {fall:.2f}% of its first value, and a collapse is {100 * self.least_fall:g}% or more"
+
+    @property
+    def counted(self) -> list[str]:
+        """The statuses of an event that is one to what builds on events."""
+        return [FOUND, AT_EDGE] if self.edge_counts else [FOUND]
 
     def acquired(self, accuracy: float) -> bool:
         """Return whether an accuracy (chance-corrected where the protocol says so) meets the threshold."""
@@ -83,15 +93,17 @@ PROTOCOLS: dict[str, Protocol] = {
             True,
             (0, 10_000),
             _SHARES,
-            "billa-v4, corrected for chance, with a least depth of collapse",
+            "billa-v4, corrected for chance, with a least depth of collapse and its end within the window",
             least_fall=0.05,
-            version=2,
+            edge_counts=False,
+            version=3,
         ),
     )
 }
-"""The protocols by name. ``pythiageo`` differs from ``billa-v4`` in two things: accuracy is corrected for chance, and a
-measure that falls by less than 5% has no floor: the bootstrap error of a nano model's rank of 200 examples is 1% of it
-in the median and 4% at most, so that a smaller fall may be none."""
+"""The protocols by name. ``pythiageo`` differs from ``billa-v4`` in three things: accuracy is corrected for chance; a
+measure that falls by less than 5% has no floor (the bootstrap error of a nano model's rank of 200 examples is 1% of it
+in the median and 4% at most, so that a smaller fall may be none); and a minimum at the edge of the window is shown, and
+counts for nothing, since the fall may go on outside."""
 
 
 def get_protocol(name: str) -> Protocol:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from pythiageo.anatomy.events import EVENT_COLUMNS, FOUND, MIN_FLOOR_CHECKPOINTS, NOT_REACHED, UNDEFINED
-from pythiageo.anatomy.protocols import Protocol, get_protocol
+from pythiageo.anatomy.events import EVENT_COLUMNS, MIN_FLOOR_CHECKPOINTS
+from pythiageo.anatomy.protocols import AT_EDGE, FOUND, NOT_REACHED, UNDEFINED, Protocol, get_protocol
 from pythiageo.anatomy.trajectory import QUANTITY_KEY, RUN_KEY, without_duplicates
 
 MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
@@ -42,10 +42,12 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
       the middle of the first value and the minimum. Both ends are the layer's own, so a profile that is there at step
       0 cancels.
 
-    ``not-reached``: the extreme is the run's last checkpoint, so it was perhaps still moving (censored). ``undefined``:
-    no value at the run's first checkpoint, fewer than three values, a probe set that changed, or no movement away from
-    the first value at all, or a minimum that lies less than ``protocol.least_fall`` below it. Never step 0, never the
-    last step.
+    ``at-edge``: the extreme is the last value of the window, or a more extreme one follows after the window before the
+    measure is half way back: both events have a step and a value, and whether they count is the protocol's
+    (``Protocol.edge_counts``). ``not-reached``: the extreme is the run's last checkpoint, so it was perhaps still
+    moving (censored). ``undefined``: no value at the run's first checkpoint, fewer than three values, a probe set that
+    changed, or no movement away from the first value at all, or a minimum that lies less than ``protocol.least_fall``
+    below it. Never step 0, never the last step.
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     measured = without_duplicates(observations)
@@ -65,7 +67,15 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
     summary = _summary(rows, protocol)
     found = rows.join(summary, on=_KEY, nulls_equal=True, suffix="_of").filter(pl.col("value").is_not_null())
     away = (pl.col("value") - pl.col("first_value")).abs()
+    sign = pl.when(pl.col("kind") == MAXIMUM).then(-1.0).otherwise(1.0)
+    later = pl.col("step") > pl.col("extreme_step")
+    beyond = later & (sign * pl.col("value") < sign * pl.col("extreme_value"))
+    farthest = (sign * pl.col("value")).filter(beyond).arg_min()
     reached = found.group_by(_KEY).agg(
+        pl.col("step").filter(beyond).first().alias("beyond_step"),
+        pl.col("step").filter(beyond).get(farthest, null_on_oob=True).alias("farthest_step"),
+        pl.col("value").filter(beyond).get(farthest, null_on_oob=True).alias("farthest_value"),
+        pl.col("step").filter(later & (sign * pl.col("value") > sign * pl.col("threshold"))).first().alias("back_step"),
         pl.col("step").filter(away >= pl.col("span") / 2).first().alias("half_step"),
         pl.col("value").filter(away >= pl.col("span") / 2).first().alias("half_value"),
         pl.col("tokens").filter(away >= pl.col("span") / 2).first().alias("half_tokens"),
@@ -118,6 +128,7 @@ def _summary(rows: pl.DataFrame, protocol: Protocol) -> pl.DataFrame:
         inside.sum().cast(pl.Int64).alias("n_checkpoints"),
         pl.col("step").filter(inside).diff().median().alias("cadence"),
         (value - first).abs().max().alias("span"),
+        pl.col("step").filter(inside).last().alias("window_last"),
         value.get(at, null_on_oob=True).alias("extreme_value"),
         pl.col("step").filter(inside).get(at, null_on_oob=True).alias("extreme_step"),
         pl.col("tokens").filter(inside).get(at, null_on_oob=True).alias("extreme_tokens"),
@@ -166,16 +177,39 @@ def _problem(protocol: Protocol) -> list[pl.Expr]:
     censored = pl.when(pl.col("extreme_step") >= pl.col("run_last")).then(
         pl.lit("its extreme is the run's last checkpoint, so it was perhaps still moving")
     )
-    status = pl.when(undefined.is_not_null()).then(pl.lit(UNDEFINED)).when(censored.is_not_null())
-    return [
-        status.then(pl.lit(NOT_REACHED)).otherwise(pl.lit(FOUND)).alias("status"),
-        pl.coalesce(undefined, censored).alias("reason"),
-    ]
+    edge = pl.when(pl.col("kind") == HALF_WAY).then(None).otherwise(_edge())
+    status = (
+        pl.when(undefined.is_not_null())
+        .then(pl.lit(UNDEFINED))
+        .when(censored.is_not_null())
+        .then(pl.lit(NOT_REACHED))
+        .when(edge.is_not_null())
+        .then(pl.lit(AT_EDGE))
+        .otherwise(pl.lit(FOUND))
+    )
+    return [status.alias("status"), pl.coalesce(undefined, censored, edge).alias("reason")]
+
+
+def _edge() -> pl.Expr:
+    """Return why the extreme of a window may lie outside of it, null where it was seen to end."""
+    still = pl.col("back_step").is_null() | (pl.col("back_step") > pl.col("beyond_step"))
+    return (
+        pl.when(pl.col("extreme_step") == pl.col("window_last"))
+        .then(pl.lit("it is the last checkpoint of the window, so the extreme may lie outside"))
+        .when(still & pl.col("beyond_step").is_not_null())
+        .then(
+            pl.format(
+                "it goes on outside the window, to {} at step {}, before it is half way back",
+                pl.col("farthest_value").map_elements(lambda value: f"{value:.4g}", return_dtype=pl.String),
+                "farthest_step",
+            )
+        )
+    )
 
 
 def _events(rows: pl.DataFrame, protocol: Protocol, event: str) -> pl.DataFrame:
-    """Return rows of ``EVENT_COLUMNS``; what was not found has no step and no value."""
-    found = pl.col("status") == FOUND
+    """Return rows of ``EVENT_COLUMNS``; what was not found, at the edge or within, has no step and no value."""
+    found = pl.col("status").is_in([FOUND, AT_EDGE])
     depth = pl.when(found & (pl.col("first_value") != 0) & (pl.col("kind") == MINIMUM)).then(
         pl.col("extreme_value") / pl.col("first_value")
     )

@@ -52,9 +52,11 @@ def published(
     display.print_table(f"beside the study ({protocol}; floors: {measure}, {readout}, {site})", header, rows)
     for (run, event), part in beside.drop_nulls("ratio").group_by("run", "event", maintain_order=True):
         low, middle, high = _quartiles(part["ratio"].to_list())
+        edge = part.filter(our_status="at-edge").height
         display.say(
             f"{run}, {event}: median ratio {middle:.2f}, quartiles {low:.2f} to {high:.2f}, over {part.height} of "
             f"{beside.filter(run=run, event=event).height} that both found"
+            + (f", {edge} of them at the edge of the window" if edge else "")
         )
     for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
         display.say(f"published {event}: {source}")
@@ -63,7 +65,8 @@ def published(
 def _shown(row: dict[str, Any], value: str, status: str) -> str:
     if row[value] is None:
         return str(row[status])
-    return f"{row[value]:.4g}" if row["event"] == "floor" else f"{row[value]:,.0f}"
+    shown = f"{row[value]:.4g}" if row["event"] == "floor" else f"{row[value]:,.0f}"
+    return shown if row[status] == "found" else f"{shown} ({row[status]})"
 
 
 def _quartiles(ratios: list[float]) -> tuple[float, float, float]:

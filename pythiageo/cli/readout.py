@@ -44,11 +44,11 @@ def readout(
             }
         )
         return
-    shown = ("measure", "spectrum", "readout", "place", "log_rmse", "lowest", "highest")
+    shown = ("measure", "spectrum", "readout", "place", "log_rmse", "lowest", "highest", "at_edge")
     tasks = " and ".join(CHOSEN_ON)
     title = f"distance from the published floors of {tasks} to step {choice.last_step:,} (log-RMSE, {len(runs)} runs)"
     display.print_table(title, shown, choice.candidates.head(SHOWN).select(shown).rows())
-    columns = ("use", "run", "task", "step", "value", "published")
+    columns = ("use", "run", "task", "step", "value", "status", "published")
     display.print_table("floors of the best", columns, choice.floors.select(columns).rows())
     if choice.profile.height:
         display.print_table("its layers at the floor of MOD", choice.profile.columns, choice.profile.rows())

@@ -215,9 +215,10 @@ def _side_by_side(
     notes: dict[str, None] = {}
     for row in chosen.iter_rows(named=True):
         shown = row["status"]
-        if shown == "found":
+        if row[column] is not None:
             number = f"{row[column]:,}" if column == "step" else f"{row[column]:.4g}"
-            shown = number + ("*" if row["reason"] else "")
+            edge = "" if shown == "found" else f" ({shown})"
+            shown = number + edge + ("*" if row["reason"] else "")
             if row["reason"]:
                 notes[f"{row['run']}, {row['task']}: {row['reason']}"] = None
         cells.setdefault((row["task"], row["level"]), {})[row["run"]] = shown

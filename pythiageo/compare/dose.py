@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from pythiageo.anatomy import get_protocol
+
 NATURALISTIC, TASK_ALIGNED, MIX = "naturalistic", "task-aligned", "mix:"
 EVENTS = ("acquisition", "floor")
 DOSE_SCHEMA: dict[str, pl.DataType] = {
@@ -35,8 +37,9 @@ def dose_of(regime: str) -> float | None:
 def dose_response(events: pl.DataFrame) -> pl.DataFrame:
     """Return acquisition and floor of every run, by dose (columns: ``DOSE_SCHEMA``); nothing for less than three doses.
 
-    ``appears_from``: the lowest dose from which on *every* run found the event; null where the highest dose has a run
-    that did not. ``not-reached`` is of the steps that a run took: a lower dose may only need longer.
+    ``appears_from``: the lowest dose from which on *every* run found the event (or, where the protocol counts it, has
+    it at the edge of the window: the status says so); null where the highest dose has a run that did not.
+    ``not-reached`` is of the steps that a run took: a lower dose may only need longer.
     """
     known = events.filter(pl.col("event").is_in(EVENTS)).with_columns(
         pl.col("regime").map_elements(dose_of, return_dtype=pl.Float64).alias("dose")
@@ -47,7 +50,7 @@ def dose_response(events: pl.DataFrame) -> pl.DataFrame:
     place = ["protocol", "event", "task", "level"]
     rows = []
     for group in known.partition_by(place, maintain_order=True):
-        found_all = (pl.col("status") == "found").all().alias("found")
+        found_all = pl.col("status").is_in(get_protocol(group["protocol"][0]).counted).all().alias("found")
         by_dose = group.group_by("dose").agg(found_all).sort("dose", descending=True)
         appears = None
         for dose, found in by_dose.iter_rows():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.anatomy import floors, get_protocol
+from pythiageo.anatomy import AT_EDGE, floors, get_protocol
 from pythiageo.anatomy.questions import check_questions
 from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
@@ -38,11 +38,12 @@ class ReadoutChoice:
 
     Attributes:
         candidates: one row a candidate (measure, readout, place), best first: ``log_rmse`` (its mean over runs),
-            ``lowest``, ``highest`` (over runs), ``beyond_best`` (whether its lowest lies above the best candidate's
-            highest), ``spectrum`` (``sigma``, ``sigma^2``, ``sigma^2, moments``).
+            ``lowest``, ``highest`` (over runs), ``at_edge`` (floors at the edge of the protocol's window),
+            ``beyond_best`` (whether its lowest lies above the best candidate's highest), ``spectrum`` (``sigma``,
+            ``sigma^2``, ``sigma^2, moments``).
         determined: whether every other candidate is ``beyond_best``.
         rivals: candidates that are not, the best one left out.
-        floors: published and our floors of the best candidate in every run, chosen on or tried on.
+        floors: published and our floors of the best candidate in every run, chosen on or tried on, with their status.
         last_step: no step beyond it was looked at, so that every run had the same chance of a lower value.
         profile: the best candidate's value at every layer at the floor of ``PROFILE_TASK``, of runs whose size has a
             published profile.
@@ -159,19 +160,21 @@ def _floors(run: pl.DataFrame) -> pl.DataFrame:
     last = f"blocks.{(depth_of(run) or 0) - 1}.hook_resid_post"
     place = pl.col("site").replace_strict({last: LAST_BLOCK, FINAL_NORM: FINAL_LN}, default=None)
     found = floors(run.filter(pl.col("task").is_in(list(known))), get_protocol(PROTOCOL), MEASURES)
-    ours = found.filter(pl.col("status") == "found").with_columns(place.alias("place"))
+    ours = found.filter(pl.col("status").is_in(get_protocol(PROTOCOL).counted)).with_columns(place.alias("place"))
     target = pl.col("task").replace_strict(known, return_dtype=pl.Float64)
     return (
         ours.drop_nulls("place")
         .with_columns(target.alias("published"), (pl.col("value") / target).log().alias("log_ratio"))
-        .select("run", "size", "seed", "task", *CANDIDATE, "step", "value", "published", "log_ratio")
+        .select("run", "size", "seed", "task", *CANDIDATE, "step", "value", "status", "published", "log_ratio")
     )
 
 
 def _candidates(found: pl.DataFrame, runs: int) -> pl.DataFrame:
     deciding = found.filter(pl.col("task").is_in(CHOSEN_ON))
     per_run = deciding.group_by(*CANDIDATE, "run").agg(
-        (pl.col("log_ratio") ** 2).mean().sqrt().alias("log_rmse"), pl.len().alias("tasks")
+        (pl.col("log_ratio") ** 2).mean().sqrt().alias("log_rmse"),
+        pl.len().alias("tasks"),
+        (pl.col("status") == AT_EDGE).sum().alias("at_edge"),
     )
     per_candidate = (
         per_run.filter(pl.col("tasks") == len(CHOSEN_ON))
@@ -181,6 +184,7 @@ def _candidates(found: pl.DataFrame, runs: int) -> pl.DataFrame:
             pl.col("log_rmse").min().alias("lowest"),
             pl.col("log_rmse").max().alias("highest"),
             pl.len().alias("runs"),
+            pl.col("at_edge").sum(),
         )
         .filter(pl.col("runs") == runs)
         .sort("log_rmse", *CANDIDATE)

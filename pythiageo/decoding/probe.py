@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pythiageo.decoding.split import split_by_example, split_by_position
+from pythiageo.rates import rate_stderr
 
 
 class UndefinedProbeError(Exception):
@@ -65,26 +66,28 @@ class Split:
     def rate(self, right: Float[np.ndarray, " held_out"]) -> Rate:
         """Return the mean over held-out rows, with a standard error that takes an example's rows to be dependent.
 
-        ``sqrt(m / (m - 1) sum_e (sum_{i in e} (x_i - mean))^2) / n`` for n rows of m examples e.
+        ``sqrt(m / (m - 1) sum_e (sum_{i in e} (x_i - mean))^2) / n`` for n rows of m examples e; where all rows are
+        alike, that of m examples (``rates.rate_stderr``).
         """
         n = len(right)
         _, example = np.unique(self.owner[self.held_out], return_inverse=True)
         m = int(example.max()) + 1
         residuals = np.bincount(example, weights=right - right.mean(), minlength=m)
         stderr = math.sqrt(m / (m - 1) * float(residuals @ residuals)) / n if m > 1 else None
-        return Rate(float(right.mean()), stderr, n)
+        value = float(right.mean())
+        return Rate(value, None if stderr is None else rate_stderr(value, stderr, m), n)
 
     def answer_rate(self, right: Float[np.ndarray, " held_out"]) -> Rate:
         """Return the share of held-out examples whose every held-out row is right; ``n`` counts examples.
 
-        The standard error is that of a mean of ``n`` independent examples. It is a share of whole answers only where
-        examples are held out whole.
+        The standard error is that of a mean of ``n`` independent examples (``rates.rate_stderr``). It is a share of
+        whole answers only where examples are held out whole.
         """
         _, example = np.unique(self.owner[self.held_out], return_inverse=True)
         whole = np.ones(int(example.max()) + 1)
         np.minimum.at(whole, example, right)
-        n = len(whole)
-        return Rate(float(whole.mean()), float(whole.std(ddof=1)) / math.sqrt(n) if n > 1 else None, n)
+        n, value = len(whole), float(whole.mean())
+        return Rate(value, rate_stderr(value, float(whole.std(ddof=1)) / math.sqrt(n), n) if n > 1 else None, n)
 
     def majority(self) -> Rate:
         """Return how often the fitted rows' most common class (of equals, the lowest token) is right on the others."""

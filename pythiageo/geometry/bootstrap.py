@@ -18,14 +18,28 @@ from pythiageo.geometry.view import View, resample
 class Bootstrap:
     """Resamples of a probe set's examples, the same for every checkpoint, site, readout and measure.
 
-    Rows of one example are not independent, so an example is drawn with all its rows or not at all. The draws are
-    fixed by ``sha`` (hex digits of the probe set's hash) and their number.
+    Rows of one example are not independent, so an example is drawn with all its rows or not at all. A probe set of
+    several levels has a fixed number of examples of each, so each level is drawn from by itself: what differs between
+    levels is no chance. The draws are fixed by ``sha`` (hex digits of the probe set's hash) and their number.
+
+    Args:
+        layout: of the probe set.
+        sha: its hash.
+        resamples: how many.
+        strata: the level of each example; empty where there is one.
+
+    Raises:
+        ValueError: levels of another number of examples.
     """
 
-    def __init__(self, layout: Layout, sha: str, resamples: int) -> None:
+    def __init__(self, layout: Layout, sha: str, resamples: int, strata: Sequence[str] = ()) -> None:
         examples = len(layout.lengths)
+        if strata and len(strata) != examples:
+            raise ValueError(f"expected the level of each of {examples} examples, got {len(strata)}")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(sha, 16), resamples])))
-        self._draws = rng.integers(0, examples, size=(resamples, examples))
+        groups = [np.flatnonzero(np.array(strata) == level) for level in dict.fromkeys(strata)] or [np.arange(examples)]
+        draws = [group[rng.integers(0, len(group), size=(resamples, len(group)))] for group in groups]
+        self._draws = np.concatenate(draws, axis=1)
         self._layout = layout
         self._rows: dict[str, list[Tensor]] = {}
 
@@ -58,7 +72,7 @@ class Bootstrap:
 
 def _value(measure: Measure, view: View) -> float | None:
     try:
-        return measure.take(view).value
+        return measure.value(view).value
     except UndefinedMeasureError:
         return None
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.geometry.rounding import TOLERANCE
+from pythiageo.geometry.spectrum import Spectrum
 from pythiageo.geometry.view import View
 
 NEEDS = {
     "spectrum": "singular values whose entropy is right to 1e-6",
     "every value": "singular values of which each one that is resolved is right to 1e-6",
     "states": "the rows themselves",
+    "distances": "the rows themselves, and how far they were rounded",
     "layers": "the rows, and the same rows at the site below",
 }
-"""What a measure's function is given: a ``Spectrum`` (the first two), a matrix, or two matrices."""
+"""What a measure's function is given: a ``Spectrum`` (the first two), a matrix, a matrix and its ``Rounding``, or two
+matrices."""
 COSTS = {
     "vector": "O(min(n, d)), on a spectrum that all measures share",
     "linear": "O(n d)",
@@ -39,11 +44,19 @@ class UndefinedMeasureError(Exception):
     """A measure has no value on this input; the message is the reason an observation gives."""
 
 
+class ImpreciseMeasureError(UndefinedMeasureError):
+    """A measure has a value, but rounding of the states may have made it; the message gives the numbers."""
+
+
 class Estimate(NamedTuple):
-    """A value, with a standard error where the measure's own method gives one (``Measure.stderr`` says of what)."""
+    """A value, with a standard error where the measure's own method gives one (``Measure.stderr`` says of what).
+
+    ``rounded``: the share of it that rounding of the states may make, from a measure of ``distances``.
+    """
 
     value: float
     stderr: float | None = None
+    rounded: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,22 @@ class Measure:
 
         Raises:
             UndefinedMeasureError: it has none.
+            ImpreciseMeasureError: rounding of the states may make more than ``TOLERANCE`` of it.
+        """
+        estimate = self.value(view)
+        share = self._rounded(view, estimate)
+        if share > TOLERANCE:
+            raise ImpreciseMeasureError(
+                f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.0%} is allowed: "
+                + view.rows.rounding.describe(view.rows.centred)
+            )
+        return estimate
+
+    def value(self, view: View) -> Estimate:
+        """Return the measure's value on ``view``, whether or not rounding made it.
+
+        Raises:
+            UndefinedMeasureError: it has none.
         """
         result = self.function(*self._arguments(view))
         estimate = result if isinstance(result, Estimate) else Estimate(float(result))
@@ -96,9 +125,38 @@ class Measure:
             raise UndefinedMeasureError("the value overflows float64")
         return estimate
 
+    def _rounded(self, view: View, estimate: Estimate) -> float:
+        """Return which share of a value rounding of the states may make."""
+        if self.needs == "distances":
+            return estimate.rounded
+        if self.needs == "states":
+            return view.rows.rounding.share_of_rows(view.states)
+        if self.needs == "layers":
+            sides = [view.rows] if view.below is None else [view.rows, view.below.rows]
+            return max(rows.rounding.share_of_all(rows.centred) for rows in sides)
+        spectrum, cut = view.spectrum, 0.0
+        if self.needs == "every value":
+            cut = self._change(spectrum, spectrum.loosen())
+        # all of it along every direction is more than there can be, and costs nothing to try
+        share = self._change(spectrum, spectrum.less(view.rows.rounding.spectral))
+        if share > TOLERANCE:
+            finer = view.finer()
+            share = self._change(finer, finer.less(view.directions.noise))
+        return max(share, cut)
+
+    def _change(self, *spectra: Spectrum) -> float:
+        """Return how much the values of two spectra differ, relative to the first."""
+        try:
+            one, other = (float(self.function(each)) for each in spectra)
+        except UndefinedMeasureError:
+            return 1.0
+        return 0.0 if one == other else abs(one - other) / max(abs(one), sys.float_info.min)
+
     def _arguments(self, view: View) -> tuple[Any, ...]:
         if self.needs == "states":
             return (view.states,)
+        if self.needs == "distances":
+            return (view.states, view.rows.rounding)
         if self.needs == "layers":
             if view.below is None:
                 raise UndefinedMeasureError("there is no site below the first")
@@ -108,7 +166,7 @@ class Measure:
     @property
     def resamples(self) -> bool:
         """Whether a bootstrap tells its error: not where rows are compared: it pairs rows with themselves."""
-        return self.needs != "states"
+        return self.needs not in {"states", "distances"}
 
     @property
     def small_values(self) -> bool:

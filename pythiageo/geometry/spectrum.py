@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,18 +22,68 @@ VALUE_TOLERANCE = 1e-6
 """Greatest relative error of a resolved sigma^2 where every value counts."""
 RESOLVED = 1e-6
 """A sigma below this share of the largest is not resolved: float32 states round at about 1e-7 in every layer."""
+ROUNDED = float(torch.finfo(torch.float32).eps) / 2
+"""What float32 alone rounds by, as a share: ``RESOLVED`` is about 17 times that."""
 Numbers = NDArray[np.float64] | NDArray[np.float32]
 EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values, descending, of a (rows, columns) matrix, and how they were computed (``gram`` or ``svd``)."""
+    """Singular values, descending, of a (rows, columns) matrix, and how they were computed (``gram`` or ``svd``).
+
+    ``limits``: at or below its limit a value is not resolved; ``None`` is ``RESOLVED`` times the largest for all.
+    ``finer``: gives the spectrum with a limit to each value, where a matrix stands behind it.
+    """
 
     sigma: Float[Tensor, " value"]
     rows: int
     columns: int
     method: str
+    limits: Float[Tensor, " value"] | None = None
+    finer: Callable[[], Spectrum] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def resolved(self) -> int:
+        """How many values are told apart from the rounding of the states."""
+        return int((self.sigma > self._limits()).sum())
+
+    def _limits(self) -> Tensor:
+        if self.limits is None:
+            return (RESOLVED * self.sigma[:1].sum()).expand(len(self.sigma))
+        return self.limits
+
+    def resolve(self, count: int) -> Spectrum:
+        """Return a spectrum of which ``count`` values are resolved, or as near to that as the states allow.
+
+        One limit for all values is set by the largest: too high where one dimension dominates all others, whose own
+        numbers hold their digits. Where that cuts the spectrum short, each value has a limit of its own.
+        """
+        if self.finer is None or self.resolved >= min(count, len(self.sigma)):
+            return self
+        finer = self.finer()
+        return finer if finer.resolved > self.resolved else self
+
+    def loosen(self) -> Spectrum:
+        """Return the spectrum with limits of plain rounding, where ``RESOLVED`` allows for what a network adds to it.
+
+        A number that moves with the limits is made by them: the directions between the two may or may not be rounding.
+        """
+        finer = self.finer
+        if finer is None:
+            return self
+        return replace(self, finer=lambda: _scale_limits(finer(), ROUNDED / RESOLVED))
+
+    def less(self, noise: float | Float[Tensor, " value"]) -> Spectrum:
+        """Return the spectrum with rounding of this size along each direction taken off its values."""
+        largest = float(self.sigma[:1].sum()) or 1.0
+        squares = (self.sigma / largest).square() - (torch.as_tensor(noise) / largest).square()
+        left = (squares.clamp_min(0.0).sqrt() * largest).sort(descending=True).values
+        return replace(self, sigma=left, limits=self._limits(), finer=None)
+
+
+def _scale_limits(spectrum: Spectrum, factor: float) -> Spectrum:
+    return replace(spectrum, limits=factor * spectrum._limits())
 
 
 class Spectra:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.geometry.readout import Layout, Readout, select
-from pythiageo.geometry.spectrum import Spectra, Spectrum, centre, is_finite
+from pythiageo.geometry.rounding import Directions, Rounding, unit_of
+from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum, centre, is_finite
 
 
 class Rows:
     """The rows of one site at some positions, and their spectra.
 
-    ``every_value`` and ``steep``: see ``Spectra``.
+    ``every_value`` and ``steep``: see ``Spectra``. ``unit``: of the type the states were computed in (see
+    ``Rounding``), where that is not the matrix's own.
     """
 
-    def __init__(self, matrix: Float[Tensor, "row d_model"], every_value: bool = False, steep: bool = False) -> None:
+    def __init__(
+        self,
+        matrix: Float[Tensor, "row d_model"],
+        every_value: bool = False,
+        steep: bool = False,
+        unit: float | None = None,
+    ) -> None:
         self.matrix = matrix
         self._every_value = every_value
         self._steep = steep
+        self._unit = unit_of(matrix.dtype) if unit is None else unit
 
     @cached_property
     def finite(self) -> bool:
@@ -43,9 +52,14 @@ class Rows:
         """The rows without their mean; see ``centre``."""
         return centre(self.matrix)
 
+    @cached_property
+    def rounding(self) -> Rounding:
+        """How far the rows were rounded."""
+        return Rounding(self.matrix, self._unit)
+
     def resample(self, rows: Int[Tensor, " row"]) -> Rows:
         """Return these of the rows, each as often as it is named."""
-        return Rows(self.matrix[rows], self._every_value, self.steep)
+        return Rows(self.matrix[rows], self._every_value, self.steep, self._unit)
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,23 @@ class View:
 
     @property
     def spectrum(self) -> Spectrum:
-        """The singular values."""
-        return self.rows.spectra.of(self.is_centred)
+        """The singular values, which can be resolved further (``Spectrum.resolve``)."""
+        return replace(self.rows.spectra.of(self.is_centred), finer=self.finer)
+
+    @property
+    def directions(self) -> Directions:
+        """The singular values, and the rounding along the direction of each."""
+        return self.rows.rounding.directions(self.states, self.is_centred)
+
+    def finer(self) -> Spectrum:
+        """Return the spectrum with a limit to each value by the dimensions it lies in, in place of one for all.
+
+        Where all dimensions are of a size the limits are those of ``RESOLVED``, or above them.
+        """
+        sigma, _, columns = self.directions
+        rows, width = self.rows.matrix.shape
+        limits = RESOLVED / ROUNDED * width**0.5 * columns
+        return Spectrum(sigma, rows, width, "svd", limits.clamp_max(RESOLVED * float(sigma[0])))
 
     @property
     def states(self) -> Float[Tensor, "row d_model"]:
@@ -76,22 +105,30 @@ class SiteStates:
     """All states of one site, from which readouts take their rows.
 
     ``below`` is the site below: where its spectrum was too steep for the Gram matrix, so is this one's, as a rule.
+    ``unit``: see ``Rows``; means of states are as good as the states.
     """
 
     def __init__(
-        self, states: Float[Tensor, "token d_model"], layout: Layout, every_value: bool, below: SiteStates | None = None
+        self,
+        states: Float[Tensor, "token d_model"],
+        layout: Layout,
+        every_value: bool,
+        below: SiteStates | None = None,
+        unit: float | None = None,
     ) -> None:
         self._states = states
         self._layout = layout
         self._every_value = every_value
         self._below = below
+        self._unit = unit_of(states.dtype) if unit is None else unit
         self._rows: dict[str, Rows] = {}
 
     def rows(self, positions: str) -> Rows:
         """Return the rows that ``positions`` names, the same object each time."""
         if positions not in self._rows:
             steep = self._below is not None and self._below.rows(positions).steep
-            self._rows[positions] = Rows(select(self._states, self._layout, positions), self._every_value, steep)
+            rows = select(self._states, self._layout, positions)
+            self._rows[positions] = Rows(rows, self._every_value, steep, self._unit)
         return self._rows[positions]
 
     def read(self, readout: Readout) -> View:
@@ -101,7 +138,7 @@ class SiteStates:
 
     def alone(self) -> SiteStates:
         """Return the same rows without what is below, so that no more than two sites are kept."""
-        alone = SiteStates(self._states, self._layout, self._every_value)
+        alone = SiteStates(self._states, self._layout, self._every_value, unit=self._unit)
         alone._rows = self._rows
         return alone
 

@@ -40,7 +40,8 @@ class ProbeSet:
 
     ``sha`` is the content hash: sha256 over task name, version, level and every example's text, and over the rule
     where it is not ``exact``; first 12 hex digits. It does not depend on the tokenizer, so runs of different models can
-    be compared by it. ``chance`` is ``None`` for running text. ``generated``: drawn by a generator.
+    be compared by it. ``chance`` is ``None`` for running text. ``generated``: drawn by a generator. ``levels`` says
+    which level each example of a mixed set was drawn at; empty means that all are of one.
     """
 
     task: str
@@ -50,6 +51,7 @@ class ProbeSet:
     chance: float | None
     sha: str
     generated: bool = False
+    levels: tuple[str, ...] = ()
 
     @property
     def majority_rate(self) -> float | None:
@@ -119,7 +121,8 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet
     levels = get_levels(task, level)
     counts = [examples // len(levels) + (i < examples % len(levels)) for i in range(len(levels))]
     columns = [_take(task, name, count, seed) for name, count in zip(levels, counts, strict=True)]
-    chosen = tuple(column[i] for i in range(max(counts)) for column in columns if i < len(column))
+    turns = [(name, i) for i in range(max(counts)) for name, count in zip(levels, counts, strict=True) if i < count]
+    chosen = tuple(columns[levels.index(name)][i] for name, i in turns)
     # a constant reply to a mixed set is right at most as often as the best replies to its levels together
     chances = [(task.chance(name), count) for name, count in zip(levels, counts, strict=True)]
     known = [chance * count for chance, count in chances if chance is not None]
@@ -135,6 +138,7 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet
         chance=sum(known) / examples if known else None,
         sha=hashlib.sha256(text.encode()).hexdigest()[:12],
         generated=isinstance(task, GeneratorTask),
+        levels=tuple(name for name, _ in turns) if len(levels) > 1 else (),
     )
 
 

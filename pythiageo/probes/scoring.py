@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.probes.kinds import CHOICE, EXACT, MINIMAL_PAIR, NEXT_TOKEN, TEXT
+from pythiageo.rates import rate_stderr
 
 ACCURACY, NORMALISED, LOG_PROB, PERPLEXITY = "accuracy", "accuracy_normalised", "log_prob", "perplexity"
 MEASURES: dict[str, tuple[str, ...]] = {
@@ -120,7 +121,8 @@ def score(rule: str, right: Predictions, options: Options | None = None) -> list
     ``perplexity``, for ``text``: exp(-``log_prob``), from 1 up; infinite where that is beyond float64.
 
     Standard errors are those of a mean of independent examples (for ``text`` of a ratio of means, by the first-order
-    rule; for ``perplexity`` that times the perplexity); ``None`` for a single example.
+    rule; for ``perplexity`` that times the perplexity); of accuracies with no or every example right see
+    ``rates.rate_stderr``; ``None`` for a single example.
 
     Args:
         rule: one of ``kinds.RULES``.
@@ -132,7 +134,7 @@ def score(rule: str, right: Predictions, options: Options | None = None) -> list
 
 def _exact(right: Predictions, options: Options | None) -> list[Score]:
     exact = (right.per_owner(~right.hit) == 0).double()
-    return [_mean(ACCURACY, exact), _log_prob(right)]
+    return [_rate(ACCURACY, exact), _log_prob(right)]
 
 
 def _choice(right: Predictions, options: Options | None) -> list[Score]:
@@ -175,11 +177,17 @@ def _compared(measure: str, right: Predictions, options: Options | None, normali
     zeros = torch.zeros(len(ours), dtype=torch.float64)
     better = zeros.index_add(0, options.example, (difference > 0).double())
     equal = zeros.index_add(0, options.example, (difference == 0).double())
-    return _mean(measure, (better == 0).double() / (1 + equal))
+    return _rate(measure, (better == 0).double() / (1 + equal))
 
 
 def _log_prob(right: Predictions) -> Score:
     return _mean(LOG_PROB, right.per_owner(right.log_prob) / right.tokens)
+
+
+def _rate(measure: str, shares: Float[Tensor, " example"]) -> Score:
+    mean = _mean(measure, shares)
+    stderr = None if mean.stderr is None else rate_stderr(mean.value, mean.stderr, mean.n)
+    return Score(measure, mean.value, stderr, mean.n)
 
 
 def _mean(measure: str, values: Float[Tensor, " example"]) -> Score:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy import floors
+from pythiageo.anatomy import floors, get_protocol
 from pythiageo.report.loaded import READOUT, SIGMA, SIGMA_SQUARED, LoadedRun
 from pythiageo.report.packing import pack
 
@@ -102,13 +102,14 @@ def _reasons(rows: pl.DataFrame) -> dict[str | None, str]:
 
 
 def floor_steps(runs: Sequence[LoadedRun]) -> dict[str, int]:
-    """Return the step of the last block's floor (billa-v4) by ``measure|readout|run|task``, where one was found."""
+    """Return the step of the last block's floor (billa-v4) by ``measure|readout|run|task``, at the edge too."""
     steps: dict[str, int] = {}
+    counted = pl.col("status").is_in(get_protocol("billa-v4").counted)
     for number, run in enumerate(runs):
         site = pl.col("site").str.ends_with(BLOCK_END)
         last = pl.col("layer") == pl.col("layer").filter(site).max()
         kept = run.table.filter((site & last) | pl.col("site").is_null())
-        for row in floors(kept, "billa-v4").filter(pl.col("status") == "found").iter_rows(named=True):
+        for row in floors(kept, "billa-v4").filter(counted).iter_rows(named=True):
             steps[f"{row['measure']}|{row['readout']}|{number}|{row['task']}"] = row["step"]
     return steps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from pythiageo.anatomy import get_protocol
 from pythiageo.report.loaded import SIGMA_SQUARED, SPECTRA, LoadedRun
 
 
@@ -39,6 +40,11 @@ def _found(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("status") == "found")
 
 
+def _counted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the events under billa-v4 that count, at the edge of its window or within."""
+    return rows.filter(pl.col("status").is_in(get_protocol("billa-v4").counted))
+
+
 def _where(row: dict[str, object]) -> str:
     return f"{row['task']} {row['level']} at step {row['step']:,}"
 
@@ -47,14 +53,14 @@ def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
     floors = _of(events, "billa-v4", "floor")
     if not floors.height:
         return ["No rank measure was taken, so nothing can be said about collapse."]
-    found = _found(floors).drop_nulls("relative_depth").sort("relative_depth", "task")
+    found = _counted(floors).drop_nulls("relative_depth").sort("relative_depth", "task")
     if not found.height:
         return [f"A floor cannot be read from this run: {floors['reason'][0]}."]
     row = found.row(0, named=True)
     if row["relative_depth"] >= 1:
         name = SPECTRA[SIGMA_SQUARED]
         return [f"{name} at the last block falls for no task: every one is lowest at the first checkpoint."]
-    recovered = _found(_of(events, "billa-v4", "recovery")).height
+    recovered = _counted(_of(events, "billa-v4", "recovery")).height
     share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
     note = f" ({row['reason']})" if row["reason"] else ""
     name = SPECTRA[SIGMA_SQUARED]

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from pythiageo.anatomy import FOUND
 from pythiageo.compare import Comparison, beside_published, published_sizes
 from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, LoadedRun
 
@@ -174,13 +175,19 @@ def _floor(events: pl.DataFrame, protocol: str, task: str, event: str = "floor")
 def _step(event: Mapping[str, Any]) -> str:
     if not event:
         return "–"
-    return f"{event['step']:,}" if event["status"] == "found" else str(event["status"])
+    return str(event["status"]) if event["step"] is None else f"{event['step']:,}{_edge(event)}"
+
+
+def _edge(event: Mapping[str, Any]) -> str:
+    return "" if event["status"] == FOUND else f" ({event['status']})"
 
 
 def _value(event: Mapping[str, Any]) -> str:
     if not event:
         return "–"
-    return f"{event['value']:.2f} at {event['step']:,}" if event["status"] == "found" else str(event["status"])
+    if event["step"] is None:
+        return str(event["status"])
+    return f"{event['value']:.2f} at {event['step']:,}{_edge(event)}"
 
 
 def _share(event: Mapping[str, Any]) -> str:

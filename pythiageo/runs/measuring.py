@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
-from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure, UndefinedMeasureError, get_measures
 from pythiageo.geometry.readout import Readout, get_readouts
+from pythiageo.geometry.rounding import unit_of
 from pythiageo.geometry.view import SiteStates
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
@@ -36,25 +38,35 @@ class Instruments:
     measures: list[Measure]
     readouts: list[Readout]
     resamples: int = 0
-    rounded: bool = False
-    """Whether states were computed in a type of few digits."""
+    dtype: str = "float32"
+    """The type that states were computed in."""
     linear_probe: LinearProbeConfig | None = None
 
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        return cls(measures, readouts, config.bootstrap, dtype != "float32", config.linear_probe)
+        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe)
 
     def blurs(self, measure: Measure) -> bool:
-        """Whether rounding of the states would make this measure another number."""
-        return self.rounded and measure.small_values
+        """Whether a forward pass in this type would make this measure another number, whatever the states.
+
+        What a network of few digits adds on the way is more than the rounding of its states themselves.
+        """
+        return self.dtype != "float32" and measure.small_values
+
+    @property
+    def unit(self) -> float:
+        """How far states of this type are rounded, as a share."""
+        return unit_of(getattr(torch, self.dtype))
 
     def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
         """Return the resamples of a probe set, if any are wanted."""
         if not self.resamples:
             return None
-        return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples)
+        probe_set = prepared.probe.probe_set
+        strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
+        return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
 
 
 @dataclass(frozen=True)
@@ -216,7 +228,7 @@ def _geometry(taking: _Taking) -> Iterator[Observation]:
                 for measure in measures:
                     yield taking.failed(measure.name, gap, readout=readout.name, **columns)
             continue
-        here = SiteStates(states, prepared.layout, every_value, below)
+        here = SiteStates(states, prepared.layout, every_value, below, instruments.unit)
         for readout in instruments.readouts:
             for measure in measures:
                 if instruments.blurs(measure):
@@ -266,6 +278,8 @@ def _numbers(
             continue
         try:
             taken[measure] = measure.take(view)
+        except ImpreciseMeasureError as error:
+            yield origin.failed(measure.name, "imprecise", str(error), **columns)
         except UndefinedMeasureError as error:
             yield origin.failed(measure.name, "undefined", str(error), **columns)
         except Exception as error:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.anatomy.claims.crosscorrelation import block_rates, differences_correlation, lag_peaks, peaks_of
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, edge_note
 from pythiageo.anatomy.claims.precursor import MIN_CORRELATION, Pairing, aligned, pairings, rate_test
 from pythiageo.anatomy.claims.resampling import bootstrap_weights, percentile_interval, upper_p
 from pythiageo.anatomy.claims.result import RULES, ClaimResult, Specification, judge, undecided
@@ -75,7 +75,9 @@ def controls(
     if verdict is None:
         at = table.filter((pl.col("control") == "untrained tasks") & (pl.col("rule") == specification.rule))
         return undecided("controls", CLAIM, RULE, at["reason"][0] or "no control", specification, table)
-    return ClaimResult(**{**vars(verdict), "table": table})
+    notes = [] if specification.rule == "v1" else edge_note(evidence.moves(specification), specification)
+    reason = "; ".join([*filter(None, [verdict.reason]), *notes]) or None
+    return ClaimResult(**{**vars(verdict), "table": table, "reason": reason})
 
 
 def _status(reason: str | None) -> str:

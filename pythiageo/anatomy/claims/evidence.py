@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from pythiageo.anatomy.claims.result import Specification
-from pythiageo.anatomy.events import FOUND, events, timeline_rows
+from pythiageo.anatomy.events import events, timeline_rows
+from pythiageo.anatomy.protocols import AT_EDGE, FOUND, get_protocol
 from pythiageo.anatomy.questions import check_questions
 from pythiageo.anatomy.trajectory import RUN_KEY, at_site, chosen, without_duplicates
 from pythiageo.anatomy.transitions import SCORES, transitions
@@ -103,10 +104,27 @@ def _one_place(rows: pl.DataFrame, specification: Specification) -> pl.DataFrame
     return rows.filter(pl.col("layer").is_null())
 
 
-def steps_by_task(found: pl.DataFrame) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
-    """Return ``run -> (task, level) -> step`` of the events that were found."""
+def counted_events(found: pl.DataFrame, specification: Specification) -> pl.DataFrame:
+    """Return the events that are some to a claim: those found, and those ``at-edge`` where the protocol counts them."""
+    return found.filter(pl.col("status").is_in(get_protocol(specification.protocol).counted))
+
+
+def edge_note(found: pl.DataFrame, specification: Specification) -> list[str]:
+    """Return what a reader should know of the events at the edge of the protocol's window: a sentence, or none."""
+    edge, whole = (found.filter(pl.col("status").is_in(words)).height for words in ([AT_EDGE], [AT_EDGE, FOUND]))
+    if not edge:
+        return []
+    protocol = get_protocol(specification.protocol)
+    told = f"count, as {protocol.name} has it" if protocol.edge_counts else "are left out"
+    return [f"{edge} of {whole} extremes lie at the edge of the window of {protocol.name} and {told}"]
+
+
+def steps_by_task(
+    found: pl.DataFrame, specification: Specification
+) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
+    """Return ``run -> (task, level) -> step`` of the events that count."""
     result: dict[tuple[Any, ...], dict[tuple[str, str | None], int]] = {}
-    for row in found.filter(pl.col("status") == FOUND).select(*RUN_KEY, "task", "level", "step").iter_rows():
+    for row in counted_events(found, specification).select(*RUN_KEY, "task", "level", "step").iter_rows():
         *run, task, level, step = row
         result.setdefault(tuple(run), {})[(task, level)] = step
     return result

@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 from scipy import stats  # type: ignore[import-untyped]
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import percentile_interval, upper_p
 from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
-from pythiageo.anatomy.events import FOUND
 
 CLAIM = "tasks have the same order of floors at every size"
 RULE = (
@@ -28,7 +27,8 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
 
     A size whose floors are all equal orders nothing: its correlations are null, and count for nothing.
     """
-    moves = evidence.moves(specification).filter(pl.col("status") == FOUND)
+    every = evidence.moves(specification)
+    moves = counted_events(every, specification)
     by_size = moves.group_by("size", "task").agg(pl.col("value").mean()).sort("size", "task")
     sizes, tasks = by_size["size"].unique().sort().to_list(), by_size["task"].unique().sort().to_list()
     floor = np.full((len(sizes), len(tasks)), np.nan)
@@ -62,7 +62,7 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     p = upper_p(np.append(drawn, estimate), estimate)
     return ClaimResult(
         "floor-order", CLAIM, table, judge(interval, 0.0, p), RULE, estimate, interval, 0.0, p, known.len(),
-        f"{count} tasks at {len(sizes)} sizes", specification,
+        "; ".join([f"{count} tasks at {len(sizes)} sizes", *edge_note(every, specification)]), specification,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import percentile_interval
 from pythiageo.anatomy.claims.result import (
     CONTRADICTED,
@@ -16,7 +16,7 @@ from pythiageo.anatomy.claims.result import (
     counted,
     undecided,
 )
-from pythiageo.anatomy.protocols import get_protocol
+from pythiageo.anatomy.protocols import AT_EDGE, get_protocol
 from pythiageo.anatomy.trajectory import RUN_KEY
 
 CLAIM = "the collapse floor of a task is the same at every size"
@@ -35,9 +35,12 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
 
     ``table``: a row a task: ``sizes``, ``mean``, ``std``, ``cv``, ``seed_cv`` (mean over sizes of the variation over
     seeds, null without seeds), ``shared_checkpoints``. ``cases``: a row a run and task, the floor at all the run's own
-    checkpoints beside that at the shared ones. The null is ``SAME``.
+    checkpoints beside that at the shared ones, and ``status``: that of its transition, or ``at-edge`` where the shared
+    checkpoints are lowest at their first or last one. Where the protocol counts no minimum at an edge, only those found
+    count. The null is ``SAME``.
     """
-    low, high = get_protocol(specification.protocol).floor_window
+    protocol = get_protocol(specification.protocol)
+    low, high = protocol.floor_window
     curves = evidence.curves(specification).filter(pl.col("value").is_not_null() & pl.col("step").is_between(low, high))
     runs = curves.select(RUN_KEY).unique().height
     if not runs:
@@ -55,9 +58,15 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
             pl.col("value").min().alias("floor"),
             pl.col("step").get(pl.col("value").arg_min()).alias("step"),
             pl.len().alias("shared_checkpoints"),
+            pl.col("value").arg_min().is_between(0, pl.len() - 1, closed="none").not_().alias("outermost"),
         )
     )
+    of = evidence.moves(specification).select(*RUN_KEY, "task", "status").unique([*RUN_KEY, "task"])
+    status = pl.when("outermost").then(pl.lit(AT_EDGE)).otherwise("status").alias("status")
+    level = level.join(of, on=[*RUN_KEY, "task"], how="left", nulls_equal=True).with_columns(status).drop("outermost")
     cases = own.join(level, on=[*RUN_KEY, "task"], how="left", nulls_equal=True).sort("task", *RUN_KEY)
+    if not protocol.edge_counts:
+        level = counted_events(level, specification)
     by_size = level.group_by("task", "size").agg(
         pl.col("floor").mean(),
         (pl.col("floor").std(ddof=1) / pl.col("floor").mean()).alias("seed_cv"),
@@ -95,6 +104,7 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
         if seeds.len()
         else "one seed a size"
     )
+    note = "; ".join([note, *edge_note(cases, specification)])
     return ClaimResult(
         "floors", CLAIM, table, verdict, RULE, float(np.median(cvs)), interval, SAME, None, told.height, note,
         specification, cases,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, edge_note
 from pythiageo.anatomy.claims.precursor import RELATIONS, Pairing, pairings, rate_test
 from pythiageo.anatomy.claims.result import ClaimResult, Specification, judge, undecided
 from pythiageo.anatomy.trajectory import RUN_KEY
@@ -68,6 +68,8 @@ def hierarchy(
         notes.append("fewer than two tasks")
     if row["null_rate"] is not None and row["null_rate"] >= 0.9:
         notes.append(f"it leads other tasks' acquisitions too ({row['null_rate']:.0%}), so leading says little")
+    if specification.rule != "v1":
+        notes += edge_note(evidence.moves(specification), specification)
     return ClaimResult(
         "hierarchy", CLAIM, table, judge(interval, row["null_rate"], row["p"]), RULE, row["rate"], interval,
         row["null_rate"], row["p"], row["n"], "; ".join(notes) or None, specification, cases,

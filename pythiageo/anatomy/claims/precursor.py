@@ -44,8 +44,8 @@ def pairings(evidence: Evidence, specification: Specification, measure: str) -> 
     """Return the pairings of one measure, one a run and level, under the specification's rule."""
     if specification.rule == "v1":
         return _correlated(evidence, specification, measure)
-    moved = steps_by_task(evidence.moves(specification, measure))
-    acquired = steps_by_task(evidence.acquisitions(specification))
+    moved = steps_by_task(evidence.moves(specification, measure), specification)
+    acquired = steps_by_task(evidence.acquisitions(specification), specification)
     result = []
     for run in sorted(moved.keys() & acquired.keys(), key=str):
         timeline = evidence.timelines[run]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.anatomy.claims.emergence import acquisition_order
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
 from pythiageo.anatomy.claims.result import TIES, ClaimResult, Specification, judge, undecided
 from pythiageo.anatomy.events import FOUND, NOT_REACHED
@@ -87,7 +87,8 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
         if test["rate"] is None:
             results.append(undecided(name, CLAIM[group], RULE, "no pair to be ordered", specification, table))
             continue
-        note = f"{test['concordant']} right, {test['discordant']} wrong, {test['tied']} tied ({specification.ties})"
+        counts = f"{test['concordant']} right, {test['discordant']} wrong, {test['tied']} tied ({specification.ties})"
+        note = "; ".join([counts, *edge_note(evidence.moves(specification), specification)])
         verdict = judge(test["interval"], 0.5, test["p"])
         figures = (test["rate"], test["interval"], 0.5, test["p"], test["n"])
         results.append(ClaimResult(name, CLAIM[group], table, verdict, RULE, *figures, note, specification))
@@ -125,7 +126,7 @@ def _floors(
     evidence: Evidence, specification: Specification, tasks: list[str]
 ) -> dict[tuple[Any, ...], np.ndarray] | None:
     """Return ``run -> (tasks,)`` floors at the specification's site, NaN where there is none."""
-    moves = evidence.moves(specification).filter(pl.col("status") == FOUND)
+    moves = counted_events(evidence.moves(specification), specification)
     result: dict[tuple[Any, ...], np.ndarray] = {}
     for *run, task, value in moves.select(*RUN_KEY, "task", "value").iter_rows():
         if task in tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import cluster_interval
 from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.anatomy.events import FOUND
@@ -27,9 +27,8 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     two thirds of the way from first to last, the last left out. ``floor_of_last`` is the step at which the last block
     has its minimum. A row a run, task, block and moment.
     """
-    falls = evidence.layers(specification, "transition").filter(
-        (pl.col("status") == FOUND) & pl.col("site").str.ends_with(".hook_resid_post")
-    )
+    every = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
+    falls = counted_events(every, specification)
     if not falls.height:
         return undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
     key = [*RUN_KEY, "task", "level"]
@@ -78,7 +77,8 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
         return undecided("recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table)
     means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
     interval = cluster_interval(means)
-    note = None if interval else f"{counted(means.size, 'model')}; tasks of one model are not independent cases"
+    notes = [] if interval else [f"{counted(means.size, 'model')}; tasks of one model are not independent cases"]
+    note = "; ".join([*notes, *edge_note(every, specification)]) or None
     return ClaimResult(
         "recovery", CLAIM, table, judge(interval, 0.0), RULE, float(np.mean(means)), interval, 0.0, None,
         by_case.height, note, specification, by_case.sort(key),

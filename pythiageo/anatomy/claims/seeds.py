@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import cluster_interval, percentile_interval
 from pythiageo.anatomy.claims.result import (
     CONTRADICTED,
@@ -15,7 +15,6 @@ from pythiageo.anatomy.claims.result import (
     Specification,
     undecided,
 )
-from pythiageo.anatomy.events import FOUND
 
 CLAIM = "events differ little between seeds: less than a tenth of their variance is within a task"
 SMALL = 0.1
@@ -47,7 +46,7 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     key = ["quantity", "regime", "size", "task", "level"]
     out, shares = [], []
     for group, part in rows.sort(key).group_by(key, maintain_order=True):
-        known = part.filter(pl.col("status") == FOUND)["value"].drop_nulls().to_numpy()
+        known = counted_events(part, specification)["value"].drop_nulls().to_numpy()
         low, high = cluster_interval(known) or (None, None)
         std = float(known.std(ddof=1)) if known.size > 1 else None
         out.append([*group, known.size, part.height, float(known.mean()) if known.size else None, low, high, std])
@@ -60,7 +59,7 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
         count = part["seed"].n_unique()
         grid = [
             each["value"].to_numpy()
-            for _, each in part.filter(pl.col("status") == FOUND)
+            for _, each in counted_events(part, specification)
             .sort("seed")
             .group_by("task", "level", maintain_order=True)
             if each.height == count
@@ -86,6 +85,7 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     if interval is not None:
         verdict = SUPPORTED if interval[1] < SMALL else CONTRADICTED if interval[0] > SMALL else NOT_DECIDABLE
     note = f"{values.shape[1]} seeds, {len(values)} tasks and levels that all of them acquired"
+    note = "; ".join([note, *edge_note(moves, specification)])
     return ClaimResult(
         "seeds", CLAIM, table, verdict, RULE, estimate, interval, SMALL, None, len(values), note, specification, cases
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy.claims.evidence import Evidence
+from pythiageo.anatomy.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.anatomy.claims.resampling import MIN_CLUSTERS, cluster_interval, kendall_scores, label_orders, upper_p
 from pythiageo.anatomy.claims.result import ClaimResult, Specification, counted, judge, undecided
-from pythiageo.anatomy.events import FOUND
 from pythiageo.anatomy.trajectory import RUN_KEY
 
 PROFILE_CLAIM = "training makes the first block lie above the last one at the last block's floor"
@@ -37,7 +36,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     last = falls.filter((pl.col("layer") == pl.col("layer").max().over(RUN_KEY)) & (pl.col("layer") > 0))
     key = [*RUN_KEY, "task", "level"]
     starts = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").min().alias("first_step"))
-    found = last.filter(pl.col("status") == FOUND).join(starts, on=RUN_KEY, nulls_equal=True)
+    found = counted_events(last, specification).join(starts, on=RUN_KEY, nulls_equal=True)
     values = evidence.values(specification).select(*key, "layer", "step", "value")
     table = found.select(*key, pl.col("step").alias("floor_step"), "first_step", pl.col("layer").alias("last_layer"))
     for name, layer, step in (
@@ -74,6 +73,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
         f"as the study scores it: {scored} of {table.height} in {counted(means.size, 'model')}; at the first "
         f"checkpoint: {before}"
     )
+    note = "; ".join([note, *edge_note(last, specification)])
     return ClaimResult(
         "top-down-profile", PROFILE_CLAIM, table, judge(interval, 0.0), PROFILE_RULE, float(means.mean()), interval,
         0.0, None, table.height, note, specification,
@@ -87,9 +87,8 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     first. Only layers with a half-collapse count. All tasks of a model are permuted alike: the layers are the cases,
     not the tasks. The null is that the layers of a model are exchangeable.
     """
-    steps = evidence.layers(specification, "half_collapse").filter(
-        (pl.col("status") == FOUND) & pl.col("site").str.ends_with(".hook_resid_post")
-    )
+    every = evidence.layers(specification, "half_collapse").filter(pl.col("site").str.ends_with(".hook_resid_post"))
+    steps = counted_events(every, specification)
     rng = np.random.default_rng(specification.seed)
     rows, drawn_models, exact_all = [], [], True
     for run in steps.sort(*RUN_KEY, "task", "layer").partition_by(RUN_KEY, maintain_order=True):
@@ -129,6 +128,7 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     notes = [f"{ties} of {table.height} cases have layers that fall at the same checkpoint"] if ties else []
     if means.size < MIN_CLUSTERS:
         notes.append(f"{counted(means.size, 'model')}: says nothing of other models")
+    notes += edge_note(every, specification)
     return ClaimResult(
         "top-down-in-time", TIME_CLAIM, table, verdict, TIME_RULE, estimate, interval, 0.0, p, table.height,
         "; ".join(notes) or None, specification,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pythiageo.geometry.measure import Measure, UndefinedMeasureError
-from pythiageo.geometry.spectrum import RESOLVED, Spectrum
+from pythiageo.geometry.spectrum import Spectrum
 
 FIRST, LAST = 11, 50
 """Ranks of the fit, as in the code of Stringer et al. that the authors took: the head is no power law."""
@@ -16,17 +16,19 @@ LEAST = 10
 def alpha_req(spectrum: Spectrum) -> float:
     """Return a of lambda_j ~ j^(-a), lambda = sigma^2: minus the slope of log lambda on log j, by least squares.
 
-    Over ranks j = 11 to 50, or as far as eigenvalues are resolved (sigma above 1e-6 of the largest: below that float32
-    states hold rounding), with weights 1/j, so that each octave counts about alike. Invariant to scale, rotation of
-    d_model and order of rows; not to centring, though the ranks fitted lie beyond the mean's.
+    Over ranks j = 11 to 50, or as far as eigenvalues are resolved (sigma above 1e-6 of the largest, below which float32
+    states hold rounding as a rule; where that cuts the ranks short, above the rounding of the dimensions it lies in, so
+    that one massive dimension does not hide the others), with weights 1/j, so that each octave counts about alike.
+    Invariant to scale, rotation of d_model and order of rows; not to centring, though the ranks fitted lie beyond the
+    mean's.
 
     Source: Agrawal, Mondal, Ghosh, Richards, "alpha-ReQ", NeurIPS 2022; Stringer et al., Nature 2019.
 
     Raises:
         UndefinedMeasureError: fewer than 10 resolved eigenvalues from rank 11 on.
     """
-    sigma = spectrum.sigma
-    resolved = int((sigma > RESOLVED * sigma[0]).sum()) if len(sigma) and float(sigma[0]) > 0 else 0
+    spectrum = spectrum.resolve(LAST)
+    sigma, resolved = spectrum.sigma, spectrum.resolved
     last = min(LAST, resolved)
     if last - FIRST + 1 < LEAST:
         raise UndefinedMeasureError(

@@ -20,7 +20,16 @@ from pythiageo.report.paper.spec import (
     lacking,
     text_frame,
 )
-from pythiageo.report.paper.values import NO_ALIGNED, PROTOCOL, found, last_block, missing_sizes, score, spectrum_name
+from pythiageo.report.paper.values import (
+    NO_ALIGNED,
+    PROTOCOL,
+    edge_floors,
+    found,
+    last_block,
+    missing_sizes,
+    score,
+    spectrum_name,
+)
 
 MEASURES = (SIGMA_SQUARED, SIGMA, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
@@ -151,6 +160,7 @@ def prediction(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) ->
         unreached = 0
         for run in shown:
             floor = {row["task"]: row["value"] for row in found(run, "floor", measure=measure).iter_rows(named=True)}
+            lacks += edge_floors(run, measure)
             acquired = found(run, "acquisition")
             for row in acquired.iter_rows(named=True):
                 if row["task"] in floor and row["step"] > 0:

@@ -16,6 +16,7 @@ from pythiageo.report.paper.values import (
     PROTOCOL,
     blocks,
     depth,
+    edge_floors,
     found,
     last_block,
     missing_sizes,
@@ -145,6 +146,7 @@ def top_down(runs: Sequence[LoadedRun]) -> PaperFigure:
                     lacks.append(f"{run.label}, {moment}, {spectrum_name(measure)}: {why}")
                     continue
                 lines.append(_profile(run, measure, step, f"category-{number}"))
+                lacks += edge_floors(run, measure, ["MOD"]) if moment == "at the floor" else []
             title = f"MOD {moment}, {spectrum_name(measure)}"
             x = Axis("linear", "relative depth of the block", (-0.04, 1.04))
             y = Axis("linear", spectrum_name(measure), _from_zero(lines))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pythiageo.anatomy import AT_EDGE, PROTOCOLS
 from pythiageo.report.columns import BLOCK_END, FINAL_NORM
 from pythiageo.report.loaded import SIGMA_SQUARED, SPECTRA, LoadedRun
 
@@ -44,9 +45,17 @@ def score(run: LoadedRun, measure: str, task: str, level: str) -> pl.DataFrame:
 
 
 def found(run: LoadedRun, event: str, protocol: str = PROTOCOL, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
-    """Return the run's events of one kind that were found."""
-    same = (pl.col("event") == event) & (pl.col("protocol") == protocol) & (pl.col("status") == "found")
-    return run.events(measure).filter(same)
+    """Return the run's events of one kind that were found, and those at the edge of a window where they count."""
+    same = (pl.col("event") == event) & (pl.col("protocol") == protocol)
+    return run.events(measure).filter(same & pl.col("status").is_in(PROTOCOLS[protocol].counted))
+
+
+def edge_floors(run: LoadedRun, measure: str, tasks: Sequence[str] | None = None) -> list[str]:
+    """Return a sentence on floors at the edge of the protocol's window, of these tasks or of all; or none."""
+    edge = found(run, "floor", measure=measure).filter(pl.col("status") == AT_EDGE)
+    names = [task for task in edge["task"].sort() if tasks is None or task in tasks]
+    what = f"floors at the edge of the window of {PROTOCOL}, the fall may go on outside"
+    return [f"{run.label}, {spectrum_name(measure)}: {what}: {', '.join(names)}"] if names else []
 
 
 def tasks(runs: Sequence[LoadedRun]) -> list[str]:
