@@ -119,8 +119,7 @@ class Measure:
         Raises:
             UndefinedMeasureError: it has none.
         """
-        result = self.function(*self._arguments(view))
-        estimate = result if isinstance(result, Estimate) else Estimate(float(result))
+        estimate = _estimate(self.function(*self._arguments(view)))
         if not math.isfinite(estimate.value):
             raise UndefinedMeasureError("the value overflows float64")
         return estimate
@@ -147,7 +146,7 @@ class Measure:
     def _change(self, *spectra: Spectrum) -> float:
         """Return how much the values of two spectra differ, relative to the first."""
         try:
-            one, other = (float(self.function(each)) for each in spectra)
+            one, other = (_estimate(self.function(each)).value for each in spectra)
         except UndefinedMeasureError:
             return 1.0
         return 0.0 if one == other else abs(one - other) / max(abs(one), sys.float_info.min)
@@ -178,6 +177,10 @@ class Measure:
         """The range, for people."""
         greatest = "number of singular values" if self.greatest == "values" else f"{self.greatest:g}"
         return f"{self.least:g} to {greatest}"
+
+
+def _estimate(result: float | Estimate) -> Estimate:
+    return result if isinstance(result, Estimate) else Estimate(float(result))
 
 
 def load_measures() -> dict[str, Measure]:
