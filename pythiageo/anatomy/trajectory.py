@@ -16,7 +16,7 @@ RUN_KEY = ["run", "series", "regime", "size", "seed"]
 """The columns that tell one training run from another."""
 QUANTITY_KEY = ["task", "level", "layer", "site", "readout", "measure"]
 """The columns that tell one measured quantity from another within a run."""
-RANK_MEASURES = ("rankme", "covariance_effective_rank", "participation_ratio")
+RANK_MEASURES = ("rankme", "covariance_effective_rank", "participation_ratio", "stable_rank")
 FINAL_NORM = "ln_final.hook_out"
 LAST_BLOCK = "last-block"
 """Word for the output of a run's last block, whatever its index, before the final LayerNorm."""

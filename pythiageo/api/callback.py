@@ -11,8 +11,9 @@ import torch
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pythiageo.errors import MachineError, UserError
+from pythiageo.runs.check_names import SAVES, check_names
 from pythiageo.runs.config import FollowConfig, make_config
-from pythiageo.runs.following import SAVES, Following
+from pythiageo.runs.following import Following
 from pythiageo.runs.inmemory import device_of
 from pythiageo.runs.options import keyword_overrides
 from pythiageo.runs.training import run_path
@@ -86,6 +87,7 @@ class MeasureCallback(TrainerCallback):
         facts = {"name": name, "regime": regime, "size": size or name, "steps": steps, "weights": weights}
         config = make_config(facts, keyword_overrides(keywords, settings), "follow", "MeasureCallback")
         assert isinstance(config, FollowConfig)
+        check_names(config)
         self._config = config
         self._device = device
         self._tokenizer = tokenizer

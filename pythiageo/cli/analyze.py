@@ -100,12 +100,14 @@ def analyze(
     config = config_of(dict(locals()))
     from pythiageo.cli.display import print_json
     from pythiageo.cli.train import finish
+    from pythiageo.runs.check_names import check_names
     from pythiageo.runs.engines import EngineChoice
     from pythiageo.runs.jobs import Job
     from pythiageo.runs.training import run_path
 
     where = EngineChoice(engine, address)
     if dry_run:
+        check_names(config)
         print_json(config.model_dump(mode="json"))
         _say_what_is_left_out(config)
         return 0

@@ -169,8 +169,9 @@ class RunFolder:
 def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> Iterator[RunFolder]:
     """Open ``path`` for ``config`` on ``device``, new or to be resumed, and hold its lock meanwhile.
 
-    An interrupted or failed run is left with its status in the manifest and can be resumed. A full disk, and memory
-    that runs out, become a ``MachineError``, whatever library met them.
+    An interrupted or failed run is left with its status in the manifest and can be resumed; of a new one that a mistake
+    ended before anything was measured nothing is left, so that the same line can be given again, corrected. A full
+    disk, and memory that runs out, become a ``MachineError``, whatever library met them.
 
     Raises:
         UserError: the folder holds something else, a run of another config, or a run and neither ``resume`` nor
@@ -178,6 +179,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
             link or no plain file; it cannot be made or written to.
     """
     check_folder(path)
+    new, made = not (path / MANIFEST).exists(), not path.exists()
     if path.is_dir():
         check_own(path, _FILES, _FOLDERS)
     if (path / MANIFEST).exists() or not path.exists() or _unused(path):
@@ -194,18 +196,28 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
                 folder.manifest["status"] = "running"
             try:
                 yield folder
-            except (Exception, KeyboardInterrupt):
-                if folder.begun and folder.manifest["status"] == "running":
-                    with suppress(MachineError):
-                        folder.update(status="interrupted")
+            except (Exception, KeyboardInterrupt) as error:
+                _note_end(folder, new, error)
                 raise
     except PythiageoError:
+        if made and _unused(path):
+            remove(path)
         raise
     except Exception as error:
         if trouble := machine_trouble(error):
             cure = "free memory" if trouble == MEMORY else "free space"
             raise MachineError(f"{path}: {trouble}; what was measured is kept: {cure}, then --resume") from None
         raise
+
+
+def _note_end(folder: RunFolder, new: bool, error: BaseException) -> None:
+    """Note in the manifest that a run was cut off; a new one that a mistake ended before all else is removed."""
+    if new and isinstance(error, UserError) and not folder.manifest["checkpoints"]:
+        for name in _OWN:
+            remove(folder.path / name)
+    elif folder.begun and folder.manifest["status"] == "running":
+        with suppress(MachineError):
+            folder.update(status="interrupted")
 
 
 def _unused(path: Path) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 
 from pythiageo.errors import UserError
 from pythiageo.observations.reader import read_whole_manifest
+from pythiageo.runs.check_names import SAVES
 from pythiageo.runs.config import FollowConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
@@ -30,9 +31,6 @@ from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.opening import open_folder
 from pythiageo.series.snapshot import write_snapshot
 from pythiageo.series.steps import select
-
-SAVES = "saves"
-"""Steps of a config: those at which the training saves a checkpoint of its own."""
 
 
 class Following:

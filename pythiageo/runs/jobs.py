@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
+from pythiageo.runs.check_names import check_names
 from pythiageo.runs.config import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.runs.device import resolve_device
 from pythiageo.runs.engines import LOCAL, EngineChoice, open_engine
@@ -42,6 +43,7 @@ def execute(job: Job, report: Reporter) -> int:
     Raises:
         PythiageoError: see ``open_engine``, ``open_run_folder``, ``train`` and ``analyze``.
     """
+    check_names(job.config)
     workers = _workers(job.config) if isinstance(job.config, TrainConfig) else ALONE
     if isinstance(job.config, TrainConfig) and workers.rank > 0:
         from pythiageo.runs.training import train_along  # noqa: PLC0415

@@ -12,6 +12,7 @@ from pythiageo.errors import PythiageoError, UserError, first_line
 from pythiageo.observations import read_manifest
 from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
+from pythiageo.runs.lock import is_held
 
 
 def list_run_folders(folder: Path) -> list[Path]:
@@ -31,6 +32,9 @@ def summarise(path: Path) -> dict[str, Any]:
     ``not_ok`` counts the observations that have a status instead of a value.
     """
     manifest = read_manifest(path)
+    status = manifest.get("status")
+    if status == "running" and not is_held(path):  # its process was killed
+        status = "interrupted"
     written = (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
     table = read_columns(path, ["step", "status"]) if written else None
     return {
@@ -40,7 +44,7 @@ def summarise(path: Path) -> dict[str, Any]:
         "series": manifest.get("series"),
         "regime": manifest.get("regime"),
         "size": manifest.get("size"),
-        "status": manifest.get("status"),
+        "status": status,
         "remarks": [str(remark) for remark in manifest.get("remarks") or ()],
         "checkpoints": 0 if table is None else table["step"].n_unique(),
         "last_step": None if table is None else table["step"].max(),

@@ -62,6 +62,27 @@ def held(folder: Path) -> Iterator[None]:
             lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a process works on a run folder now; nothing is written there, and no lock is taken for long."""
+    if (folder / _OWNER).is_file() and _running(folder / _OWNER):
+        return True
+    try:
+        import fcntl  # noqa: PLC0415 - there is none on Windows
+
+        handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return True  # not known
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock(lock: FileLock, folder: Path) -> str | None:
     """Take the system's lock; return why it is worth nothing here, ``None`` where it is.
 

@@ -14,6 +14,7 @@ import torch
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.locations import check_folder
 from pythiageo.runs.auditing import Choice, choose_steps
+from pythiageo.runs.check_names import check_names
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.looking import look_ahead
@@ -109,6 +110,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         CheckpointError: the first checkpoints cannot be read, or their model sees later tokens.
         MachineError: the Hub cannot be reached.
     """
+    check_names(config)
     check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
