@@ -43,6 +43,11 @@ class Rows:
         """The rows without their mean; see ``centre``."""
         return centre(self.matrix)
 
+    def release(self) -> None:
+        """Let go of what only further spectra would need."""
+        if "spectra" in vars(self):
+            self.spectra.release()
+
     def resample(self, rows: Int[Tensor, " row"]) -> Rows:
         """Return these of the rows, each as often as it is named."""
         return Rows(self.matrix[rows], self._every_value, self.steep)

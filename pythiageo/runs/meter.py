@@ -16,7 +16,7 @@ from pythiageo.observations import Observation
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.memory import loading
+from pythiageo.runs.memory import give_back, loading
 from pythiageo.runs.probing import Prepared, Probe, prepare
 from pythiageo.runs.problems import logits_of
 from pythiageo.runs.reading import Reading
@@ -83,6 +83,7 @@ class Meter:
         with reader:
             reading = Reading.of(reader, self._measures, self._compute)
             rows = observe(reading, self._prepared, self._instruments, origin, opened.nonfinite, tell)
+        give_back()
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:

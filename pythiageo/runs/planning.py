@@ -124,8 +124,9 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         blueprint = Blueprint.read(folder, checkpoints[0].label)
         probes = choose_probes(config.probes)
         prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+        trial = Trial(config, blueprint, prepared)
+        memory = trial.memory(folder)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
-    trial = Trial(config, blueprint, prepared)
     return Plan(
         series=series.name,
         architecture=blueprint.architecture,
@@ -138,7 +139,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         largest_bytes=max(sizes),
         disk_peak_bytes=_disk(config, sizes),
         disk_free_bytes=psutil.disk_usage(str(_existing(out))).free,
-        memory_peak_bytes=trial.memory(),
+        memory_peak_bytes=memory,
         memory_free_bytes=psutil.virtual_memory().available,
         seconds=trial.seconds(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
@@ -173,7 +174,7 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
             except CheckpointError:
                 continue
             prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
-            return Needs(Trial(config, blueprint, prepared).memory(), disk)
+            return Needs(Trial(config, blueprint, prepared).memory(folder), disk)
     return Needs(0, disk)
 
 
