@@ -72,10 +72,13 @@ class Bidiagonal:
         self._values = min(rows, columns)
         with torch_threads():
             if rows > columns:
-                factor = _triangle(np.column_stack([ones, weighted]))
+                beside = np.empty((rows, columns + 1), order="F")
+                beside[:, 0], beside[:, 1:] = ones, weighted
+                factor = _triangle(beside)
+                del beside
                 mean, rest = factor[0, 1:], factor[1:, 1:]
             else:
-                factor = _triangle(weighted.T).T  # rows of Y in another basis
+                factor = _triangle(weighted.T.copy(order="F")).T  # rows of Y in another basis
                 mirror, scale = _mirror(ones)
                 factor = factor - np.outer(scale * mirror, mirror @ factor)
                 mean, rest = factor[0], factor[1:]
@@ -129,9 +132,9 @@ def _product(weighted: Array, ones: Array) -> tuple[Array, Array]:
 
 
 def _triangle(matrix: Array) -> Array:
-    """Return the R of a tall matrix (LAPACK's ``dgeqrf``)."""
+    """Return the R of a tall matrix in Fortran's order, which is overwritten (LAPACK's ``dgeqrf``)."""
     columns = matrix.shape[1]
-    factor, _, _, _ = lapack.dgeqrf(matrix, lwork=BLOCK * columns)
+    factor, _, _, _ = lapack.dgeqrf(matrix, lwork=BLOCK * columns, overwrite_a=1)
     return np.triu(factor[:columns])
 
 

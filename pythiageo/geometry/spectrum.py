@@ -126,6 +126,10 @@ class Spectra:
         """Whether a spectrum taken here so far was too steep for the Gram matrix."""
         return "_bidiagonal" in vars(self)
 
+    def release(self) -> None:
+        """Let go of the float64 copy of the states, which what was asked already does not need."""
+        vars(self).pop("_weighted", None)
+
     @cached_property
     def _uncentred(self) -> Spectrum:
         if not self._steep and self._good(squares := self._squares(False), self._delta):
@@ -248,10 +252,11 @@ def distinct(states: Numbers) -> tuple[Array, Array]:
 
 def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
     """Return ``states`` in float64 without their mean row; a row that is the mean but for rounding is exactly zero."""
-    matrix = states.double()
-    rounding = EPS * len(matrix) * float(matrix.abs().max())
-    matrix = matrix - matrix.mean(dim=0)
-    matrix[matrix.abs().amax(dim=1) <= rounding] = 0
+    matrix = states.to(torch.float64, copy=True)
+    # in place: each copy would be twice as large as the states
+    rounding = EPS * len(matrix) * max(float(matrix.max()), -float(matrix.min()))
+    matrix -= matrix.mean(dim=0)
+    matrix[torch.linalg.vector_norm(matrix, ord=math.inf, dim=1) <= rounding] = 0
     return matrix
 
 

@@ -57,6 +57,11 @@ class Rows:
         """How far the rows were rounded."""
         return Rounding(self.matrix, self._unit)
 
+    def release(self) -> None:
+        """Let go of what only further spectra would need."""
+        if "spectra" in vars(self):
+            self.spectra.release()
+
     def resample(self, rows: Int[Tensor, " row"]) -> Rows:
         """Return these of the rows, each as often as it is named."""
         return Rows(self.matrix[rows], self._every_value, self.steep, self._unit)

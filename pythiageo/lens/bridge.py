@@ -40,6 +40,7 @@ class BridgeReader:
         from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
         from transformers import AutoTokenizer  # noqa: PLC0415
 
+        model.config.use_cache = False  # type: ignore[union-attr] # keys and values of every block, for nobody
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
@@ -56,6 +57,9 @@ class BridgeReader:
         self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
         self._layers = len(self._bridge.blocks)
         _free_joint_weights(self._bridge)
+        for module in self._bridge.modules():
+            if hasattr(module, "_pattern"):
+                module.register_forward_hook(_forget_pattern)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
 
@@ -170,6 +174,11 @@ def _take_apart(*roots: nn.Module) -> None:
     """
     for module in {module for root in roots for module in root.modules()}:
         vars(module).clear()
+
+
+def _forget_pattern(attention: Any, _inputs: object, _output: object) -> None:
+    """Let go of the attention pattern that a block keeps of its last pass, which nothing in TransformerLens reads."""
+    attention._pattern = None
 
 
 def _free_joint_weights(bridge: Any) -> None:

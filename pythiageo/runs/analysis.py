@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -72,8 +73,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     done = _done(folder, choice)
     todo = _Todo.of(series, choice, done)
     if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
-        with suppress(CheckpointError):  # it has a row of its own, and so have the others
-            look_ahead(first, probes, tokenizer=tokenizer)
+        with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have the others
+            look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)

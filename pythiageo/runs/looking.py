@@ -31,10 +31,11 @@ EXAMPLES = 200
 
 @dataclass(frozen=True)
 class Ahead:
-    """A checkpoint as it will be, without its weights, and the probe sets under its tokenizer."""
+    """A checkpoint as it will be, without its weights; the probe sets under its tokenizer, which lies in ``folder``."""
 
     blueprint: Blueprint
     prepared: list[Prepared]
+    folder: Path
 
     @property
     def notes(self) -> list[str]:
@@ -45,6 +46,7 @@ class Ahead:
 def look_ahead(
     checkpoints: Sequence[Checkpoint],
     probes: list[Probe],
+    scratch: Path,
     everything: bool = True,
     tokenizer: NamedTokenizer | None = None,
 ) -> Ahead:
@@ -53,6 +55,7 @@ def look_ahead(
     Args:
         checkpoints: those of the run; the first few are tried.
         probes: its probe sets.
+        scratch: a folder for what is fetched.
         everything: refuse a checkpoint at which nothing is left of a probe set.
         tokenizer: in place of those of the checkpoints.
 
@@ -61,26 +64,25 @@ def look_ahead(
         UserError: ``everything``, and all that can be read are refused.
     """
     refused: Exception | None = None
-    with TemporaryDirectory() as scratch:
-        for number, checkpoint in enumerate(checkpoints[:TRIED]):
-            try:
-                folder = checkpoint.describe(Path(scratch) / str(number))
-                blueprint = Blueprint.read(folder, checkpoint.label)
-                place = folder if tokenizer is None else tokenizer.write(Path(scratch) / "tokenizer")
-                reader = FileTokenizer(place)
-            except Exception as error:
-                if concerns_all(error) and not isinstance(error, UserError):
-                    raise
-                refused = refused or CheckpointError(f"{checkpoint.label}: {named(error)}")
-                continue
-            prepared = prepare(probes, reader, blueprint.context, strict=False)
-            try:
-                if everything:
-                    check_left(prepared)
-            except UserError as error:
-                refused = error if not isinstance(refused, UserError) else refused
-                continue
-            return Ahead(blueprint, prepared)
+    for number, checkpoint in enumerate(checkpoints[:TRIED]):
+        try:
+            folder = checkpoint.describe(scratch / str(number))
+            blueprint = Blueprint.read(folder, checkpoint.label)
+            place = folder if tokenizer is None else tokenizer.write(scratch / "tokenizer")
+            reader = FileTokenizer(place)
+        except Exception as error:
+            if concerns_all(error) and not isinstance(error, UserError):
+                raise
+            refused = refused or CheckpointError(f"{checkpoint.label}: {named(error)}")
+            continue
+        prepared = prepare(probes, reader, blueprint.context, strict=False)
+        try:
+            if everything:
+                check_left(prepared)
+        except UserError as error:
+            refused = error if not isinstance(refused, UserError) else refused
+            continue
+        return Ahead(blueprint, prepared, place)
     raise refused or CheckpointError("there is no checkpoint to look at")
 
 
@@ -95,7 +97,9 @@ def look_at(config: AnalyzeConfig) -> list[str]:
     series = open_series(config.target, config.step_pattern)
     steps = select(config.steps, series.steps())
     named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
-    return look_ahead(list(series.checkpoints(steps)), choose_probes(config.probes), tokenizer=named_tokenizer).notes
+    checkpoints, probes = list(series.checkpoints(steps)), choose_probes(config.probes)
+    with TemporaryDirectory() as scratch:
+        return look_ahead(checkpoints, probes, Path(scratch), tokenizer=named_tokenizer).notes
 
 
 def look_at_task(task: Task, level: str, tokenizer: FileTokenizer, context: int | None) -> list[str]:

@@ -229,12 +229,14 @@ def _geometry(taking: _Taking) -> Iterator[Observation]:
                     yield taking.failed(measure.name, gap, readout=readout.name, **columns)
             continue
         here = SiteStates(states, prepared.layout, every_value, below, instruments.unit)
-        for readout in instruments.readouts:
+        for number, readout in enumerate(instruments.readouts):
             for measure in measures:
                 if instruments.blurs(measure):
                     yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
             sharp = [measure for measure in measures if not instruments.blurs(measure)]
             yield from _numbers(taking, here, readout, sharp, bootstrap, columns)
+            if readout.positions not in {later.positions for later in instruments.readouts[number + 1 :]}:
+                here.rows(readout.positions).release()
         below = here.alone()
 
 

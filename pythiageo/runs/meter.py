@@ -16,7 +16,7 @@ from pythiageo.observations import Observation
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.runs.landscape import Landscape
 from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.memory import loading
+from pythiageo.runs.memory import give_back, loading
 from pythiageo.runs.mishaps import Mishaps
 from pythiageo.runs.probing import Prepared, Probe, check_left, named, prepare
 from pythiageo.runs.problems import logits_of
@@ -114,6 +114,7 @@ class Meter:
         with reader:
             reading = Reading.of(reader, self._measures, self._compute)
             rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell, mishaps)
+        give_back()
         return Taken([*rows, *landscape], facts)
 
     def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:

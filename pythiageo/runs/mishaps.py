@@ -3,17 +3,13 @@ goes on."""
 
 from __future__ import annotations
 
-import errno
 import traceback
 from typing import NamedTuple
 
-import torch
-
-from pythiageo.errors import CheckpointError, MachineError, PythiageoError, UserError, shorten
+from pythiageo.errors import MEMORY, CheckpointError, MachineError, PythiageoError, UserError, machine_trouble, shorten
 
 FAILED = "failed"
 """Status of a measure that ended in an error, and of a checkpoint that lacks such measures."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KEPT = 20
 """Different tracebacks of one checkpoint that are kept."""
 _LONGEST = 20_000
@@ -90,15 +86,12 @@ def concerns_all(error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return type(error).__name__ != "PanicException"
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return True
-    return isinstance(error, (UserError, MachineError)) or out_of_memory(error) or _lost_device(error)
+    return isinstance(error, (UserError, MachineError)) or machine_trouble(error) is not None or _lost_device(error)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out, on the CPU or a GPU."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or "allocate memory" in str(error)  # the CPU allocator raises a plain RuntimeError
+    return machine_trouble(error) == MEMORY
 
 
 def _lost_device(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -129,11 +130,13 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
     report(Progress(config.name, 0, 1, "trying this machine"))
     probes = choose_probes(config.probes)
-    ahead = look_ahead(checkpoints, probes, tokenizer=_named_tokenizer(config))
-    blueprint = ahead.blueprint
-    check_causal(blueprint.one_block(), checkpoints[0].label)
+    with TemporaryDirectory() as scratch:
+        ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=_named_tokenizer(config))
+        blueprint = ahead.blueprint
+        check_causal(blueprint.one_block(), checkpoints[0].label)
+        trial = Trial(config, blueprint, ahead.prepared)
+        memory = trial.memory(ahead.folder)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
-    trial = Trial(config, blueprint, ahead.prepared)
     return Plan(
         series=series.name,
         architecture=blueprint.architecture,
@@ -147,7 +150,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         largest_bytes=max(sizes),
         disk_peak_bytes=_disk(config, sizes),
         disk_free_bytes=psutil.disk_usage(str(_existing(out))).free,
-        memory_peak_bytes=trial.memory(),
+        memory_peak_bytes=memory,
         memory_free_bytes=psutil.virtual_memory().available,
         seconds=trial.seconds(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
@@ -172,11 +175,12 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
     checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
     disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
-    try:
-        ahead = look_ahead(checkpoints, probes, everything=False, tokenizer=_named_tokenizer(config))
-    except CheckpointError:
-        return Needs(0, disk)
-    return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(), disk)
+    with TemporaryDirectory() as scratch:
+        try:
+            ahead = look_ahead(checkpoints, probes, Path(scratch), everything=False, tokenizer=_named_tokenizer(config))
+        except CheckpointError:
+            return Needs(0, disk)
+        return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(ahead.folder), disk)
 
 
 def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:

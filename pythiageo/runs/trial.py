@@ -7,7 +7,10 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -16,12 +19,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.decoding.probe import warm_up
+from pythiageo.errors import CheckpointError
+from pythiageo.lens import BridgeReader
+from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
 from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.landscape import Landscape, llc_settings
 from pythiageo.runs.linear_probe import Decoder
 from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.runs.memory import give_back
 from pythiageo.runs.probing import GEOMETRY, Prepared
 from pythiageo.runs.problems import logits_of, problem_of
 from pythiageo.runs.reading import SCORED, Reading, passes
@@ -33,6 +40,8 @@ from pythiageo.series.weights import examine
 _TRIAL_SECONDS = 3.0
 """How long each part is tried at most."""
 _SAMPLE = 32 * 2**20
+_WIDTHS = 20
+"""States of one block that are there at a time, in widths of the stream: 18 to 20 of them on Pythia's shapes."""
 _GRADIENTS = {"gradient_rank": 8.0, "gradient_covariance_rank": 1.0, "first_parameters_covariance_rank": 1.0,
               "hessian_top": 120.0}  # fmt: skip
 _ORIGIN = Origin("plan", "plan", "naturalistic", "plan", None, 0, None, None)
@@ -166,21 +175,51 @@ class Trial:
             total += example * (gradients * len(encoded) + draws)
         return total * (self._blueprint.layers if config.per_layer else 1)
 
-    def memory(self) -> int:
-        """Return the expected peak: this process, float32 weights, and the larger of TransformerLens' copies of joint
-        matrices at loading and of states with their spectra, or logits, at work."""
-        weights, width = 4 * self._blueprint.parameters, self._blueprint.d_model
-        tokens = max((int(p.layout.lengths.sum()) for p in self._prepared if p.probe.purpose == GEOMETRY), default=0)
+    def memory(self, folder: Path) -> int:
+        """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
+
+        ``folder``: with the checkpoint's config and tokenizer. Weights are loaded in float32; TransformerLens then
+        makes copies of joint matrices, and drops what it copied once it is open.
+        """
+        own = self._process(folder)
+        size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
+        loaded, opened = 4 * self._blueprint.parameters, size * self._blueprint.parameters
+        return own + max(loaded, opened + max(size * self._blueprint.joint, self._work()))
+
+    def _work(self) -> int:
+        """Return the bytes of forward passes, and of what stands beside them: states and their spectra, or logits."""
+        width, heads = self._blueprint.d_model, self._blueprint.heads
+        # one block: the stream, two norms, q, k, v, rotated and not, and an MLP of four widths before and after its
+        # activation; scores and their softmax. Small ones stay with the process, so they count beside logits too
+        passing = 4 * max(
+            (examples * length * (_WIDTHS * width + 2 * heads * length) for examples, length, _ in self.passes),
+            default=0,
+        )
+        tokens = max((int(prepared.layout.lengths.sum()) for prepared in self._geometry), default=0)
         site = 4 * tokens * width
         states = min(max(self._config.compute.state_bytes, site), site * self._sites)
-        # a readout selects rows and takes them to float64; a square matrix and its eigenvectors beside
-        spectra = 3 * site + 3 * 8 * min(tokens, width) ** 2
-        scored = max((examples * positions for examples, _, positions in self.passes), default=0)
-        logits = 3 * 4 * min(scored, SCORED) * self._blueprint.vocab
-        widest = max((examples * length for examples, length, _ in self.passes), default=0)
-        passing = 4 * widest * 8 * width
-        own = psutil.Process(os.getpid()).memory_info().rss
-        return own + weights + max(4 * self._blueprint.joint, passing + max(states + spectra, logits))
+        found = 4 * self._sites * width * max((examples * length for examples, length, _ in self.passes), default=0)
+        # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
+        spectra = 3 * 2 * site + 4 * 8 * min(tokens, width) ** 2
+        scored = max((min(examples * positions, SCORED) for examples, _, positions in self.passes), default=0)
+        return passing + max(states + max(found, spectra), 4 * scored * self._blueprint.vocab)
+
+    def _process(self, folder: Path) -> int:
+        """Return what a process takes that has all libraries of a run at work, after a rehearsal with one block."""
+        block, length = self._blueprint.one_block(), 8
+        ids = torch.zeros(1, length, dtype=torch.long)
+        with suppress(CheckpointError), BridgeReader(block, folder) as reader:
+            reader.read(ids, list(reader.sites()), None)
+            reader.read(ids, [], torch.tensor([0]))
+        if self._geometry:
+            least = min(self._geometry, key=lambda prepared: int(prepared.layout.lengths.sum()))
+            reading = Reading(_StandIn(self._blueprint.d_model), {"blocks.0.hook_resid_post": 0}, 2048, 2**40)
+            rows = observe(reading, [least], Instruments.of(self._config.measures), _ORIGIN)
+            with TemporaryDirectory() as scratch:
+                ObservationStore(Path(scratch)).write(_ORIGIN.step, rows)
+        del block
+        give_back()
+        return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
 def _small(example: Encoded) -> Encoded:

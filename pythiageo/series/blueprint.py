@@ -30,6 +30,7 @@ class Blueprint:
     parameters: int
     joint: int
     layers: int
+    heads: int
     d_model: int
     vocab: int
     context: int | None
@@ -55,6 +56,7 @@ class Blueprint:
             parameters=sum(parameter.numel() for parameter in named.values()),
             joint=sum(parameter.numel() for name, parameter in named.items() if _JOINT.search(name)),
             layers=config.num_hidden_layers,
+            heads=getattr(config, "num_attention_heads", None) or 0,
             d_model=config.hidden_size,
             vocab=config.vocab_size,
             context=context_of(config),
