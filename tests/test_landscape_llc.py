@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from pythiageo.errors import UserError
 from pythiageo.landscape.calibrate import Trial, calibrate
-from pythiageo.landscape.chains import drift, effective_draws, r_hat, standard_error
+from pythiageo.landscape.chains import drift, effective_draws, interval_error, r_hat, standard_error, unfinished
+from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.llc import LLC, Settings, llc, named_settings, quadratic_llc
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
@@ -450,3 +451,95 @@ def test_r_hat_and_drift_see_what_they_are_for() -> None:
     assert (r_hat(np.ones((2, 10))), drift(np.ones((2, 10))), standard_error(np.ones((2, 10)))) == (None, 0.0, 0.0)
     # by hand: halves (0, 2) and (1, 3), means 1 and 2: within 2, between 0.5, pooled 2 * 1/2 + 0.5
     assert r_hat(np.array([[0.0, 2.0, 1.0, 3.0]])) == pytest.approx(math.sqrt(1.5 / 2))
+
+
+def small(eigenvalues: Tensor, wall: float) -> Problem:
+    """A quadratic with a quartic wall, flat at the start."""
+    point = Point(torch.zeros(len(eigenvalues), dtype=torch.float64))
+
+    def losses(piece: tuple[Tensor, ...]) -> Tensor:
+        loss = (0.5 * eigenvalues.double() * point.x.square()).sum() + wall * point.x.pow(4).sum()
+        return loss.expand(len(piece[0]))
+
+    return Problem(point, losses, ONE)
+
+
+@pytest.mark.parametrize("down", [1, 8])
+@pytest.mark.parametrize("depth", [0.1, 0.5, 1.5])
+def test_a_saddle_is_no_minimum(down: int, depth: float) -> None:
+    """Its gradient is zero; ``depth`` is n_beta |h| / gamma of the directions that fall."""
+    eigenvalues = torch.cat([torch.full((20,), 100.0), torch.full((down,), -depth * 11)])
+    settings = replace(HEALTHY, gamma=110.0, n_beta=10.0, step=2e-4)
+    found = estimate(small(eigenvalues, 20.0), settings)
+    assert found.gradient_norm == 0
+    assert found.curvatures == pytest.approx((-depth * 11, 100.0), rel=1e-6)
+    assert any(f.status == "not_at_minimum" and "is a saddle" in f.reason for f in found.findings)
+    minimum = estimate(small(eigenvalues.abs(), 20.0), settings)
+    assert "not_at_minimum" not in {finding.status for finding in minimum.findings}
+
+
+def test_slight_curvature_downwards_is_none_to_speak_of() -> None:
+    """A network's bulk: far below its largest eigenvalue, and nothing beside the localisation."""
+    eigenvalues = torch.cat([torch.full((20,), 100.0), torch.full((80,), -1.0)])
+    found = estimate(small(eigenvalues, 0.0), replace(HEALTHY, gamma=1e3, n_beta=1.0, step=1e-4))
+    assert "not_at_minimum" not in {finding.status for finding in found.findings}
+
+
+def test_a_chain_that_falls_below_the_start_is_seen_where_the_mean_is_not_negative() -> None:
+    point = Point(torch.full((30,), 0.5, dtype=torch.float64))
+
+    def losses(piece: tuple[Tensor, ...]) -> Tensor:
+        hill = -0.4 * torch.exp(-200 * (point.x[0] - 0.5).square()) - 3 * torch.sigmoid(20 * (point.x[0] - 1.2))
+        return (hill + 0.01 * (point.x[1:] - 0.5).square().sum()).expand(len(piece[0]))
+
+    found = estimate(Problem(point, losses, ONE), replace(HEALTHY, gamma=0.5, n_beta=30.0, step=2e-2, chains=4))
+    assert min(value or 0 for value in found.per_chain) < 0
+    assert found.status != "ok"
+
+
+def test_a_loss_that_cannot_be_differentiated_twice_has_no_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+    def product(_hessian: Hessian, _vector: Tensor) -> Tensor:
+        raise RuntimeError(
+            "derivative for aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented"
+        )
+
+    monkeypatch.setattr(Hessian, "product", product)
+    found = estimate(quadratic(torch.ones(50)), HEALTHY)
+    assert (found.curvatures, found.status) == (None, "ok")
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "gamma", "step", "burn_in", "ok"),
+    [
+        (torch.full((50,), 0.5), 100.0, 1e-3, 100, 0.7),  # the loss holds nothing
+        (torch.cat([torch.full((25,), 10.0), torch.full((25,), 200.0)]), 100.0, 1e-4, 150, 0.5),
+    ],
+)
+def test_an_estimate_that_is_ok_covers_the_truth_of_a_step_of_zero(
+    eigenvalues: Tensor, gamma: float, step: float, burn_in: int, ok: float
+) -> None:
+    """One chain of 400 draws, whose Monte Carlo error alone covers half to four fifths."""
+    problem, truth = quadratic(eigenvalues), quadratic_llc(eigenvalues, 1.0, gamma)
+    settings = Settings(gamma=gamma, step=step, n_beta=1.0, draws=400, burn_in=burn_in, chains=1, batch=None)
+    found = [each for each in (estimate(problem, settings, seed) for seed in range(30)) if each.status == "ok"]
+    assert len(found) >= ok * 30
+    covered = [abs((each.value or 0) - truth) <= 1.96 * (each.error or 0) for each in found]
+    assert sum(covered) >= 0.9 * len(found)
+
+
+def test_an_interval_of_few_correlated_draws_covers_or_is_none() -> None:
+    """A chain's mean, of 400 draws that are correlated over 20 to 80."""
+    for rho in (0.9, 0.96):
+        errors = [(x.mean(), interval_error(x)) for x in (autoregressive(rho, 1, 400, seed) for seed in range(300))]
+        known = [abs(mean) <= 1.96 * error for mean, error in errors if error is not None]
+        assert sum(known) >= 0.9 * len(known)
+        assert len(known) > 280
+    assert interval_error(np.linspace(0, 1, 400)[None]) is None
+    assert interval_error(np.ones((2, 10))) == 0.0
+
+
+def test_what_has_not_ended_is_counted_by_the_slowest_rate() -> None:
+    rate, draws = 0.01, 300
+    chains = np.random.default_rng(0).normal(0, 1e-3, (2, draws)) - np.exp(-rate * np.arange(draws))
+    assert unfinished(chains, rate) == pytest.approx(-chains.mean(), rel=0.02)
+    assert unfinished(autoregressive(0.5, 2, 400, 0), rate) < 0.2

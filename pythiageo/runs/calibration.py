@@ -70,7 +70,7 @@ class CalibrationRow:
             step_size=trial.step,
             n_beta=llc.n_beta,
             value=llc.value,
-            stderr=llc.stderr,
+            stderr=llc.stderr if llc.error is None else llc.error,
             r_hat=llc.r_hat,
             equipartition=llc.equipartition,
             coarseness=trial.coarseness,

@@ -261,10 +261,14 @@ class _Taking:
         if isinstance(estimate, Undefined):
             return _undefined("llc", estimate)
         if estimate.findings:
-            number = "no value" if estimate.value is None else f"{estimate.value:.4g} +- {estimate.stderr:.2g}"
+            number = (
+                "no value"
+                if estimate.value is None
+                else f"{estimate.value:.4g} +- {estimate.error or estimate.stderr:.2g}"
+            )
             reasons = "; ".join(finding.reason for finding in estimate.findings)
             return _Result("llc", None, status=estimate.status, reason=f"{number}: {reasons}")
-        return _Result("llc", estimate.value, estimate.stderr)
+        return _Result("llc", estimate.value, estimate.error)
 
 
 def llc_settings(config: LandscapeConfig, examples: int) -> Settings:
