@@ -178,9 +178,16 @@ def _problem(protocol: Protocol) -> list[pl.Expr]:
         pl.lit("its extreme is the run's last checkpoint, so it was perhaps still moving")
     )
     edge = pl.when(pl.col("kind") == HALF_WAY).then(None).otherwise(_edge())
-    status = pl.when(undefined.is_not_null()).then(pl.lit(UNDEFINED)).when(censored.is_not_null())
-    status = status.then(pl.lit(NOT_REACHED)).when(edge.is_not_null()).then(pl.lit(AT_EDGE))
-    return [status.otherwise(pl.lit(FOUND)).alias("status"), pl.coalesce(undefined, censored, edge).alias("reason")]
+    status = (
+        pl.when(undefined.is_not_null())
+        .then(pl.lit(UNDEFINED))
+        .when(censored.is_not_null())
+        .then(pl.lit(NOT_REACHED))
+        .when(edge.is_not_null())
+        .then(pl.lit(AT_EDGE))
+        .otherwise(pl.lit(FOUND))
+    )
+    return [status.alias("status"), pl.coalesce(undefined, censored, edge).alias("reason")]
 
 
 def _edge() -> pl.Expr:
