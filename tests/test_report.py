@@ -120,7 +120,7 @@ def test_the_planted_numbers_are_shown(tmp_path: Path) -> None:
     # task, level, v1, published, v4, published, pythiageo, log-prob, note
     assert ["MOD", "L2", "not-reached", "16,000", "900", "6,500", "900", "900"] in [row[:8] for row in page.rows]
     # task, floor in 0-200, floor in 10K, share, recovery, published, rankme, share
-    assert ["MOD", "8.00 at 200", "2.00 at 300", "10%", "500", "2.07", "5.00 at 300", "10%"] in [
+    assert ["MOD", "8.00 at 200 (at-edge)", "2.00 at 300", "10%", "500", "2.07", "5.00 at 300", "10%"] in [
         row[:8] for row in page.rows
     ]
     # published figures are of task-aligned models: beside nano-42, and not beside text-42 of the same size
@@ -287,7 +287,7 @@ def test_a_floor_of_either_spectrum_comes_with_its_own_reason(tmp_path: Path) ->
     ]
     page = Page(build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
     floor = next(row for row in page.rows if row[0] == "MOD" and "2.00 at 300" in row)
-    assert floor[6] == "1.00 at 500"
+    assert floor[6] == "1.00 at 500 (at-edge)"
     assert floor[-1].endswith("σ: it is the last checkpoint of the window, so the minimum may lie outside")
 
 

@@ -119,10 +119,14 @@ class Measure:
         Raises:
             UndefinedMeasureError: it has none.
         """
-        estimate = _estimate(self.function(*self._arguments(view)))
+        estimate = self._estimate(*self._arguments(view))
         if not math.isfinite(estimate.value):
             raise UndefinedMeasureError("the value overflows float64")
         return estimate
+
+    def _estimate(self, *arguments: Any) -> Estimate:
+        result = self.function(*arguments)
+        return result if isinstance(result, Estimate) else Estimate(float(result))
 
     def _rounded(self, view: View, estimate: Estimate) -> float:
         """Return which share of a value rounding of the states may make."""
@@ -146,7 +150,7 @@ class Measure:
     def _change(self, *spectra: Spectrum) -> float:
         """Return how much the values of two spectra differ, relative to the first."""
         try:
-            one, other = (_estimate(self.function(each)).value for each in spectra)
+            one, other = (self._estimate(each).value for each in spectra)
         except UndefinedMeasureError:
             return 1.0
         return 0.0 if one == other else abs(one - other) / max(abs(one), sys.float_info.min)
@@ -177,10 +181,6 @@ class Measure:
         """The range, for people."""
         greatest = "number of singular values" if self.greatest == "values" else f"{self.greatest:g}"
         return f"{self.least:g} to {greatest}"
-
-
-def _estimate(result: float | Estimate) -> Estimate:
-    return result if isinstance(result, Estimate) else Estimate(float(result))
 
 
 def load_measures() -> dict[str, Measure]:

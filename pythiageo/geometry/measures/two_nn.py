@@ -90,10 +90,13 @@ def _distinct(rows: Tensor, centred: Tensor, rounding: Rounding) -> tuple[Tensor
 
 def _first_of_equals(points: Tensor) -> Tensor:
     """Return the index of the first of each group of rows that are equal in every number."""
-    # a projection finds candidates; equal rows whose projections differ are found later, as rows at no distance
+    # a projection finds candidates; it may differ in its last bit, for equal rows too: then they are at no distance
     order = (points @ torch.cos(torch.arange(1.0, points.shape[1] + 1, dtype=points.dtype))).argsort(stable=True)
-    again = (points[order[1:]] == points[order[:-1]]).all(dim=1)
-    return order[torch.cat([torch.ones(1, dtype=torch.bool), ~again])].sort().values
+    new = torch.ones(len(points), dtype=torch.bool)
+    new[1:] = (points[order[1:]] != points[order[:-1]]).any(dim=1)
+    group = new.cumsum(0) - 1
+    first = torch.full((int(new.sum()),), len(points)).scatter_reduce(0, group, order, "amin")
+    return first.sort().values
 
 
 def _pairs_within(points: Tensor, distance: float) -> tuple[Tensor, Tensor, Tensor]:
