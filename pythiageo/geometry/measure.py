@@ -108,7 +108,7 @@ class Measure:
         share = self._rounded(view, estimate)
         if share > TOLERANCE:
             raise ImpreciseMeasureError(
-                f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.0%} is allowed: "
+                f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.1%} is allowed: "
                 + view.rows.rounding.describe(view.rows.centred)
             )
         return estimate
