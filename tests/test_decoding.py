@@ -120,6 +120,16 @@ def test_the_standard_error_takes_the_positions_of_an_example_together():
     assert rate.n == 60
 
 
+def test_rounding_of_a_massive_constant_feature_is_no_feature():
+    """In float32 a dimension of a million varies by its last digit; scaled like the others it would count."""
+    rng, owner, labels, states = rows()
+    split = make_split(labels, owner, "example", SETTINGS)
+    massive = np.column_stack([states, 1e6 + 0.03 * rng.standard_normal(len(owner))]).astype(np.float32)
+    constant = np.column_stack([states, np.full(len(owner), 1e6)]).astype(np.float32)
+    assert massive[:, -1].std() > 0
+    assert fit_probe(massive, split, SETTINGS) == fit_probe(constant, split, SETTINGS)
+
+
 def test_the_same_settings_give_the_same_bits_and_another_seed_another_split():
     _, owner, labels, states = rows(d_model=300)
     first, second = (fit_probe(states, make_split(labels, owner, "example", SETTINGS), SETTINGS) for _ in range(2))

@@ -158,7 +158,8 @@ def fit_probe(states: Float[np.ndarray, "row d_model"], split: Split, settings: 
     """
     if not np.isfinite(states).all():
         raise ValueError("states hold NaN or infinity")
-    fitted, judged = _features(states.astype(np.float64), split.held_out)
+    rounding = max(float(np.finfo(states.dtype).eps), 1e-12)
+    fitted, judged = _features(states.astype(np.float64), split.held_out, rounding)
     right = _hits(fitted, judged, split.labels, split.held_out, settings)
     control = _hits(fitted, judged, split.permuted, split.held_out, settings)
     return ProbeResult(split.rate(right), split.rate(control), split.rate(right - control), split.answer_rate(right))
@@ -170,11 +171,11 @@ def warm_up() -> None:
 
 
 def _features(
-    states: Float[np.ndarray, "row d_model"], held_out: Bool[np.ndarray, " row"]
+    states: Float[np.ndarray, "row d_model"], held_out: Bool[np.ndarray, " row"], rounding: float
 ) -> tuple[Float[np.ndarray, "fitted feature"], Float[np.ndarray, "judged feature"]]:
     mean, spread = states[~held_out].mean(axis=0), states[~held_out].std(axis=0)
-    # the standard deviation of a constant feature is rounding, not spread
-    floor = 1e-12 * np.abs(states[~held_out]).max(axis=0)
+    # the standard deviation of a constant feature is rounding, not spread: of its type, or of the mean
+    floor = rounding * np.abs(states[~held_out]).max(axis=0)
     if (spread <= floor).all():
         raise UndefinedProbeError("all states are the same")
     scaled = (states - mean) / np.where(spread <= floor, 1.0, spread)

@@ -108,7 +108,7 @@ class Measure:
         share = self._rounded(view, estimate)
         if share > TOLERANCE:
             raise ImpreciseMeasureError(
-                f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.0%} is allowed: "
+                f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.1%} is allowed: "
                 + view.rows.rounding.describe(view.rows.centred)
             )
         return estimate
@@ -140,8 +140,10 @@ class Measure:
         spectrum, cut = view.spectrum, 0.0
         if self.needs == "every value":
             cut = self._change(spectrum, spectrum.loosen())
-        # all of it along every direction is more than there can be, and costs nothing to try
-        share = self._change(spectrum, spectrum.less(view.rows.rounding.spectral))
+        # all of it along every direction is more than there can be, and costs little or nothing to try
+        share = self._change(spectrum, spectrum.less(2 * view.rows.rounding.unit * view.rows.spectra.largest))
+        if share > TOLERANCE:
+            share = self._change(spectrum, spectrum.less(view.rows.rounding.spectral))
         if share > TOLERANCE:
             finer = view.finer()
             share = self._change(finer, finer.less(view.directions.noise))

@@ -144,10 +144,10 @@ class Spectra:
             if self._good(squares, delta):
                 return self._spectrum(squares.sqrt(), "gram")
             largest = float(squares[:1].sum())
-            if largest <= delta or self._good(squares, delta * largest / self._largest**2):
+            if largest <= delta or self._good(squares, delta * largest / self.largest**2):
                 return self._centred_first()  # it is the mean that swamps the product
         sigma = self._sigma(True)
-        if self._good_sigma(sigma, max(self._states.shape) * EPS * self._largest):
+        if self._good_sigma(sigma, max(self._states.shape) * EPS * self.largest):
             return self._spectrum(sigma, "svd")
         return self._centred_first()
 
@@ -183,14 +183,14 @@ class Spectra:
         return Bidiagonal(*self._weighted)
 
     @cached_property
-    def _largest(self) -> float:
+    def largest(self) -> float:
         """The largest singular value of the uncentred states."""
         return float(self._sigma(False)[0]) if self._steep else math.sqrt(float(self._squares(False)[0]))
 
     @property
     def _delta(self) -> float:
         """Error of the Gram matrix's eigenvalues: chains of so many operations, each rounded."""
-        return self._tridiagonal.terms * EPS * self._largest**2
+        return self._tridiagonal.terms * EPS * self.largest**2
 
     def _spectrum(self, sigma: Tensor, method: str) -> Spectrum:
         rows, columns = self._states.shape
