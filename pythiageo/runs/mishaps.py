@@ -3,6 +3,7 @@ goes on."""
 
 from __future__ import annotations
 
+import errno
 import traceback
 from typing import NamedTuple
 
@@ -86,6 +87,8 @@ def concerns_all(error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return type(error).__name__ != "PanicException"
+    if isinstance(error, OSError) and error.errno == errno.EIO:  # one file that cannot be read
+        return False
     return isinstance(error, (UserError, MachineError)) or machine_trouble(error) is not None or _lost_device(error)
 
 
