@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 TOLERANCE = 0.005
-"""A measure of which rounding may make more than this share is withheld. The share is that of a mean over roundings: with
-half a per cent allowed, planted values are right to one."""
+"""A measure of which rounding may make more than this share is withheld. The share is that of a mean over roundings:
+with half a per cent allowed, planted values are right to one."""
 
 
 class Directions(NamedTuple):
