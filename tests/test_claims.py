@@ -115,6 +115,33 @@ def test_transition_and_half_collapse_of_every_layer() -> None:
     assert found.filter(pl.col("event") == "half_collapse")["threshold"].unique().to_list() == [11.0]
 
 
+def test_a_minimum_at_the_edge_of_the_window_counts_where_the_protocol_has_it_so_and_is_told() -> None:
+    """Both tasks fall to step 12,000; the window of both protocols ends at 10,000."""
+    table = several(
+        3, acquired={"MOD": 900, "ADD": 900}, floor_at={task: (11_000, 12_000) for task in ("MOD", "ADD")},
+        steps=range(0, 13_001, 500),
+    )  # fmt: skip
+    evidence = Evidence(table)
+    theirs, ours = (replace(QUICK, protocol=name) for name in ("billa-v4", "pythiageo"))
+    assert set(evidence.moves(theirs)["status"]) == set(evidence.moves(ours)["status"]) == {"at-edge"}
+    for claim, number in ((top_down_profile, 6), (top_down_propagation, 12)):
+        counts = claim(evidence, theirs)
+        assert (counts.table.height, counts.n) == (6, 6)
+        assert f"{number} of {number} extremes lie at the edge of the window of billa-v4 and count" in str(
+            counts.reason
+        )
+        assert claim(evidence, ours).table.height == 0
+    moved = hierarchy(evidence, theirs)
+    assert moved.n == 6
+    assert "6 of 6 extremes lie at the edge" in str(moved.reason)
+    # floors at shared steps are told apart in the same way
+    sizes = pl.concat([table.with_columns(pl.lit(name).alias("size")) for name in ("nano", "micro", "small")])
+    sizes = sizes.with_columns((pl.col("run") + pl.col("size")).alias("run"))
+    assert "18 of 18 extremes lie at the edge" in str(floors(Evidence(sizes), theirs).reason)
+    assert set(floors(Evidence(sizes), theirs).cases["status"]) == {"at-edge"}  # type: ignore[index]
+    assert floors(Evidence(sizes), ours).estimate is None
+
+
 def curve(values: Sequence[float | None], measure: str, spacing: int = 100) -> dict[str, Any]:
     """The transition of a measure with these values."""
     rows = []

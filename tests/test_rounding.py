@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import ImpreciseMeasureError, UndefinedMeasureError, load_measures
 from pythiageo.geometry.measures.two_nn import two_nn
 from pythiageo.geometry.readout import READOUTS, Layout
 from pythiageo.geometry.rounding import Rounding, unit_of
 from pythiageo.geometry.view import Rows, SiteStates, View
+from pythiageo.runs.measuring import Origin, _numbers
 
 MEASURES = load_measures()
 RIGHT = 0.01
@@ -162,3 +164,15 @@ def test_no_alarm_on_ordinary_states() -> None:
             for name in set(MEASURES) - ({"alpha_req"} if mean > 10 else set()):
                 for centred in (True, False):
                     assert isinstance(read(name, torch.cat([states[:100], states[:50]]), centred), float), name
+
+
+def test_an_observation_says_imprecise() -> None:
+    origin = Origin("r", "s", "naturalistic", "own", None, 0, None, None)
+    layout = Layout.of([1] * 80, [(0,)] * 80, [0] * 80)
+    readout = READOUTS["all/centred"]
+    view = SiteStates((normal(80, 40) + 3e7).float(), layout, True).read(readout)
+    measures = [measure for measure in MEASURES.values() if measure.needs != "layers"]
+    rows = list(_numbers(view, readout, measures, Bootstrap(layout, "abc", 3), origin, {}))
+    assert {row.measure for row in rows} == {measure.name for measure in measures}
+    assert all((row.value, row.stderr) == (None, None) and "are rounded by" in str(row.reason) for row in rows)
+    assert {row.status for row in rows if row.measure != "two_nn"} == {"imprecise"}

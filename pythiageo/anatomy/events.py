@@ -7,14 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.protocols import (
-    AT_EDGE,
-    FOUND,
-    NOT_REACHED,
-    UNDEFINED,
-    Protocol,
-    get_protocol,
-)
+from pythiageo.anatomy.protocols import AT_EDGE, FOUND, NOT_REACHED, UNDEFINED, Protocol, get_protocol
 from pythiageo.anatomy.trajectory import (
     LAST_BLOCK,
     RANK_MEASURES,
@@ -22,6 +15,7 @@ from pythiageo.anatomy.trajectory import (
     Trajectory,
     at_site,
     chosen,
+    is_at_edge,
     trajectories,
 )
 from pythiageo.observations.schema import COLUMNS
@@ -255,7 +249,7 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
             _row(window, protocol, name, status=UNDEFINED, reason=shallow, first_value=first)
             for name in ("floor", "recovery")
         ]
-    status = AT_EDGE if _is_at_edge(whole, window, index) else FOUND
+    status = AT_EDGE if is_at_edge(whole, window, index) else FOUND
     floor = _row(window, protocol, "floor", status=status, first_value=first, **_at(window, index))
     floor["reason"] = "; ".join(_floor_notes(whole, window, index, value)) or None
     floor["relative_depth"] = value / first if first else None
@@ -264,22 +258,6 @@ def _floor_and_recovery(whole: Trajectory, protocol: Protocol) -> list[dict[str,
         notes = ["it is the recovery from a floor at the edge of the window", recovery["reason"]]
         recovery |= {"status": AT_EDGE, "reason": "; ".join(note for note in notes if note)}
     return [floor, recovery]
-
-
-def _is_at_edge(whole: Trajectory, window: Trajectory, index: int) -> bool:
-    """Return whether the minimum at ``index`` of the window may lie outside of it: the fall was not seen to end."""
-    measured = [place for place, each in enumerate(window.values) if each is not None]
-    if index in (measured[0], measured[-1]):
-        return True
-    floor, first = window.values[index], whole.values[0]
-    for step, value in zip(whole.steps, whole.values, strict=True):
-        if step <= window.steps[index] or value is None or floor is None:
-            continue
-        if value < floor:
-            return True
-        if first is not None and value > (floor + first) / 2:
-            return False
-    return False
 
 
 def _floor_notes(whole: Trajectory, window: Trajectory, index: int, value: float) -> list[str]:

@@ -62,6 +62,22 @@ class Trajectory:
         return float(median(b - a for a, b in pairwise(self.steps)))
 
 
+def is_at_edge(whole: Trajectory, window: Trajectory, index: int) -> bool:
+    """Return whether the minimum at ``index`` of the window may lie outside of it: the fall was not seen to end."""
+    measured = [place for place, each in enumerate(window.values) if each is not None]
+    if index in (measured[0], measured[-1]):
+        return True
+    floor, first = window.values[index], whole.values[0]
+    for step, value in zip(whole.steps, whole.values, strict=True):
+        if step <= window.steps[index] or value is None or floor is None:
+            continue
+        if value < floor:
+            return True
+        if first is not None and value > (floor + first) / 2:
+            return False
+    return False
+
+
 def without_duplicates(observations: pl.DataFrame) -> pl.DataFrame:
     """Return the observations with each weight fingerprint of a run at its first step only.
 
