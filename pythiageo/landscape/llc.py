@@ -74,8 +74,8 @@ NAMED = {
     "billa-beta": Settings(gamma=10_000.0, step=1e-5, beta=1.0, chains=1),
 }
 """The study's settings: 500 steps of 1e-5, 100 of them burn-in, gamma = 10,000, and "beta = 1.0" read as n_beta = 1
-(``billa``; the result is then close to tr H / (2 gamma)) or as beta = 1. Its batch size and number of chains are not
-stated: 64, as in its training, and one."""
+(``billa``; where L is quadratic the result is then nearly tr H / (2 gamma)) or as beta = 1. Its batch size and number
+of chains are not stated: 64, as in its training, and one."""
 
 
 def named_settings(name: str, examples: int) -> Settings:
