@@ -214,7 +214,8 @@ class Trial:
         if self._geometry:
             least = min(self._geometry, key=lambda prepared: int(prepared.layout.lengths.sum()))
             reading = Reading(_StandIn(self._blueprint.d_model), {"blocks.0.hook_resid_post": 0}, 2048, 2**40)
-            rows = observe(reading, [least], Instruments.of(self._config.measures), _ORIGIN)
+            instruments = replace(Instruments.of(self._config.measures), linear_probe=None)
+            rows = observe(reading, [least], instruments, _ORIGIN)
             with TemporaryDirectory() as scratch:
                 ObservationStore(Path(scratch)).write(_ORIGIN.step, rows)
         del block
