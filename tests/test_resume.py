@@ -19,7 +19,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs import moved, provenance
 from pythiageo.runs.engines.local import LocalCrew
 from pythiageo.series import fetching, hashes, stored
-from pythiageo.series.hub import HubSeries
+from pythiageo.series.hub import HubSeries, _Known
 from pythiageo.series.source import Source
 from pythiageo.series.weightfiles import WeightFile
 
@@ -258,7 +258,7 @@ def test_a_revision_that_moved_is_told_by_its_commit_and_its_files(monkeypatch: 
 
     def moved_at(commit: str, source: Source | None) -> list[str]:
         series = HubSeries("me/series")
-        series._commits = {"step0": commit}
+        series._known = _Known("me/series", {"step0": commit})
         return series.moved(0, "fingerprint", source)
 
     known = Source("one", {"model.safetensors": "s1", "config.json": "c1"})
