@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -170,9 +171,9 @@ def test_an_observation_says_imprecise() -> None:
     origin = Origin("r", "s", "naturalistic", "own", None, 0, None, None)
     layout = Layout.of([1] * 80, [(0,)] * 80, [0] * 80)
     readout = READOUTS["all/centred"]
-    view = SiteStates((normal(80, 40) + 3e7).float(), layout, True).read(readout)
+    here = SiteStates((normal(80, 40) + 3e7).float(), layout, True)
     measures = [measure for measure in MEASURES.values() if measure.needs != "layers"]
-    rows = list(_numbers(view, readout, measures, Bootstrap(layout, "abc", 3), origin, {}))
+    rows = list(_numbers(SimpleNamespace(origin=origin), here, readout, measures, Bootstrap(layout, "abc", 3), {}))
     assert {row.measure for row in rows} == {measure.name for measure in measures}
     assert all((row.value, row.stderr) == (None, None) and "are rounded by" in str(row.reason) for row in rows)
     assert {row.status for row in rows if row.measure != "two_nn"} == {"imprecise"}
