@@ -110,8 +110,8 @@ def killed(
     import torch
 
     from pythiageo.cli.app import run as cli
+    from pythiageo.engines import local  # noqa: F401
     from pythiageo.runs import analysis, jobs, training  # noqa: F401 - imported before the forks
-    from pythiageo.runs.engines import local  # noqa: F401
 
     torch.set_num_threads(1)
 

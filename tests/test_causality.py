@@ -15,9 +15,9 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_observations
-from pythiageo.series.blueprint import Blueprint
 from pythiageo.series.causality import check_causal
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.model_shape import Blueprint
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 

@@ -9,8 +9,8 @@ from tinyseries import write_series
 
 import pythiageo
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
-from pythiageo.runs.config import AnalyzeConfig
 from pythiageo.runs.folder import open_run_folder
 from pythiageo.runs.listing import summarise
 

@@ -15,8 +15,8 @@ import pytest
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.series.kept import name_kept
-from pythiageo.series.loopback import Fault, LoopbackHub, Request
+from pythiageo.series.hub.cached import name_kept
+from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request
 from pythiageo.series.tokenizers import read_tokenizer
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint

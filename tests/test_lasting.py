@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from pythiageo.cli.app import run as cli
-from pythiageo.disk import new_file, new_folder, replace_file
+from pythiageo.durable_files import new_file, new_folder, replace_file
 from pythiageo.errors import CheckpointError, MachineError, UserError, machine_trouble, raise_if_memory
 from pythiageo.observations import read_manifest
 from pythiageo.runs.lock import held
-from pythiageo.series import fetching
-from pythiageo.series.opening import open_folder
-from pythiageo.series.weightfiles import WeightFile
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.files.weight_files import WeightFile
+from pythiageo.series.hub import download as fetching
 
 SETS = ["model.layers=2", "model.d_model=16", "model.heads=2", "model.d_ff=32", "training.stop=6", "name=tiny",
         'training.checkpoints="0,2,4,6"', "probes.tasks=['ADD']", "probes.score_examples=4",
@@ -332,7 +332,7 @@ def test_memory_that_runs_out_is_not_called_damage(trained: Path, monkeypatch: p
     def out_of_memory(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.")
 
-    monkeypatch.setattr("pythiageo.series.stored._safetensors", out_of_memory)
+    monkeypatch.setattr("pythiageo.series.files.tensor_files._safetensors", out_of_memory)
     with pytest.raises(MachineError, match="memory ran out while step0 was opened"):
         open_folder(trained / "checkpoints" / "step0", "step0")
 
@@ -463,7 +463,7 @@ def test_a_corrupt_file_leaves_no_content_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pythiageo.series.patience import _client
+    from pythiageo.series.hub.retry import _client
 
     monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:9")
     with pytest.raises(OSError, match="the proxy that the environment names cannot be used: Unknown scheme"):

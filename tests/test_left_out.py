@@ -18,11 +18,11 @@ from test_rules import Bigram, rows_of
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.geometry.readout import Layout
+from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, Probe, check_left, name_items, prepare
 from pythiageo.observations import read_observations
 from pythiageo.probes.context import cut_left, windows
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, FileTokenizer, encode_compared
 from pythiageo.probes.probeset import Example, ProbeSet
-from pythiageo.runs.probing import GEOMETRY, SCORE, Prepared, Probe, check_left, name_items, prepare
 
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 needs_pythia = pytest.mark.skipif(not PYTHIA_TOKENIZER.exists(), reason="the real Pythia tokenizer is not beside")

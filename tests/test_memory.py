@@ -25,9 +25,9 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_manifest
-from pythiageo.series.opening import open_folder
-from pythiageo.series.stored import stored_tensors
-from pythiageo.series.weights import PIECE, examine
+from pythiageo.series.files.fingerprint import PIECE, examine
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.files.tensor_files import stored_tensors
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -119,7 +119,7 @@ def test_an_error_amid_measuring_lets_go_too(tmp_path: Path, opened: Opened, mon
     def failing(*arguments: Any, **named: Any) -> Any:
         raise CheckpointError("it breaks here")
 
-    monkeypatch.setattr("pythiageo.runs.meter.observe", failing)
+    monkeypatch.setattr("pythiageo.measurement.checkpoint.observe", failing)
     series = write_series(tmp_path / "s", (0, 1))
     assert cli(["analyze", str(series), "--out", str(tmp_path / "run"), *PROBES]) == 1
     assert opened.alive == 0

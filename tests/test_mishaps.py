@@ -21,11 +21,12 @@ from pythiageo.errors import LONGEST, CheckpointError, MachineError, UserError, 
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measures import participation_ratio
 from pythiageo.lens.bridge import BridgeReader
+from pythiageo.measurement import geometry as measuring
+from pythiageo.measurement import landscape
+from pythiageo.measurement.failures import Mishaps, named
+from pythiageo.measurement.landscape import Landscape
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.runs import landscape, measuring
-from pythiageo.runs.landscape import Landscape
-from pythiageo.runs.mishaps import Mishaps, named
-from pythiageo.series.folder import FolderCheckpoint
+from pythiageo.series.sources.folder import FolderCheckpoint
 
 FEW = ["--tasks", "ADD", "--set", "probes.score_examples=3", "--set", "probes.geometry_examples=6",
        "--readouts", "answer/centred", "--quiet"]  # fmt: skip
@@ -339,7 +340,7 @@ def test_a_training_goes_on_over_a_checkpoint_that_cannot_be_measured(
 def test_files_of_one_folder_that_cannot_be_read_are_its_own(
     series: Path, sound: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pythiageo.series.hashes import HashMemory
+    from pythiageo.series.files.hash_cache import HashMemory
 
     sha256 = HashMemory.sha256
 

@@ -8,14 +8,14 @@ import planted
 import polars as pl
 import pytest
 
-from pythiageo.anatomy.claims import Evidence, ask_each
-from pythiageo.anatomy.questions import other_questions
+from pythiageo.claims import Evidence, ask_each
 from pythiageo.cli.app import run as cli
 from pythiageo.compare import compare
 from pythiageo.compare.readout import choose_readout
 from pythiageo.errors import UserError
-from pythiageo.report.loaded import load_runs
-from pythiageo.report.paper import paper_figures, paper_tables
+from pythiageo.events.questions import other_questions
+from pythiageo.events.runs import load_runs
+from pythiageo.figures import paper_figures, paper_tables
 
 STEPS = range(0, 1001, 100)
 SAID = "the probe sets differ: MOD L1's is a1b2c3d4e5f6 in a and 0f0f0f0f0f0f in b, and so in 1 more (MOD mixed)"

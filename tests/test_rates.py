@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pythiageo.decoding.probe import Split
+from pythiageo.linear_probe.fit import Split
 from pythiageo.probes.scoring import Options, Predictions, score
-from pythiageo.rates import Z, rate_stderr, wilson_half_width
+from pythiageo.stats.rates import Z, rate_stderr, wilson_half_width
 
 
 @given(n=st.integers(1, 5000), share=st.floats(0, 1))

@@ -15,13 +15,16 @@ from safetensors.torch import load_file
 from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
+from pythiageo.engines.local import LocalCrew
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.runs import moved, provenance
-from pythiageo.runs.engines.local import LocalCrew
-from pythiageo.series import fetching, hashes, stored
-from pythiageo.series.hub import HubSeries, _Known
-from pythiageo.series.source import Source
-from pythiageo.series.weightfiles import WeightFile
+from pythiageo.runs import check_sources as moved
+from pythiageo.runs import provenance
+from pythiageo.series.files import hash_cache as hashes
+from pythiageo.series.files import tensor_files as stored
+from pythiageo.series.files.weight_files import WeightFile
+from pythiageo.series.hub import download as fetching
+from pythiageo.series.origin import Source
+from pythiageo.series.sources.hub import HubSeries, _Known
 
 STEPS = (0, 10, 20)
 ITEMS = {"a": ("ADD 1 1 = ", "2"), "b": ("ADD 2 1 = ", "3")}

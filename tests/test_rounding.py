@@ -17,7 +17,7 @@ from pythiageo.geometry.measures.two_nn import two_nn
 from pythiageo.geometry.readout import READOUTS, Layout
 from pythiageo.geometry.rounding import Rounding, unit_of
 from pythiageo.geometry.view import Rows, SiteStates, View
-from pythiageo.runs.measuring import Origin, _numbers
+from pythiageo.measurement.geometry import Origin, _numbers
 
 MEASURES = load_measures()
 RIGHT = 0.01

@@ -19,11 +19,26 @@ import pytest
 import torch
 from tinyseries import write_series
 
-from pythiageo.characters import UNSAFE, escaped, visible, visible_all
 from pythiageo.cli.app import run
-from pythiageo.disk import replace_file
+from pythiageo.config.runs import AnalyzeConfig, load_config
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import CheckpointError, PythiageoError, UserError
-from pythiageo.files import (
+from pythiageo.events.runs import load_runs
+from pythiageo.importers.lm_eval import import_harness
+from pythiageo.importers.tidy_table import import_table, load_mapping
+from pythiageo.observations import extent, read_manifest, read_observations, reader, write_table
+from pythiageo.observations.excerpt import excerpt
+from pythiageo.observations.store import write_whole
+from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.probes.task import load_tasks, read_task
+from pythiageo.runs.folder import HASHES, LOG, MANIFEST, STATE, open_run_folder
+from pythiageo.series.files.hash_cache import HashMemory
+from pythiageo.series.files.limits import check_counts
+from pythiageo.series.files.load import open_folder, read_config
+from pythiageo.series.files.tensor_files import stored_tensors
+from pythiageo.series.sources.folder import read_tokens
+from pythiageo.series.steps import StepNames
+from pythiageo.untrusted_files import (
     DEPTH,
     TOML_LIMIT,
     BadFileError,
@@ -34,22 +49,7 @@ from pythiageo.files import (
     read_text,
     read_toml,
 )
-from pythiageo.observations import extent, read_manifest, read_observations, reader, write_table
-from pythiageo.observations.excerpt import excerpt
-from pythiageo.observations.store import write_whole
-from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.probes.task import load_tasks, read_task
-from pythiageo.report.loaded import load_runs
-from pythiageo.runs.config import AnalyzeConfig, load_config
-from pythiageo.runs.folder import HASHES, LOG, MANIFEST, STATE, open_run_folder
-from pythiageo.runs.harness import import_harness
-from pythiageo.runs.importing import import_table, load_mapping
-from pythiageo.series.folder import read_tokens
-from pythiageo.series.hashes import HashMemory
-from pythiageo.series.opening import open_folder, read_config
-from pythiageo.series.sizes import check_counts
-from pythiageo.series.steps import StepNames
-from pythiageo.series.stored import stored_tensors
+from pythiageo.untrusted_text import UNSAFE, escaped, visible, visible_all
 
 DEEP = "[" * 100_000
 BAD = "\x1b]0;evil\x07\x9b2J\u202egpj"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.stream import Stream
+from pythiageo.series.prefetch import Stream
 
 
 class Shelf:
@@ -117,7 +117,7 @@ def test_leaving_early_drops_everything_and_ends_the_thread(stop: int) -> None:
 
 
 def test_a_fetch_that_hangs_is_left_behind_and_drops_what_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pythiageo.series.stream.LEAVING", 0.1)
+    monkeypatch.setattr("pythiageo.series.prefetch.LEAVING", 0.1)
     shelf, hangs, dropped = Shelf(), threading.Event(), threading.Event()
 
     class Hanging(File):

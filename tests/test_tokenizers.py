@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, GPT2Config, GPTNeoXConfig, LlamaConfig
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
 
 TEXTS = ("a b", " a  b\n", "ADD 12 7 = 19", "é😀 x")
 

@@ -15,7 +15,7 @@ from pythiageo.locations import check_folder, make_folder
 if TYPE_CHECKING:
     import polars as pl
 
-    from pythiageo.anatomy.claims import ClaimResult, Specification
+    from pythiageo.claims import ClaimResult, Specification
 
 SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why")
 
@@ -46,7 +46,7 @@ def claims(
 
     Runs of one regime are taken together; those of another stand in a table of their own.
     """
-    from pythiageo.anatomy.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
+    from pythiageo.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
 
     if out is not None:
         check_folder(out)
@@ -76,7 +76,7 @@ def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.Data
     """Return the observations and the trained tasks of each regime's runs."""
     import polars as pl
 
-    from pythiageo.anatomy.claims import trained_tasks
+    from pythiageo.claims import trained_tasks
     from pythiageo.observations import read_manifest
     from pythiageo.observations.extent import read_bounded
 
@@ -113,7 +113,7 @@ def _progress(regime: str, quiet: bool) -> Any:
 
 def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
     """Write every table as CSV and Parquet; return the paths."""
-    from pythiageo.anatomy.claims import holding_shares, summary_table
+    from pythiageo.claims import holding_shares, summary_table
     from pythiageo.observations import write_table
 
     frames = {"claims": summary_table(results)}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pythiageo.characters import visible
+from pythiageo.untrusted_text import visible
 
 if TYPE_CHECKING:
-    from pythiageo.runs.planning import Plan
-    from pythiageo.runs.progress import Progress, Reporter
+    from pythiageo.estimate.plan import Plan
+    from pythiageo.progress import Progress, Reporter
 
 
 @contextmanager

@@ -30,8 +30,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
     """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
+    from pythiageo.measurement.probe_sets import GROUPS
     from pythiageo.probes.task import load_tasks
-    from pythiageo.runs.probing import GROUPS
 
     tasks = load_tasks(tasks_folder).values()
     rows: list[dict[str, Any]] = [
@@ -228,7 +228,7 @@ def check(
 
 def _looking(target: str, context: int | None) -> Callable[[Task, str], list[str]]:
     """Return what says, of a task and a level, which items the model of a tokenizer cannot take."""
-    from pythiageo.runs.looking import look_at_task, open_tokenizer
+    from pythiageo.measurement.examples import look_at_task, open_tokenizer
 
     tokenizer, known = open_tokenizer(target)
     return lambda task, level: look_at_task(task, level, tokenizer, context or known)

@@ -11,19 +11,19 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
-from pythiageo.anatomy.claims import Specification
-from pythiageo.anatomy.questions import other_questions
-from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
-from pythiageo.characters import escaped
+from pythiageo.claims import Specification
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
-from pythiageo.disk import replace_file
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
+from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events.questions import other_questions
+from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.locations import make_folder
 from pythiageo.observations import write_table
+from pythiageo.untrusted_text import escaped
 
 PLACE = ["task", "level", "place", "readout", "measure"]
 """What must be equal for two observations to be of the same thing; ``place`` is a hook name where the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pythiageo.anatomy import get_protocol
+from pythiageo.events import get_protocol
 
 NATURALISTIC, TASK_ALIGNED, MIX = "naturalistic", "task-aligned", "mix:"
 EVENTS = ("acquisition", "floor")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.anatomy import AT_EDGE, floors, get_protocol
-from pythiageo.anatomy.questions import check_questions
-from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
-from pythiageo.disk import replace_file
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
+from pythiageo.events import AT_EDGE, floors, get_protocol
+from pythiageo.events.questions import check_questions
+from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.locations import make_folder
 from pythiageo.observations import write_table
 

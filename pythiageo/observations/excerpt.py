@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.disk import replace_file
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations.privacy import clean_values, find_places

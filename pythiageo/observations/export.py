@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.characters import UNSAFE, escaped, visible
-from pythiageo.disk import replace_file
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.untrusted_text import UNSAFE, escaped, visible
 
 WIDE_KEY = [
     "run",

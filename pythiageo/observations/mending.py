@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.disk import remove
+from pythiageo.durable_files import remove
 from pythiageo.errors import UserError
 from pythiageo.observations.reader import read_observations, read_part
 from pythiageo.observations.store import ObservationStore, part_files

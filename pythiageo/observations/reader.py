@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pythiageo.errors import UserError, first_line, nearest
-from pythiageo.files import MIB, BadFileError, check_plain, read_json
 from pythiageo.observations.ranges import first_outside
 from pythiageo.observations.schema import COLUMNS, LAYERS, SCHEMA_VERSION, SORT_KEY, STATUSES
 from pythiageo.observations.store import PARTS_FOLDER, SCHEMA_KEY, TABLE_NAME, part_files
+from pythiageo.untrusted_files import MIB, BadFileError, check_plain, read_json
 
 MANIFEST_NAME = "manifest.json"
 _MANIFEST_LIMIT = 64 * MIB

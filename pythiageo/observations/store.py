@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from pythiageo.disk import KEPT, drop_leftovers, machine_error, replace_file
+from pythiageo.durable_files import KEPT, drop_leftovers, machine_error, replace_file
 from pythiageo.observations.ranges import outside
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pythiageo.errors import UserError, first_line
-from pythiageo.files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain
 from pythiageo.probes import tokenizer as characters
 from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
 from pythiageo.probes.probeset import Example, ProbeSet
+from pythiageo.untrusted_files import TOKENIZER_LIMIT, BadFileError, check_plain, is_plain
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import MachineError, UserError, nearest
-from pythiageo.files import is_plain
 from pythiageo.probes.files import read_file
 from pythiageo.probes.kinds import CHOICE, MINIMAL_PAIR, TEXT, DatasetTask, split_template
+from pythiageo.untrusted_files import is_plain
 
 WHOLE = "train"
 """What ``datasets`` calls the only split of a file."""

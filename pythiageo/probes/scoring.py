@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.probes.kinds import CHOICE, EXACT, MINIMAL_PAIR, NEXT_TOKEN, TEXT
-from pythiageo.rates import rate_stderr
+from pythiageo.stats.rates import rate_stderr
 
 ACCURACY, NORMALISED, LOG_PROB, PERPLEXITY = "accuracy", "accuracy_normalised", "log_prob", "perplexity"
 MEASURES: dict[str, tuple[str, ...]] = {

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.files import MIB, BadFileError, is_plain, parse_json, read_text, read_toml
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
+from pythiageo.untrusted_files import MIB, BadFileError, is_plain, parse_json, read_text, read_toml
 
 __all__ = ["MIXED", "DatasetTask", "GeneratorTask", "ItemTask", "Task", "get_levels", "get_task", "load_tasks"]
 

@@ -19,10 +19,10 @@ from huggingface_hub.errors import (
 )
 
 from pythiageo.errors import MachineError, UserError, first_line
-from pythiageo.files import MIB, BadFileError, read_json
 from pythiageo.publish.bundle import CARD, Bundle
-from pythiageo.series.client import without_bars
-from pythiageo.series.patience import UNREACHED, be_patient, response_of
+from pythiageo.series.hub.client import without_bars
+from pythiageo.series.hub.retry import UNREACHED, be_patient, response_of
+from pythiageo.untrusted_files import MIB, BadFileError, read_json
 
 KIND = "dataset"
 _MANIFEST = "manifest.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from pythiageo.anatomy import get_protocol
-from pythiageo.report.loaded import SIGMA_SQUARED, SPECTRA, LoadedRun
+from pythiageo.events import get_protocol
+from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, LoadedRun
 
 
 def findings(run: LoadedRun) -> list[str]:

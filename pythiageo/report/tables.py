@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy import FOUND
 from pythiageo.compare import Comparison, beside_published, published_sizes
-from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, LoadedRun
+from pythiageo.events import FOUND
+from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, LoadedRun
 
 Table = dict[str, Any]
 """``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from pythiageo.config.options import LINEAR_PROBE
+from pythiageo.config.runs import AnalyzeConfig, FollowConfig, RunConfig
 from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.lens.versions import check_versions
+from pythiageo.measurement.geometry import Instruments
+from pythiageo.measurement.landscape import llc_settings
+from pythiageo.measurement.probe_sets import choose_tasks
+from pythiageo.measurement.sites import check_layers
 from pythiageo.probes.task import get_levels
-from pythiageo.runs.config import AnalyzeConfig, FollowConfig, RunConfig
-from pythiageo.runs.landscape import llc_settings
-from pythiageo.runs.measuring import Instruments
-from pythiageo.runs.options import LINEAR_PROBE
-from pythiageo.runs.probing import choose_tasks
-from pythiageo.runs.sites import check_layers
 from pythiageo.series.steps import check_selection
 
 SAVES = "saves"

@@ -12,18 +12,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pythiageo.disk import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
+from pythiageo.config.runs import RunConfig
+from pythiageo.durable_files import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
 from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
-from pythiageo.files import check_own
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore
 from pythiageo.observations.mending import mend
 from pythiageo.observations.reader import read_whole_manifest
-from pythiageo.runs.config import RunConfig
 from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import provenance
-from pythiageo.series.recurrence import name_steps
-from pythiageo.series.source import Source
+from pythiageo.series.audit.rules import name_steps
+from pythiageo.series.origin import Source
+from pythiageo.untrusted_files import check_own
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"

@@ -17,8 +17,8 @@ from typing import Any
 from torch import nn
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.sizes import check_counts
-from pythiageo.series.stored import read_json
+from pythiageo.series.files.limits import check_counts
+from pythiageo.series.files.tensor_files import read_json
 
 ATTENTION = "eager"
 """The implementation that every model is built with: plain operations, and what TransformerLens takes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pythiageo.series.source import Source
+from pythiageo.series.origin import Source
 
 if TYPE_CHECKING:
     from torch import nn

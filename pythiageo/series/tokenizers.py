@@ -12,9 +12,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pythiageo.errors import UserError
-from pythiageo.series.client import translated, without_bars
-from pythiageo.series.patience import again_if_busy, be_patient
-from pythiageo.series.source import TOKENIZER as TOKENIZER_FILES
+from pythiageo.series.hub.client import translated, without_bars
+from pythiageo.series.hub.retry import again_if_busy, be_patient
+from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
 
 _FILES = ("config.json", *TOKENIZER_FILES)
 """What transformers makes a tokenizer of; the config says of which kind its model is."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pythiageo.errors import UserError
-from pythiageo.files import BadFileError, open_plain
 from pythiageo.probes import tokenizer
+from pythiageo.untrusted_files import BadFileError, open_plain
 
 HELD_OUT_SHARE = 20
 """One document in so many is held out."""

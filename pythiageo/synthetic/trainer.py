@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pythiageo.disk import new_file
+from pythiageo.durable_files import new_file
 from pythiageo.errors import UserError, raise_if_memory
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
 from pythiageo.synthetic.trainable import Trainable

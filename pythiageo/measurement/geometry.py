@@ -1,0 +1,305 @@
+"""One checkpoint, all its observations: the one code path for a live model and for a saved one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
+from pythiageo.errors import CheckpointError
+from pythiageo.geometry.bootstrap import Bootstrap
+from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.readout import Readout, get_readouts
+from pythiageo.geometry.rounding import unit_of
+from pythiageo.geometry.view import SiteStates
+from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.observations import Observation
+from pythiageo.probes.probeset import get_majority_rate
+from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
+
+LEFT_OUT = "items_left_out"
+"""How many items of a probe set cannot be measured, with the reason which and why: a row where there are any."""
+BLURRED = "rounding of bfloat16 states makes small singular values of its own: take float32 (docs/geometry.md)"
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
+
+    measures: list[Measure]
+    readouts: list[Readout]
+    resamples: int = 0
+    dtype: str = "float32"
+    """The type that states were computed in."""
+    linear_probe: LinearProbeConfig | None = None
+
+    @classmethod
+    def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
+        """Look the names of a config up; ``dtype`` is that of the forward pass."""
+        measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
+        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe)
+
+    def blurs(self, measure: Measure) -> bool:
+        """Whether a forward pass in this type would make this measure another number, whatever the states.
+
+        What a network of few digits adds on the way is more than the rounding of its states themselves.
+        """
+        return self.dtype != "float32" and measure.small_values
+
+    @property
+    def unit(self) -> float:
+        """How far states of this type are rounded, as a share."""
+        return unit_of(getattr(torch, self.dtype))
+
+    def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
+        """Return the resamples of a probe set, if any are wanted."""
+        if not self.resamples:
+            return None
+        probe_set = prepared.probe.probe_set
+        strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
+        return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The columns that all rows of a checkpoint share."""
+
+    run: str
+    series: str
+    regime: str
+    size: str
+    seed: int | None
+    step: int
+    tokens: int | None
+    weight_sha: str | None
+
+    def row(self, **columns: Any) -> Observation:
+        """Return an observation; what is not given is null."""
+        empty = dict.fromkeys(Observation._fields)
+        return Observation(**{**empty, **vars(self), "status": "ok", **columns})
+
+    def failed(self, measure: str, status: str, reason: str, **columns: Any) -> Observation:
+        """Return an observation without a value."""
+        return self.row(measure=measure, status=status, reason=reason, **columns)
+
+
+def observe(
+    reading: Reading,
+    probes: list[Prepared],
+    instruments: Instruments,
+    origin: Origin,
+    nonfinite: str | None = None,
+    tell: Callable[[float], None] = lambda _: None,
+    mishaps: Mishaps | None = None,
+) -> list[Observation]:
+    """Return every observation of one checkpoint.
+
+    ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
+    would have been has the status ``nonfinite`` and that reason. ``tell`` is told which share of the probes is done.
+    An error over one measure, or over the passes of one probe set, gives rows of status ``failed``, and is kept in
+    ``mishaps``.
+
+    Raises:
+        CheckpointError: the passes of every probe set ended in an error.
+    """
+    rows: list[Observation] = []
+    mishaps = mishaps or Mishaps()
+    unread: list[str] = []
+    for number, prepared in enumerate(probes):
+        tell(number / len(probes))
+        gap = Gap("nonfinite", nonfinite) if nonfinite else None
+        if prepared.loss is not None:
+            total = len(prepared.probe.probe_set.examples)
+            found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
+            rows.append(origin.row(measure=LEFT_OUT, **found, **columns_of(prepared)))
+            gap = gap if prepared.kept else Gap("undefined", "no item of the probe set can be measured")
+        take = _scores if prepared.probe.purpose == SCORE else _geometry
+        taking = _Taking(reading, prepared, instruments, origin, gap, mishaps)
+        rows += take(taking)
+        unread += taking.unread
+    if unread and len(unread) == sum(1 for prepared in probes if prepared.kept):
+        raise CheckpointError(f"no probe set could be read: {unread[0]}")
+    return rows
+
+
+def columns_of(prepared: Prepared) -> dict[str, Any]:
+    """Return the columns that all rows of a probe set share."""
+    probe_set = prepared.probe.probe_set
+    return {"task": probe_set.task, "level": probe_set.level, "probe_set": probe_set.sha}
+
+
+@dataclass(frozen=True)
+class _Taking:
+    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
+
+    reading: Reading
+    prepared: Prepared
+    instruments: Instruments
+    origin: Origin
+    gap: Gap | None
+    mishaps: Mishaps
+    unread: list[str] = field(default_factory=list)
+
+    def failed(self, measure: str, gap: Gap, **columns: Any) -> Observation:
+        """Return a row without a value."""
+        if gap.status == FAILED:
+            self.mishaps.costs(measure, gap.reason)
+        return self.origin.failed(measure, gap.status, gap.reason, **columns)
+
+    def missed(self, error: BaseException) -> Gap:
+        """Return the gap that an error leaves. Raises it where it concerns more than this."""
+        return Gap(FAILED, self.mishaps.reason(error))
+
+    def states(self) -> Iterator[tuple[str, Tensor | None, Gap | None]]:
+        """Yield each site with its states, or with why there are none."""
+        gap, waiting = self.gap, list(self.reading.sites)
+        if gap is None:
+            try:
+                for site, states in self.reading.states(self.prepared):
+                    yield site, states, None
+                    waiting.remove(site)
+            except Exception as error:
+                gap = self.missed(error)
+                if len(waiting) == len(self.reading.sites):
+                    self.unread.append(gap.reason)
+        for site in waiting:
+            yield site, None, gap
+
+
+def _scores(taking: _Taking) -> Iterator[Observation]:
+    prepared, origin, gap = taking.prepared, taking.origin, taking.gap
+    columns = columns_of(prepared)
+    probe_set, n = prepared.probe.probe_set, len(prepared.kept)
+    if n:
+        # the control stands beside the rate at every step, so that the table alone can be judged
+        majority = None if probe_set.majority_rate is None else get_majority_rate(prepared.examples)
+        for measure, value in {"chance_accuracy": probe_set.chance, "majority_rate": majority}.items():
+            if value is not None:
+                yield origin.row(measure=measure, value=value, n=n, **columns)
+    results: list[Score] = []
+    if gap is None:
+        try:
+            right, options = taking.reading.answers(prepared), taking.reading.options(prepared)
+            results = score(probe_set.rule, right, options)
+        except NonfiniteLogitsError as error:
+            gap = Gap("nonfinite", str(error))
+        except Exception as error:
+            gap = taking.missed(error)
+            taking.unread.append(gap.reason)
+    if gap is not None:
+        yield from (taking.failed(name, gap, **columns) for name in MEASURES[probe_set.rule])
+        return
+    for result in results:
+        if not math.isfinite(result.value):
+            yield origin.failed(result.measure, "nonfinite", "the value is beyond float64", **columns)
+            continue
+        found = {"value": result.value, "stderr": result.stderr, "n": result.n, "reason": prepared.cuts}
+        yield origin.row(measure=result.measure, **found, **columns)
+
+
+def _geometry(taking: _Taking) -> Iterator[Observation]:
+    reading, prepared, instruments, origin = taking.reading, taking.prepared, taking.instruments, taking.origin
+    bootstrap = instruments.bootstrap(prepared) if prepared.kept else None
+    every_value = any(measure.needs == "every value" for measure in instruments.measures)
+    below: SiteStates | None = None
+    decoder = _decoder(taking)
+    if decoder:
+        yield from _read_off(taking, decoder.baselines, decoder.names(baselines=True))
+    for site, states, gap in taking.states():
+        first = site == next(iter(reading.sites))
+        measures = [measure for measure in instruments.measures if not (first and measure.needs == "layers")]
+        place = {"layer": reading.sites[site], "site": site}
+        columns = {**columns_of(prepared), **place}
+        if decoder:
+            decoded = partial((replace(decoder, broken=gap) if gap else decoder).rows, states, **place)
+            yield from _read_off(taking, decoded, decoder.names(), **place)
+        if states is None:
+            assert gap is not None
+            for readout in instruments.readouts:
+                for measure in measures:
+                    yield taking.failed(measure.name, gap, readout=readout.name, **columns)
+            continue
+        here = SiteStates(states, prepared.layout, every_value, below, instruments.unit)
+        for number, readout in enumerate(instruments.readouts):
+            for measure in measures:
+                if instruments.blurs(measure):
+                    yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
+            sharp = [measure for measure in measures if not instruments.blurs(measure)]
+            yield from _numbers(taking, here, readout, sharp, bootstrap, columns)
+            if readout.positions not in {later.positions for later in instruments.readouts[number + 1 :]}:
+                here.rows(readout.positions).release()
+        below = here.alone()
+
+
+def _decoder(taking: _Taking) -> Decoder | None:
+    wanted, columns = taking.instruments.linear_probe, columns_of(taking.prepared)
+    return Decoder(wanted, taking.reading, taking.prepared, taking.origin, columns, taking.gap) if wanted else None
+
+
+def _read_off(
+    taking: _Taking, take: Callable[[], Iterable[Observation]], names: Sequence[str], **place: Any
+) -> Iterator[Observation]:
+    """Yield rows of the linear probe; where taking them ends in an error, the rows of ``names`` say so."""
+    try:
+        yield from list(take())
+    except Exception as error:
+        gap = taking.missed(error)
+        yield from (taking.failed(name, gap, **columns_of(taking.prepared), **place) for name in names)
+
+
+def _numbers(
+    taking: _Taking,
+    here: SiteStates,
+    readout: Readout,
+    measures: list[Measure],
+    bootstrap: Bootstrap | None,
+    columns: dict[str, Any],
+) -> Iterator[Observation]:
+    origin = taking.origin
+    columns = {**columns, "readout": readout.name}
+    try:
+        view = here.read(readout)
+        columns["n"] = len(view.rows.matrix)
+    except Exception as error:
+        gap = taking.missed(error)
+        yield from (taking.failed(measure.name, gap, **columns) for measure in measures)
+        return
+    taken: dict[Measure, Estimate] = {}
+    for measure in measures:
+        if not (view.rows.finite if measure.needs != "layers" else view.finite):
+            yield origin.failed(measure.name, "nonfinite", "states hold NaN or infinity", **columns)
+            continue
+        try:
+            taken[measure] = measure.take(view)
+        except ImpreciseMeasureError as error:
+            yield origin.failed(measure.name, "imprecise", str(error), **columns)
+        except UndefinedMeasureError as error:
+            yield origin.failed(measure.name, "undefined", str(error), **columns)
+        except Exception as error:
+            yield taking.failed(measure.name, taking.missed(error), **columns)
+    noted: dict[Measure, str] = {}
+    resampled = [measure for measure in taken if measure.resamples]
+    if bootstrap is not None:
+        try:
+            stderrs = bootstrap.stderrs(view, readout.positions, resampled)
+        except Exception as error:  # the values stand
+            stderrs, gap = {}, taking.missed(error)
+            for measure in resampled:
+                noted[measure] = f"no standard error: {gap.reason}"
+                taking.mishaps.costs(measure.name, noted[measure])
+        taken = {
+            measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
+            for measure in taken
+        }
+    for measure, estimate in taken.items():
+        found = {"value": estimate.value, "stderr": estimate.stderr, "reason": noted.get(measure)}
+        yield origin.row(measure=measure.name, **found, **columns)

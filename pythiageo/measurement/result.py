@@ -1,0 +1,43 @@
+"""What came of one checkpoint, wherever it was measured, and how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pythiageo.observations import Observation
+from pythiageo.runs.folder import RunFolder
+from pythiageo.series.origin import Source
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A finished checkpoint: its rows, what the manifest says of it, and how many seconds its phases took."""
+
+    step: int
+    label: str
+    weight_sha: str | None
+    status: str
+    reason: str | None
+    rows: list[Observation]
+    model: dict[str, Any] | None = None
+    seconds: dict[str, float] | None = None
+    """``None``: timed by whoever follows the work."""
+    source: Source | None = None
+    """What a saved checkpoint was read from."""
+    tracebacks: tuple[str, ...] = ()
+    """Of errors that cost it numbers, for the log."""
+
+
+def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:
+    """Write each piece into the run folder as it comes, tell ``kept``, and only then ask for the next one.
+
+    This is the loop of every run, of a saved series as of a model in training.
+    """
+    for piece in pieces:
+        folder.observations.write(piece.step, piece.rows)
+        if piece.model is not None:
+            folder.manifest["model"] = piece.model
+        folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason, piece.source)
+        kept(piece)

@@ -1,0 +1,256 @@
+"""An analysis run: the checkpoints of a series from the Hub or a folder, each opened through TransformerLens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from pythiageo.config.runs import AnalyzeConfig
+from pythiageo.engines import Crew, Engine
+from pythiageo.errors import CheckpointError, UserError
+from pythiageo.measurement.examples import look_ahead
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.result import Piece, keep_all
+from pythiageo.measurement.spec import Order
+from pythiageo.observations import read_manifest
+from pythiageo.progress import Progress, Reporter
+from pythiageo.runs.analysis_progress import Watch
+from pythiageo.runs.check_sources import go_on, moved_since
+from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.runs.folder import MANIFEST, RunFolder
+from pythiageo.series import open_series
+from pythiageo.series.audit.audit import StepAudit
+from pythiageo.series.audit.rules import MISSING, NEIGHBOUR, VERDICTS
+from pythiageo.series.checkpoint import Checkpoint, Series
+from pythiageo.series.files.hash_cache import weights_state
+from pythiageo.series.sources.folder import FolderCheckpoint, FolderSeries
+from pythiageo.series.sources.hub import HubSeries
+from pythiageo.series.steps import MOST
+from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
+
+
+def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: Engine, refresh: bool = False) -> bool:
+    """Measure every chosen checkpoint of the series on an engine; return whether none of them needs a look.
+
+    A checkpoint that the audit leaves out or that cannot be measured gives one row that says why, and the rest go on. A
+    run that is gone on with is first held against what its rows came from; ``refresh``: what moved is measured anew.
+
+    Raises:
+        UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for; nothing
+            can be measured of a probe set with the model's tokenizer and context; or as ``Meter``.
+        MachineError: disk or memory run out, or the Hub cannot be reached.
+    """
+    torch.set_num_threads(config.compute.thread_count)
+    tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
+    series = open_series(config.target, config.step_pattern)
+    if isinstance(series, HubSeries) and not config.fetch.keep:
+        series.store = folder.downloads
+        if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
+            folder.drop_downloads()
+    if isinstance(series, FolderSeries):
+        series.hashes = folder.hashes
+    audits: list[dict[str, Any]] = []
+    choice = choose_steps(config, series, audits.append, report)
+    probes = choose_probes(config.probes)
+    identity = _identity(config, series)
+    told = {"remarks": list(series.remarks), "tokenizer": tokenizer and tokenizer.describe()}
+    now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps, **told}
+    moved = moved_since(folder, series, choice, now, report)
+    if not moved or refresh:
+        folder.mend()
+    go_on(folder, moved, now, refresh)
+    for audit in audits:
+        folder.add_audit(audit)
+    order = Order(config, identity, probes, folder.device, choice.steps, tokenizer)
+    watch = Watch(config.name, len(choice.steps), folder, report)
+    session = _Session(order, folder, engine.crew(order, watch), watch, series)
+    done = _done(folder, choice)
+    todo = _Todo.of(series, choice, done)
+    if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
+        with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have the others
+            look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
+    for step, checkpoint in todo.left_out.items():
+        session.leave_out(choice.left_out[step], checkpoint)
+    session.measure_all(todo.measured)
+    # what holds the weights of an earlier step is fetched only if that one could not be measured
+    session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
+    if pending := folder.manifest.get("pending"):
+        due = replace(order, only=frozenset((task, level) for task, level in pending["probes"]))
+        _Session(due, folder, engine.crew(due, watch), watch, series).complete(pending["steps"])
+    folder.observations.consolidate()
+    folder.drop_downloads()
+    folder.update(status="complete")
+    report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
+    return folder.sound
+
+
+def _same_tokenizer(tokenizer: NamedTokenizer, folder: RunFolder) -> NamedTokenizer:
+    """Return the tokenizer that was named, if it is still the one of what the run has measured so far.
+
+    Raises:
+        UserError: it is another one now.
+    """
+    before = folder.manifest.get("tokenizer")
+    if folder.manifest["checkpoints"] and before and before.get("sha256") != tokenizer.sha:
+        raise UserError(
+            f"{folder.path}: the tokenizer {tokenizer.name} is another one than when this run began: numbers of one "
+            f"table come from one tokenizer: choose another folder with --out, or --overwrite"
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """The checkpoints still to do: those to measure, those that may repeat an earlier one, those left out."""
+
+    measured: list[Checkpoint]
+    repeated: list[Checkpoint]
+    left_out: dict[int, Checkpoint | None]
+
+    @classmethod
+    def of(cls, series: Series, choice: Choice, done: set[int]) -> _Todo:
+        steps = [step for step in choice.steps if step not in done]
+        there = [step for step in steps if step in set(series.steps())]
+        checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
+        kept = [checkpoint for step, checkpoint in checkpoints.items() if step not in choice.left_out]
+        return cls(
+            measured=[checkpoint for checkpoint in kept if not choice.earlier.get(checkpoint.step)],
+            repeated=[checkpoint for checkpoint in kept if choice.earlier.get(checkpoint.step)],
+            left_out={step: checkpoints.get(step) for step in steps if step in choice.left_out},
+        )
+
+
+def _done(folder: RunFolder, choice: Choice) -> set[int]:
+    """Return the steps that are finished: what the audit said of them, where they were left out, still stands."""
+    known = {entry["step"]: entry for entry in folder.manifest["checkpoints"]}
+    done = set()
+    for step in set(folder.observations.steps()) & known.keys() - folder.worth_retrying():
+        status, reason, sha = (known[step][key] for key in ("status", "reason", "weight_sha"))
+        if status == NEIGHBOUR:
+            holders = (other for other in choice.earlier.get(step, ()) if known.get(other, {}).get("weight_sha"))
+            holder = next(holders, None)
+            stands = holder is not None and (sha, reason) == (known[holder]["weight_sha"], _held(holder))
+        elif status in VERDICTS and sha is None:
+            found = choice.left_out.get(step)
+            stands = found is not None and (status, reason) == (found.verdict, _left_out(found))
+        else:
+            stands = True
+        if stands:
+            done.add(step)
+    return done
+
+
+def _left_out(found: StepAudit) -> str:
+    return f"left out by the audit: {found.reason}"
+
+
+def _held(holder: int) -> str:
+    return f"holds the weights of step {holder}, where they are measured: one observation"
+
+
+def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
+    """Return series, regime, size and seed; a run folder's own manifest knows the latter two better than its name."""
+    source = Path(config.target)
+    known = read_manifest(source) if (source / MANIFEST).is_file() else {}
+    seed = known.get("seed")
+    return {
+        "series": series.name,
+        "regime": config.regime or _text(known.get("regime")) or "naturalistic",
+        "size": _text(known.get("size")) or series.size,
+        "seed": seed if type(seed) is int and 0 <= seed < MOST else None,
+    }
+
+
+def _text(value: object) -> str | None:
+    """Return what a manifest, a stranger's perhaps, says; ``None`` where it is no text."""
+    return value if isinstance(value, str) else None
+
+
+class _Session:
+    """Keeps what comes of the checkpoints, one after the other."""
+
+    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch, series: Series) -> None:
+        self._order = order
+        self._folder = folder
+        self._crew = crew
+        self._watch = watch
+        self._series = series
+
+    def measure_all(self, checkpoints: list[Checkpoint]) -> None:
+        """Have checkpoints fetched and measured, and keep each piece as it comes."""
+        self._keep(self._remembered(checkpoints))
+
+    def complete(self, steps: list[int]) -> None:
+        """Measure what the order asks of checkpoints whose other rows stand, and put it beside these."""
+        there = [step for step in steps if step in set(self._series.steps())]
+        self._keep(map(self._joined, self._remembered(list(self._series.checkpoints(there)))))
+        known = {entry["step"]: entry for entry in self._folder.manifest["checkpoints"]}
+        for step in sorted(set(steps) - set(there)):
+            sha, label = known[step]["weight_sha"], known[step]["label"]
+            reason = "the checkpoint is not there any more, so that what was asked anew could not be measured"
+            gone = self._order.failed(self._order.origin(step, None, sha), label, MISSING, reason)
+            self._keep([self._joined(gone)])
+
+    def _joined(self, piece: Piece) -> Piece:
+        """Return a piece with the rows of its checkpoint that stand.
+
+        Raises:
+            UserError: it was measured on other weights than these.
+        """
+        known = next(entry for entry in self._folder.manifest["checkpoints"] if entry["step"] == piece.step)
+        if piece.weight_sha not in (None, known["weight_sha"]):
+            raise UserError(
+                f"{piece.label}: its weights changed while the run went on: --refresh once they are finished"
+            )
+        again = self._order.only or frozenset()
+        rows = self._folder.observations.rows(piece.step)
+        kept = [row for row in rows if (row.task, row.level) not in again and row.measure != "checkpoint"]
+        return replace(piece, rows=[*kept, *piece.rows])
+
+    def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[Piece]:
+        """Yield the pieces; of folders whose files stay as they were, note the fingerprint that was read."""
+        memory = self._series.memory if isinstance(self._series, FolderSeries) else None
+        before: dict[int, tuple[Path, list[object]]] = {}
+        for checkpoint in checkpoints if memory is not None else ():
+            if isinstance(checkpoint, FolderCheckpoint):
+                with suppress(CheckpointError, OSError):
+                    before[checkpoint.step] = (checkpoint.path, weights_state(checkpoint.path))
+        try:
+            for piece in self._crew.pieces(checkpoints):
+                if memory is not None and piece.weight_sha and piece.step in before:
+                    with suppress(CheckpointError, OSError):
+                        memory.remember(*before[piece.step], piece.weight_sha)
+                yield piece
+        finally:
+            if memory is not None:
+                memory.keep()
+
+    def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
+        """Write one row that says why the audit leaves this step out."""
+        origin = self._order.origin(found.step, checkpoint.tokens if checkpoint else None, None)
+        label = checkpoint.label if checkpoint else found.revision
+        self._keep([self._order.failed(origin, label, found.verdict, _left_out(found))])
+
+    def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
+        """Write one row that says at which earlier step these same weights are measured; return False if at none."""
+        known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
+        holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
+        if holder is None:
+            return False
+        origin = self._order.origin(checkpoint.step, checkpoint.tokens, known[holder])
+        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
+        return True
+
+    def _keep(self, pieces: Iterable[Piece]) -> None:
+        watch = self._watch
+        keep_all(
+            pieces,
+            self._folder,
+            lambda one: watch.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
+        )

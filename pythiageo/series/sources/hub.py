@@ -1,0 +1,220 @@
+"""A series on the Hub: a repository with a revision a step, fetched by the real client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from pythiageo.errors import CheckpointError, MachineError, UserError
+from pythiageo.series.files.weight_files import Revision
+from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
+from pythiageo.series.hub.client import Listing, list_files, list_refs, proper_name
+from pythiageo.series.hub.download import HubCheckpoint, download, told
+from pythiageo.series.hub.retry import be_patient
+from pythiageo.series.origin import Source, differences
+from pythiageo.series.steps import (
+    PYTHIA_STEPS,
+    PYTHIA_TOKENS_PER_STEP,
+    StepNames,
+    left_out,
+    shortened,
+    unique_steps,
+)
+
+_PYTHIA = re.compile(r"EleutherAI/pythia-(?!intervention)(?!.*-v0$)[\w.-]+", re.IGNORECASE)
+_V0 = re.compile(r"EleutherAI/pythia-[\w.-]+-v0", re.IGNORECASE)
+_HALVED = re.compile(r"EleutherAI/pythia-(160m|410m|1\.4b)(-deduped)?-v0", re.IGNORECASE)
+"""First releases trained with batches of twice the tokens, whose revisions are named as if they were not: ``step1000``
+is optimiser step 500."""
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_LISTERS = 8
+"""Revisions listed at the same time."""
+
+
+class HubSeries:
+    """A repository whose branches or tags are named by step, such as ``EleutherAI/pythia-160m``.
+
+    It is who the Hub says it is: another letter case, or a name that it had once, leads to the same series. Where the
+    client is offline, it is what the client's cache holds of it.
+
+    ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` act as for any client of the Hub; they are read when the client library
+    is first imported, so set them before the process starts.
+    """
+
+    def __init__(self, repo: str, step_pattern: str | None = None) -> None:
+        be_patient()
+        self._asked = repo
+        self._pattern = step_pattern
+        StepNames(step_pattern)  # a wrong one is told before the Hub is asked
+        self.store: Path | None = None
+        """Where checkpoints are fetched to, each dropped when done; ``None``: the client's cache, where they stay."""
+
+    @property
+    def name(self) -> str:
+        """The repository, as the Hub spells it. Raises as ``steps``."""
+        return self._known.repo
+
+    @property
+    def size(self) -> str:
+        """The repository's name without its owner."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """The steps it is known to have: Pythia's own for a Pythia repository, else none; none of a cache alone."""
+        return PYTHIA_STEPS if self._is_pythia() and not is_offline() else ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the series: another name, revisions that are not read. Raises as ``steps``."""
+        said = []
+        if self.name.lower() != self._asked.lower():
+            said.append(f"{self._asked} is called {self.name} now")
+        if is_offline():
+            said.append(
+                f"the Hub client is offline: of {self.name} only the {len(self._known.commits)} revisions that its "
+                f"cache names are known"
+            )
+        read = set(self._by_step().values())
+        others = [name for name in sorted(self._known.commits) if name not in read and name != "main"]
+        return (*said, *left_out(others, len(self._known.commits), "revisions"))
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a revision, ascending.
+
+        Raises:
+            UserError: no such repository, no access to it, no revision named by step, or two of one step.
+            MachineError: the Hub cannot be reached.
+        """
+        return sorted(self._by_step())
+
+    def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
+        """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
+        revisions = self._by_step()
+        repo, commits = self._known
+        halved = 2 if self._is_halved() else 1
+        known = self._is_pythia() or _V0.fullmatch(repo) is not None
+        for step in steps:
+            named = self._names.parse(revisions[step])
+            tokens = step * PYTHIA_TOKENS_PER_STEP * halved if known else named.tokens if named else None
+            yield HubCheckpoint(repo, step, revisions[step], commits[revisions[step]], tokens, self.store)
+
+    def moved(self, step: int, weight_sha: str, source: Source | None) -> list[str]:
+        """See ``Lasting``: by the commit of the revision and, where that is another one, by the Hub's listing."""
+        if source is None:
+            return ["files that were not noted when they were measured"]
+        checkpoint = next(self.checkpoints([step]))
+        if source.commit is not None and checkpoint.source().commit == source.commit:
+            return []
+        try:
+            now = checkpoint.listed()
+        except CheckpointError:
+            return ["files that cannot be listed any more"]
+        if source.files is None:
+            return ["another commit"]
+        return differences(source.files, now.files or {})
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Fetch the weight files of a step in every format into a folder that is removed at the end."""
+        revision = self._by_step()[step]
+        repo, commits = self._known
+        commit = commits[revision] or revision
+        Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        # on the disk where the client keeps its files: the one for temporary files may be small
+        with TemporaryDirectory(prefix=".pythiageo-", dir=HF_HUB_CACHE) as folder:
+            with told(repo, revision):
+                kinds = (".safetensors", ".bin", ".index.json")
+                promised = [file for file in list_files(repo, commit) if file.name.endswith(kinds)]
+                patterns = [f"*{kind}" for kind in kinds]
+                fetched = download(repo, revision, commit, patterns, promised, Path(folder))
+            yield fetched
+
+    def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of every step and of ``main``, from the Hub's listings alone.
+
+        Revisions of one commit are listed once. ``report`` is told how many of how many listings are done.
+
+        Raises:
+            UserError: no access.
+            MachineError: the Hub cannot be reached; the client has retried by itself.
+        """
+        wanted: list[tuple[int | None, str]] = list(self._by_step().items())
+        repo, commits = self._known
+        if "main" in commits:
+            wanted.append((None, "main"))
+        at = {commits[name] or name: (step, name) for step, name in wanted}
+        listing, listed = Listing(repo), {}
+        look = partial(kept_weights, repo) if is_offline() else listing.revision
+        with ThreadPoolExecutor(_LISTERS) as pool:
+            futures = {pool.submit(look, step, name, commits[name]): key for key, (step, name) in at.items()}
+            try:
+                for done, (future, key) in enumerate(futures.items(), start=1):
+                    listed[key] = future.result()
+                    report(done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
+
+    def _is_pythia(self) -> bool:
+        return _PYTHIA.fullmatch(self._known.repo) is not None and set(self._by_step()) <= set(PYTHIA_STEPS)
+
+    def _is_halved(self) -> bool:
+        return self._pattern is None and _HALVED.fullmatch(self._known.repo) is not None
+
+    @cached_property
+    def _names(self) -> StepNames:
+        return StepNames(self._pattern, 2 if self._is_halved() else 1)
+
+    def _by_step(self) -> dict[int, str]:
+        repo, commits = self._known
+        names = sorted(commits)
+        found = unique_steps(names, self._names, repo)
+        if not found:
+            raise UserError(
+                f"{repo}: none of its {len(names)} revisions is named by step, such as step1000"
+                + (f" ({shortened(names)}): --step-pattern says how they are named" if names != ["main"] else "")
+            )
+        return found
+
+    @cached_property
+    def _known(self) -> _Known:
+        """Who the series is, and the commit of every branch and tag; asked for once."""
+        if is_offline():
+            repo, kept = kept_revisions(self._asked)
+            if not kept:
+                raise MachineError(
+                    f"{self._asked}: the Hub client is set offline (HF_HUB_OFFLINE), and its cache names no revision "
+                    f"of it: analyze it once with --keep while the Hub can be reached"
+                )
+            return _Known(repo, kept)
+        refs = list_refs(self._asked)
+        commits = {ref.name: ref.target_commit for ref in [*refs.tags, *refs.branches]}
+        names = sorted(commits, key=lambda name: (name != "main", name))
+        repo = proper_name(self._asked, names)
+        return _Known(repo if _REPOSITORY.fullmatch(repo) else self._asked, commits)
+
+
+class _Known(NamedTuple):
+    """A repository's proper name, and the commit of each of its revisions."""
+
+    repo: str
+    commits: Mapping[str, str | None]
+
+
+def open_target(target: str, step_pattern: str | None = None) -> HubSeries | None:
+    """Return the series of the repository ``target``; ``None`` if that is no repository's name."""
+    return HubSeries(target, step_pattern) if _REPOSITORY.fullmatch(target) else None
+
+
+def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
+    return Revision(step, name, revision.commit, revision.files, revision.indexes, revision.absent)
