@@ -17,7 +17,7 @@ from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_observations
 from pythiageo.series.causality import check_causal
 from pythiageo.series.files.load import open_folder
-from pythiageo.series.model_shape import Blueprint
+from pythiageo.series.model_shape import ModelShape
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -132,7 +132,7 @@ def test_no_implementation_is_taken_from_a_config(
     before = open_folder(folder, "t").model.config.to_dict()
     (folder / "config.json").write_text(json.dumps(config | extra))
     assert open_folder(folder, "t").model.config.to_dict() == before
-    blueprint = Blueprint.read(folder, "t")
+    blueprint = ModelShape.read(folder, "t")
     assert blueprint.config._attn_implementation == blueprint.one_block().config._attn_implementation == "eager"
     assert not asked
 
@@ -149,6 +149,6 @@ def test_what_would_be_another_model_is_refused(extra: dict[str, Any], sentence:
     folder = written(tmp_path / "step7")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | extra))
-    for read in (open_folder, Blueprint.read):
+    for read in (open_folder, ModelShape.read):
         with pytest.raises(CheckpointError, match=f"t: its config {sentence}"):
             read(folder, "t")

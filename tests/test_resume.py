@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
-from pythiageo.engines.local import LocalCrew
+from pythiageo.engines.local import LocalPool
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs import check_sources as moved
 from pythiageo.runs import provenance
@@ -155,16 +155,16 @@ def test_items_edited_are_named_and_theirs_alone_measured(
     write_tasks(place / "tasks", {"b": ("ADD 2 2 = ", "4")})
     refused(place, "other questions in b L1, b mixed", capsys)
     asked: list[Any] = []
-    real: Callable[..., Any] = LocalCrew.pieces
+    real: Callable[..., Any] = LocalPool.pieces
 
-    def counted(crew: LocalCrew, checkpoints: list[Any]) -> Any:
+    def counted(crew: LocalPool, checkpoints: list[Any]) -> Any:
         for number, piece in enumerate(real(crew, checkpoints)):
             asked.append((piece.step, {row.task for row in piece.rows}))
             if kill and number == 1:
                 raise KeyboardInterrupt
             yield piece
 
-    monkeypatch.setattr(LocalCrew, "pieces", counted)
+    monkeypatch.setattr(LocalPool, "pieces", counted)
     assert analyze(place, "run", "--refresh") == (130 if kill else 0)
     assert all(tasks == {"b"} for _, tasks in asked)
     if kill:

@@ -21,7 +21,7 @@ from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_sets import Probe, choose_probes
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
-from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint
@@ -187,7 +187,7 @@ def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:
     return None if config.tokenizer is None else read_tokenizer(config.tokenizer)
 
 
-def _left_out(choice: Choice) -> dict[str, int]:
+def _left_out(choice: StepChoice) -> dict[str, int]:
     """Return how many steps are not measured, by verdict."""
     verdicts = [found.verdict for found in choice.left_out.values()]
     verdicts += ["same-as-neighbour" for earlier in choice.earlier.values() if earlier]

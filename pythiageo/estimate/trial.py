@@ -25,7 +25,7 @@ from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import SCORED, Reading, passes
-from pythiageo.measurement.geometry import Instruments, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import Decoder
 from pythiageo.measurement.probe_loss import logits_of, problem_of
@@ -35,7 +35,7 @@ from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
 from pythiageo.series.files.fingerprint import examine
-from pythiageo.series.model_shape import FEW, Blueprint
+from pythiageo.series.model_shape import FEW, ModelShape
 
 _TRIAL_SECONDS = 3.0
 """How long each part is tried at most."""
@@ -50,7 +50,7 @@ _ORIGIN = Origin("plan", "plan", "naturalistic", "plan", None, 0, None, None)
 class Trial:
     """Small pieces of a run, tried on this machine."""
 
-    def __init__(self, config: AnalyzeConfig, blueprint: Blueprint, prepared: list[Prepared]) -> None:
+    def __init__(self, config: AnalyzeConfig, blueprint: ModelShape, prepared: list[Prepared]) -> None:
         self._config = config
         self._blueprint = blueprint
         self._prepared = prepared
@@ -107,7 +107,7 @@ class Trial:
 
     def geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
-        instruments = replace(Instruments.of(self._config.measures), linear_probe=None)
+        instruments = replace(GeometryPlan.of(self._config.measures), linear_probe=None)
         probes = self._geometry
         spent, tried = 0.0, 0
         for prepared in spread(probes):
@@ -214,7 +214,7 @@ class Trial:
         if self._geometry:
             least = min(self._geometry, key=lambda prepared: int(prepared.layout.lengths.sum()))
             reading = Reading(_StandIn(self._blueprint.d_model), {"blocks.0.hook_resid_post": 0}, 2048, 2**40)
-            instruments = replace(Instruments.of(self._config.measures), linear_probe=None)
+            instruments = replace(GeometryPlan.of(self._config.measures), linear_probe=None)
             rows = observe(reading, [least], instruments, _ORIGIN)
             with TemporaryDirectory() as scratch:
                 ObservationStore(Path(scratch)).write(_ORIGIN.step, rows)
@@ -258,7 +258,7 @@ class _StandIn:
         return dict.fromkeys(sites, states), None
 
 
-def sites_of(config: AnalyzeConfig, blueprint: Blueprint) -> int:
+def sites_of(config: AnalyzeConfig, blueprint: ModelShape) -> int:
     """Return how many sites are measured; of named hooks only the patterns are known, taken as one a layer each."""
     layers = parse_layers(config.measures.layers, blueprint.layers)
     count = blueprint.layers if layers is None else len(layers)

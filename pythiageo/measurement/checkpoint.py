@@ -16,7 +16,7 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import Instruments, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import logits_of
 from pythiageo.measurement.probe_sets import Prepared, Probe, check_left, named, prepare
@@ -36,7 +36,7 @@ class Taken:
     model: dict[str, Any]
 
 
-class Meter:
+class OpenedMeasurer:
     """Takes the same observations of one checkpoint after the other.
 
     ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
@@ -62,7 +62,7 @@ class Meter:
         self._device = device
         self._probes = probes
         self._only = only
-        self._instruments = Instruments.of(measures, compute.dtype)
+        self._instruments = GeometryPlan.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
         self._every_set = every_set
         self._prepared_for: tuple[str, int | None] | None = None

@@ -18,7 +18,7 @@ from pythiageo.probes.rows import read_rows
 from pythiageo.series import open_series
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
-from pythiageo.series.model_shape import Blueprint
+from pythiageo.series.model_shape import ModelShape
 from pythiageo.series.sources.hub import HubSeries
 from pythiageo.series.steps import select
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
@@ -33,7 +33,7 @@ EXAMPLES = 200
 class Ahead:
     """A checkpoint as it will be, without its weights; the probe sets under its tokenizer, which lies in ``folder``."""
 
-    blueprint: Blueprint
+    blueprint: ModelShape
     prepared: list[Prepared]
     folder: Path
 
@@ -67,7 +67,7 @@ def look_ahead(
     for number, checkpoint in enumerate(checkpoints[:TRIED]):
         try:
             folder = checkpoint.describe(scratch / str(number))
-            blueprint = Blueprint.read(folder, checkpoint.label)
+            blueprint = ModelShape.read(folder, checkpoint.label)
             place = folder if tokenizer is None else tokenizer.write(scratch / "tokenizer")
             reader = FileTokenizer(place)
         except Exception as error:
@@ -131,5 +131,5 @@ def open_tokenizer(target: str) -> tuple[FileTokenizer, int | None]:
                 path = HubCheckpoint(target, 0, "main", None, None).describe(Path(scratch))
             else:
                 path = next(iter(series.checkpoints(series.steps()[:1]))).describe(Path(scratch))
-        context = Blueprint.read(path, target).context if (path / "config.json").is_file() else None
+        context = ModelShape.read(path, target).context if (path / "config.json").is_file() else None
         return FileTokenizer(path), context

@@ -32,7 +32,7 @@ BLURRED = "rounding of bfloat16 states makes small singular values of its own: t
 
 
 @dataclass(frozen=True)
-class Instruments:
+class GeometryPlan:
     """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
 
     measures: list[Measure]
@@ -43,7 +43,7 @@ class Instruments:
     linear_probe: LinearProbeConfig | None = None
 
     @classmethod
-    def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
+    def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
         return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe)
@@ -95,7 +95,7 @@ class Origin:
 def observe(
     reading: Reading,
     probes: list[Prepared],
-    instruments: Instruments,
+    instruments: GeometryPlan,
     origin: Origin,
     nonfinite: str | None = None,
     tell: Callable[[float], None] = lambda _: None,
@@ -143,7 +143,7 @@ class _Taking:
 
     reading: Reading
     prepared: Prepared
-    instruments: Instruments
+    instruments: GeometryPlan
     origin: Origin
     gap: Gap | None
     mishaps: Mishaps

@@ -13,10 +13,10 @@ from torch import nn
 
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
-from pythiageo.compute.isolation import undisturbed
+from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.checkpoint import Meter
+from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import choose_probes
@@ -38,11 +38,11 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
         CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
         MachineError: disk or memory run out.
     """
-    with undisturbed():
+    with isolate_process():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
         probes = choose_probes(config.probes)
-        meter = Meter(config.measures, config.compute, device, probes, [step], every_set=True)
+        meter = OpenedMeasurer(config.measures, config.compute, device, probes, [step], every_set=True)
         with TemporaryDirectory(prefix="pythiageo-") as folder:
             write_snapshot(model, tokenizer, Path(folder))
             with loading():

@@ -11,17 +11,17 @@ from typing import Any, Protocol
 
 from pythiageo.compute.allocator import loading
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.measurement.checkpoint import Meter
+from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import Probe
-from pythiageo.measurement.result import Piece
+from pythiageo.measurement.result import CheckpointResult
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 from pythiageo.series.tokenizers import NamedTokenizer
 
 
 @dataclass(frozen=True)
-class Order:
+class MeasurementSpec:
     """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
 
     ``steps``: those of the whole run. ``identity``: series, regime, size and seed. ``only``: tasks and levels of
@@ -40,10 +40,10 @@ class Order:
         """Return the columns that all rows of a checkpoint share."""
         return Origin(run=self.config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self.identity)
 
-    def failed(self, origin: Origin, label: str, status: str, reason: str) -> Piece:
-        """Return the piece of one row that says why there are no others."""
+    def failed(self, origin: Origin, label: str, status: str, reason: str) -> CheckpointResult:
+        """Return the result of one row that says why there are no others."""
         rows = [origin.failed("checkpoint", status, reason)]
-        return Piece(origin.step, label, origin.weight_sha, status, reason, rows)
+        return CheckpointResult(origin.step, label, origin.weight_sha, status, reason, rows)
 
 
 class Follower(Protocol):
@@ -56,25 +56,25 @@ class Follower(Protocol):
         """Note which share of the checkpoint is measured."""
 
 
-class Workbench:
-    """Measures one checkpoint after the other for an order. Raises ``UserError`` as ``Meter``."""
+class CheckpointMeasurer:
+    """Measures one checkpoint after the other for a specification. Raises ``UserError`` as ``OpenedMeasurer``."""
 
-    def __init__(self, order: Order, follower: Follower) -> None:
-        config = order.config
-        self._order = order
+    def __init__(self, spec: MeasurementSpec, follower: Follower) -> None:
+        config = spec.config
+        self._spec = spec
         self._follower = follower
-        self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps, order.only)
+        self._meter = OpenedMeasurer(config.measures, config.compute, spec.device, spec.probes, spec.steps, spec.only)
         self._scratch: TemporaryDirectory[str] | None = None
-        if order.tokenizer is not None:
+        if spec.tokenizer is not None:
             self._scratch = TemporaryDirectory(prefix="pythiageo-tokenizer-")
-            order.tokenizer.write(Path(self._scratch.name))
+            spec.tokenizer.write(Path(self._scratch.name))
 
     def measure(
         self, checkpoint: Checkpoint, failure: Exception | None = None, look: Callable[[], None] = lambda: None
-    ) -> Piece:
+    ) -> CheckpointResult:
         """Open and measure a checkpoint; ``look`` is called between its probe sets.
 
-        ``failure``: why it could not be fetched. Whatever error is met, the piece says so; only what concerns more than
+        ``failure``: why it could not be fetched. Whatever error is met, the result says so; only what concerns more than
         this checkpoint is raised.
 
         Raises:
@@ -93,21 +93,21 @@ class Workbench:
                 return self._take(checkpoint, opened, look, mishaps)
         except BaseException as error:
             status, reason = mishaps.of_checkpoint(error, checkpoint.label)
-            origin = self._order.origin(checkpoint.step, checkpoint.tokens, None)
-            piece = self._order.failed(origin, checkpoint.label, status, reason)
-            return replace(piece, tracebacks=tuple(mishaps.tracebacks))
+            origin = self._spec.origin(checkpoint.step, checkpoint.tokens, None)
+            result = self._spec.failed(origin, checkpoint.label, status, reason)
+            return replace(result, tracebacks=tuple(mishaps.tracebacks))
 
     def _take(
         self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None], mishaps: Mishaps
-    ) -> Piece:
+    ) -> CheckpointResult:
         def tell(share: float) -> None:
             look()
             self._follower.measured(share)
 
-        origin = self._order.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
+        origin = self._spec.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
         taken = self._meter.take(opened, origin, tell, mishaps)
         status, reason = mishaps.outcome(opened.nonfinite)
-        return Piece(
+        return CheckpointResult(
             checkpoint.step,
             checkpoint.label,
             opened.weight_sha,

@@ -17,7 +17,7 @@ from pythiageo.untrusted_files import append_text
 PHASES = ("fetch", "load", "compute")
 
 
-class Watch:
+class AnalysisProgress:
     """Times each checkpoint's phases, reports where the run is, and appends a line a checkpoint to the run's log."""
 
     def __init__(self, run: str, total: int, folder: RunFolder, report: Reporter) -> None:

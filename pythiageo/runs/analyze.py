@@ -12,17 +12,17 @@ from typing import Any
 import torch
 
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.engines import Crew, Engine
+from pythiageo.engines import Engine, WorkerPool
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
-from pythiageo.measurement.result import Piece, keep_all
-from pythiageo.measurement.spec import Order
+from pythiageo.measurement.result import CheckpointResult, keep_all
+from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
 from pythiageo.progress import Progress, Reporter
-from pythiageo.runs.analysis_progress import Watch
+from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_sources import go_on, moved_since
-from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
@@ -43,7 +43,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
 
     Raises:
         UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for; nothing
-            can be measured of a probe set with the model's tokenizer and context; or as ``Meter``.
+            can be measured of a probe set with the model's tokenizer and context; or as ``OpenedMeasurer``.
         MachineError: disk or memory run out, or the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
@@ -67,9 +67,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     go_on(folder, moved, now, refresh)
     for audit in audits:
         folder.add_audit(audit)
-    order = Order(config, identity, probes, folder.device, choice.steps, tokenizer)
-    watch = Watch(config.name, len(choice.steps), folder, report)
-    session = _Session(order, folder, engine.crew(order, watch), watch, series)
+    spec = MeasurementSpec(config, identity, probes, folder.device, choice.steps, tokenizer)
+    progress = AnalysisProgress(config.name, len(choice.steps), folder, report)
+    session = _Session(spec, folder, engine.pool(spec, progress), progress, series)
     done = _done(folder, choice)
     todo = _Todo.of(series, choice, done)
     if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
@@ -81,8 +81,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     # what holds the weights of an earlier step is fetched only if that one could not be measured
     session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
     if pending := folder.manifest.get("pending"):
-        due = replace(order, only=frozenset((task, level) for task, level in pending["probes"]))
-        _Session(due, folder, engine.crew(due, watch), watch, series).complete(pending["steps"])
+        due = replace(spec, only=frozenset((task, level) for task, level in pending["probes"]))
+        _Session(due, folder, engine.pool(due, progress), progress, series).complete(pending["steps"])
     folder.observations.consolidate()
     folder.drop_downloads()
     folder.update(status="complete")
@@ -114,7 +114,7 @@ class _Todo:
     left_out: dict[int, Checkpoint | None]
 
     @classmethod
-    def of(cls, series: Series, choice: Choice, done: set[int]) -> _Todo:
+    def of(cls, series: Series, choice: StepChoice, done: set[int]) -> _Todo:
         steps = [step for step in choice.steps if step not in done]
         there = [step for step in steps if step in set(series.steps())]
         checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
@@ -126,7 +126,7 @@ class _Todo:
         )
 
 
-def _done(folder: RunFolder, choice: Choice) -> set[int]:
+def _done(folder: RunFolder, choice: StepChoice) -> set[int]:
     """Return the steps that are finished: what the audit said of them, where they were left out, still stands."""
     known = {entry["step"]: entry for entry in folder.manifest["checkpoints"]}
     done = set()
@@ -175,15 +175,17 @@ def _text(value: object) -> str | None:
 class _Session:
     """Keeps what comes of the checkpoints, one after the other."""
 
-    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch, series: Series) -> None:
-        self._order = order
+    def __init__(
+        self, spec: MeasurementSpec, folder: RunFolder, pool: WorkerPool, progress: AnalysisProgress, series: Series
+    ) -> None:
+        self._spec = spec
         self._folder = folder
-        self._crew = crew
-        self._watch = watch
+        self._pool = pool
+        self._progress = progress
         self._series = series
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
-        """Have checkpoints fetched and measured, and keep each piece as it comes."""
+        """Have checkpoints fetched and measured, and keep each result as it comes."""
         self._keep(self._remembered(checkpoints))
 
     def complete(self, steps: list[int]) -> None:
@@ -194,27 +196,27 @@ class _Session:
         for step in sorted(set(steps) - set(there)):
             sha, label = known[step]["weight_sha"], known[step]["label"]
             reason = "the checkpoint is not there any more, so that what was asked anew could not be measured"
-            gone = self._order.failed(self._order.origin(step, None, sha), label, MISSING, reason)
+            gone = self._spec.failed(self._spec.origin(step, None, sha), label, MISSING, reason)
             self._keep([self._joined(gone)])
 
-    def _joined(self, piece: Piece) -> Piece:
-        """Return a piece with the rows of its checkpoint that stand.
+    def _joined(self, result: CheckpointResult) -> CheckpointResult:
+        """Return a result with the rows of its checkpoint that stand.
 
         Raises:
             UserError: it was measured on other weights than these.
         """
-        known = next(entry for entry in self._folder.manifest["checkpoints"] if entry["step"] == piece.step)
-        if piece.weight_sha not in (None, known["weight_sha"]):
+        known = next(entry for entry in self._folder.manifest["checkpoints"] if entry["step"] == result.step)
+        if result.weight_sha not in (None, known["weight_sha"]):
             raise UserError(
-                f"{piece.label}: its weights changed while the run went on: --refresh once they are finished"
+                f"{result.label}: its weights changed while the run went on: --refresh once they are finished"
             )
-        again = self._order.only or frozenset()
-        rows = self._folder.observations.rows(piece.step)
+        again = self._spec.only or frozenset()
+        rows = self._folder.observations.rows(result.step)
         kept = [row for row in rows if (row.task, row.level) not in again and row.measure != "checkpoint"]
-        return replace(piece, rows=[*kept, *piece.rows])
+        return replace(result, rows=[*kept, *result.rows])
 
-    def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[Piece]:
-        """Yield the pieces; of folders whose files stay as they were, note the fingerprint that was read."""
+    def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[CheckpointResult]:
+        """Yield the results; of folders whose files stay as they were, note the fingerprint that was read."""
         memory = self._series.memory if isinstance(self._series, FolderSeries) else None
         before: dict[int, tuple[Path, list[object]]] = {}
         for checkpoint in checkpoints if memory is not None else ():
@@ -222,35 +224,35 @@ class _Session:
                 with suppress(CheckpointError, OSError):
                     before[checkpoint.step] = (checkpoint.path, weights_state(checkpoint.path))
         try:
-            for piece in self._crew.pieces(checkpoints):
-                if memory is not None and piece.weight_sha and piece.step in before:
+            for result in self._pool.results(checkpoints):
+                if memory is not None and result.weight_sha and result.step in before:
                     with suppress(CheckpointError, OSError):
-                        memory.remember(*before[piece.step], piece.weight_sha)
-                yield piece
+                        memory.remember(*before[result.step], result.weight_sha)
+                yield result
         finally:
             if memory is not None:
                 memory.keep()
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""
-        origin = self._order.origin(found.step, checkpoint.tokens if checkpoint else None, None)
+        origin = self._spec.origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
-        self._keep([self._order.failed(origin, label, found.verdict, _left_out(found))])
+        self._keep([self._spec.failed(origin, label, found.verdict, _left_out(found))])
 
-    def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
+    def refer(self, checkpoint: Checkpoint, choice: StepChoice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
         known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
         holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
         if holder is None:
             return False
-        origin = self._order.origin(checkpoint.step, checkpoint.tokens, known[holder])
-        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
+        origin = self._spec.origin(checkpoint.step, checkpoint.tokens, known[holder])
+        self._keep([self._spec.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
         return True
 
-    def _keep(self, pieces: Iterable[Piece]) -> None:
-        watch = self._watch
+    def _keep(self, results: Iterable[CheckpointResult]) -> None:
+        progress = self._progress
         keep_all(
-            pieces,
+            results,
             self._folder,
-            lambda one: watch.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
+            lambda one: progress.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
         )

@@ -8,7 +8,7 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.lens.versions import check_versions
-from pythiageo.measurement.geometry import Instruments
+from pythiageo.measurement.geometry import GeometryPlan
 from pythiageo.measurement.landscape import llc_settings
 from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.measurement.sites import check_layers
@@ -35,7 +35,7 @@ def check_names(config: RunConfig) -> None:
     for name in (*config.measures.geometry, *config.measures.landscape.measures):
         if name not in known:
             raise UserError(f"no measure {name!r}{nearest(name, known)}; pythiageo measures lists what there is")
-    Instruments.of(config.measures)
+    GeometryPlan.of(config.measures)
     check_layers(config.measures.layers)
     landscape = config.measures.landscape
     llc_settings(landscape, landscape.examples)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pythiageo.errors import UserError
 from pythiageo.progress import Progress, Reporter
-from pythiageo.runs.choose_steps import Choice
+from pythiageo.runs.choose_steps import StepChoice
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.provenance import NUMBERS
 from pythiageo.series.audit.rules import MISSING, NEIGHBOUR, name_steps
@@ -114,7 +114,9 @@ def _moved_probes(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, 
     )
 
 
-def moved_since(folder: RunFolder, series: Series, choice: Choice, now: Mapping[str, Any], report: Reporter) -> Moved:
+def moved_since(
+    folder: RunFolder, series: Series, choice: StepChoice, now: Mapping[str, Any], report: Reporter
+) -> Moved:
     """Return what moved since the rows of an analysis were measured: its checkpoints too, one by one.
 
     Where every row is in doubt the checkpoints are not looked at.

@@ -14,16 +14,16 @@ from torch import nn
 
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
-from pythiageo.compute.isolation import undisturbed
+from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.checkpoint import Meter
+from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
 from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.progress import silent
-from pythiageo.runs.analysis_progress import Watch
+from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_names import SAVES
 from pythiageo.runs.check_sources import check_at_large
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
@@ -33,7 +33,7 @@ from pythiageo.series.files.save import write_snapshot
 from pythiageo.series.steps import select
 
 
-class Following:
+class FollowedTraining:
     """The run folder at ``path``, and the training of ``model`` that it follows from step ``start`` to ``last``.
 
     ``tokens``: seen before ``start``, where the training counts them.
@@ -78,7 +78,9 @@ class Following:
         with self._opened(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
-            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible, every_set=True)
+            self._meter = OpenedMeasurer(
+                config.measures, config.compute, folder.device, probes, possible, every_set=True
+            )
             now = {
                 "series": config.name,
                 "regime": config.regime,
@@ -115,14 +117,17 @@ class Following:
         """
         label = f"step{step}"
         with self._opened() as folder:
-            watch = Watch(self._config.name, len(self._steps), folder, silent)
+            progress = AnalysisProgress(self._config.name, len(self._steps), folder, silent)
             sha: str | None = None
             nonfinite: str | None = None
             mishaps = Mishaps()
             try:
-                with watch.phase("load", f"copying {label}"), self._copy(folder, step, tokens, self._keeps) as opened:
+                with (
+                    progress.phase("load", f"copying {label}"),
+                    self._copy(folder, step, tokens, self._keeps) as opened,
+                ):
                     sha, nonfinite = opened.weight_sha, opened.nonfinite
-                    with watch.phase("compute", f"measuring {label}"):
+                    with progress.phase("compute", f"measuring {label}"):
                         taken = self._meter.take(opened, self._origin(step, tokens, sha), mishaps=mishaps)
                 rows = taken.rows
                 status, reason = mishaps.outcome(nonfinite)
@@ -136,7 +141,7 @@ class Following:
             self._shas[step] = sha
             folder.manifest["steps"] = sorted({*self._steps, *self._shas})
             folder.add_checkpoint(step, label, sha, status, reason)
-            watch.close(step, label, status, tracebacks=mishaps.tracebacks)
+            progress.close(step, label, status, tracebacks=mishaps.tracebacks)
         return status
 
     def end(self, training: dict[str, Any]) -> None:
@@ -152,7 +157,7 @@ class Following:
     @contextmanager
     def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
-        with undisturbed():
+        with isolate_process():
             torch.set_num_threads(self._config.compute.thread_count)
             device = resolve_device(self._config.compute.device)
             with open_run_folder(self._path, self._config, resume, not resume, device) as folder:

@@ -16,11 +16,11 @@ from pythiageo.durable_files import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import Instruments, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measurement.result import Piece, keep_all
+from pythiageo.measurement.result import CheckpointResult, keep_all
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
@@ -57,7 +57,7 @@ class _Training:
     trainer: Trainer
     probes: list[Probe]
     prepared: list[Prepared]
-    instruments: Instruments
+    instruments: GeometryPlan
     landscape: Landscape
     processes: int
 
@@ -75,7 +75,7 @@ class _Training:
             trainer=make_trainer(config, trainable, shape, corpus, workers),
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
-            instruments=Instruments.of(config.measures),
+            instruments=GeometryPlan.of(config.measures),
             landscape=Landscape.of(config.measures.landscape, checkpoint_steps(config), probes),
             processes=workers.count,
         )
@@ -189,7 +189,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
     saved = trainer.step
 
-    def kept(piece: Piece) -> None:
+    def kept(piece: CheckpointResult) -> None:
         """Save the weights, and last of all the state that a resumed run starts from."""
         nonlocal saved
         if config.training.weights == "keep":
@@ -243,7 +243,9 @@ def _advance(trainer: Trainer, name: str) -> None:
         )
 
 
-def _pieces(training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView) -> Iterator[Piece]:
+def _pieces(
+    training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView
+) -> Iterator[CheckpointResult]:
     """Measure each checkpoint while it lives."""
     for checkpoint in checkpoints:
         view.measuring(checkpoint.step)
@@ -255,7 +257,7 @@ def _pieces(training: _Training, checkpoints: Iterable[LiveCheckpoint], view: Tr
             status, reason = mishaps.of_checkpoint(error, checkpoint.label)
             rows = [training.origin(checkpoint).failed("checkpoint", status, reason)]
         sha, tracebacks = checkpoint.weight_sha, tuple(mishaps.tracebacks)
-        yield Piece(checkpoint.step, checkpoint.label, sha, status, reason, rows, tracebacks=tracebacks)
+        yield CheckpointResult(checkpoint.step, checkpoint.label, sha, status, reason, rows, tracebacks=tracebacks)
 
 
 def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:
