@@ -307,7 +307,7 @@ def test_reasons_are_whole_in_one_line_and_bounded() -> None:
     assert named(KeyError("x")) == "KeyError: 'x'"
     with pytest.raises(SurpriseError) as caught:
         raise SurpriseError
-    assert named(caught.value).startswith("SurpriseError in tests/test_mishaps.py, line ")
+    assert named(caught.value).startswith("SurpriseError in tests/measurement/test_failures.py, line ")
 
 
 def test_a_training_goes_on_over_a_checkpoint_that_cannot_be_measured(
@@ -358,7 +358,7 @@ def test_files_of_one_folder_that_cannot_be_read_are_its_own(
 
 def test_a_traceback_is_not_the_exit_code_of_a_finished_run() -> None:
     code = "import pythiageo.cli.app as a, pythiageo.__main__ as m; a.app = lambda *_, **__: 1 / 0; m.main()"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 70
     assert "ZeroDivisionError" in done.stderr

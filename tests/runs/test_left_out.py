@@ -24,7 +24,7 @@ from pythiageo.probes.context import cut_left, windows
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, FileTokenizer, encode_compared
 from pythiageo.probes.probeset import Example, ProbeSet
 
-PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 needs_pythia = pytest.mark.skipif(not PYTHIA_TOKENIZER.exists(), reason="the real Pythia tokenizer is not beside")
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from pythiageo.cli.app import run as cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT / "docs" / "data"
 PAGE = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 

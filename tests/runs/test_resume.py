@@ -281,7 +281,7 @@ def test_a_revision_that_moved_is_told_by_its_commit_and_its_files(monkeypatch: 
 def test_a_training_does_not_go_on_with_other_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = tmp_path / "tasks"
     tasks.mkdir()
-    text = (Path(__file__).parents[1] / "tasks" / "COPY.toml").read_text().replace('"COPY"', '"MINE"')
+    text = (Path(__file__).parents[2] / "tasks" / "COPY.toml").read_text().replace('"COPY"', '"MINE"')
     (tasks / "mine.toml").write_text(text)
     command = ["train", "demo/tasks.toml", "--out", str(tmp_path / "run"), "--quiet", "--set", "training.stop=2",
                "--set", 'training.checkpoints="0,2"', "--set", "training.batch_size=2", "--set",
