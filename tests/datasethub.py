@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pythiageo.series.loopback import LoopbackServer
+from pythiageo.series.hub.loopback import LoopbackServer
 
 TOKEN = "hf_writer"
 _LFS = (".parquet", ".html")

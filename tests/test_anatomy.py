@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import Plant
 
-from pythiageo.anatomy import (
+from pythiageo.errors import UserError
+from pythiageo.events import (
     EVENT_COLUMNS,
     PROTOCOLS,
     events,
@@ -23,8 +24,7 @@ from pythiageo.anatomy import (
     trajectories,
     without_duplicates,
 )
-from pythiageo.anatomy.transitions import transitions
-from pythiageo.errors import UserError
+from pythiageo.events.transitions import transitions
 from pythiageo.observations import Observation
 
 

@@ -18,9 +18,9 @@ from inmemory import FEW, characters, neox
 from transformers import GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, PreTrainedTokenizerFast
 
 import pythiageo
-from pythiageo.anatomy import PROTOCOLS, events
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError, UserError
+from pythiageo.events import PROTOCOLS, events
 from pythiageo.observations import COLUMNS, ObservationStore, read_observations
 
 MEASURES = ["rankme", "linear_probe", "gradient_rank"]

@@ -22,14 +22,14 @@ from sharded import shard
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.series.audit import Audit, audit_series, judge
-from pythiageo.series.contents import compare_tensors
-from pythiageo.series.folder import FolderSeries
-from pythiageo.series.hub import HubSeries
-from pythiageo.series.loopback import Fault, LoopbackHub, Request
-from pythiageo.series.recurrence import SOUND, VERDICTS
+from pythiageo.series.audit.audit import Audit, audit_series, judge
+from pythiageo.series.audit.contents import compare_tensors
+from pythiageo.series.audit.rules import SOUND, VERDICTS
+from pythiageo.series.files.weight_files import Revision, WeightFile
+from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request
+from pythiageo.series.sources.folder import FolderSeries
+from pythiageo.series.sources.hub import HubSeries
 from pythiageo.series.steps import PYTHIA_STEPS, parse_grid
-from pythiageo.series.weightfiles import Revision, WeightFile
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 

@@ -33,15 +33,15 @@ import json, resource, sys, time
 from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
-from pythiageo.runs.settings import ComputeConfig, ProbeConfig, MeasureConfig
-from pythiageo.runs.reading import Reading, batches
-from pythiageo.runs.probing import choose_probes, prepare
-from pythiageo.runs.measuring import Instruments, Origin, observe
+from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
+from pythiageo.measure.forward import Reading, batches
+from pythiageo.measure.probe_sets import choose_probes, prepare
+from pythiageo.measure.geometry import Instruments, Origin, observe
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPTNeoXForCausalLM, AutoTokenizer
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
 from pythiageo.lens import BridgeReader
 folder, readouts, tasks = Path(sys.argv[1]), sys.argv[2].split(","), tuple(sys.argv[3].split(","))
 probes = prepare(choose_probes(ProbeConfig(tasks=tasks)), FileTokenizer(folder), 2048)

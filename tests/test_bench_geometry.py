@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
-from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
-from pythiageo.runs.reading import Reading
-from pythiageo.runs.settings import ComputeConfig, MeasureConfig, ProbeConfig
 
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pythiageo.landscape.llc import LLC, Settings, llc
 from pythiageo.landscape.problem import Problem
+from pythiageo.measure.probe_loss import shared_problem_of
+from pythiageo.measure.probe_sets import ALGORITHMIC
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.probing import ALGORITHMIC
-from pythiageo.runs.problems import shared_problem_of
 
 pytestmark = pytest.mark.bench
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))

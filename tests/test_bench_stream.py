@@ -34,7 +34,7 @@ CHECKPOINTS = 8
 SERVE = """
 import json, sys, tempfile
 from pathlib import Path
-from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 with tempfile.TemporaryDirectory() as cache, LoopbackHub(serve_folder(Path(sys.argv[1]), "test/a"),
                                                          rate=float(sys.argv[2])) as hub:
     for revision in hub.repositories["test/a"].values():

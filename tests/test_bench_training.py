@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2LMHeadModel
 
-from pythiageo.runs.building import build_model, make_trainer, resolve
-from pythiageo.runs.config import TrainConfig, make_config
+from pythiageo.config.runs import TrainConfig, make_config
+from pythiageo.runs.build_training import build_model, make_trainer, resolve
 from pythiageo.synthetic.batches import IGNORED, Batches
 from pythiageo.synthetic.trainable import write_checkpoint
 from pythiageo.synthetic.trainer import Optimiser, Schedule, Trainer

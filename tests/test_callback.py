@@ -17,8 +17,8 @@ import pythiageo
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.observations import read_observations
-from pythiageo.runs import following
-from pythiageo.series.opening import open_folder
+from pythiageo.runs import follow as following
+from pythiageo.series.files.load import open_folder
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pythiageo.anatomy import EVENT_COLUMNS, TRANSITIONS, transitions
-from pythiageo.anatomy.claims import (
+from pythiageo.claims import (
     FAMILIES,
     SUMMARY_COLUMNS,
     Evidence,
@@ -41,13 +40,14 @@ from pythiageo.anatomy.claims import (
     top_down_propagation,
     trained_tasks,
 )
-from pythiageo.anatomy.claims.controls import controls
-from pythiageo.anatomy.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
-from pythiageo.anatomy.claims.resampling import kendall_scores, label_orders
-from pythiageo.anatomy.claims.result import STUDY_TASKS
+from pythiageo.claims.controls import controls
+from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
+from pythiageo.claims.result import STUDY_TASKS
 from pythiageo.compare.published import published
 from pythiageo.errors import UserError
+from pythiageo.events import EVENT_COLUMNS, TRANSITIONS, transitions
 from pythiageo.observations import COLUMNS
+from pythiageo.stats.resampling import kendall_scores, label_orders
 
 STEPS = tuple(range(0, 4001, 100))
 MEASURE = "covariance_effective_rank"
@@ -606,7 +606,7 @@ def test_published_acquisitions() -> None:
 
 def test_published_concordance_within_hard_is_not_that_of_the_published_floors() -> None:
     # v1's tasks and classes; floors are found in billa-v4's window, so its classes are set aside here
-    from pythiageo.anatomy.claims.prediction import _concordance, _floors, _orders
+    from pythiageo.claims.prediction import _concordance, _floors, _orders
 
     evidence = Evidence(from_published("billa-v1"))
     later, tasks = _orders(evidence, Specification(protocol="billa-v1"))

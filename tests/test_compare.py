@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from planted import Plant
 
-from pythiageo.anatomy.claims import Specification, ask_each
+from pythiageo.claims import Specification, ask_each
 from pythiageo.cli.app import run as command
 from pythiageo.compare import beside_published, compare, published_sizes, write_comparison
 from pythiageo.compare.alignment import checked

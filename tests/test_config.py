@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pythiageo.config.runs import AnalyzeConfig, TrainConfig, load_config, make_config
 from pythiageo.errors import UserError
-from pythiageo.runs.building import build_model, checkpoint_steps, resolve
-from pythiageo.runs.config import AnalyzeConfig, TrainConfig, load_config, make_config
-from pythiageo.runs.importing import load_mapping
-from pythiageo.runs.probing import choose_probes
+from pythiageo.importers.tidy_table import load_mapping
+from pythiageo.measure.probe_sets import choose_probes
+from pythiageo.runs.build_training import build_model, checkpoint_steps, resolve
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MAPPINGS = sorted(path.relative_to(CONFIGS) for path in (CONFIGS / "import").glob("*.toml"))

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from pythiageo.decoding.probe import (
+from pythiageo.config.runs import make_config
+from pythiageo.config.tables import MeasureConfig
+from pythiageo.errors import UserError
+from pythiageo.linear_probe.fit import (
     NotConvergedError,
     ProbeSettings,
     Split,
@@ -19,16 +22,13 @@ from pythiageo.decoding.probe import (
     make_split,
     project,
 )
-from pythiageo.decoding.split import split_by_example, split_by_position
-from pythiageo.errors import UserError
+from pythiageo.linear_probe.split import split_by_example, split_by_position
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.probe_sets import GEOMETRY, Probe, prepare
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE
-from pythiageo.runs.config import make_config
-from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import GEOMETRY, Probe, prepare
-from pythiageo.runs.reading import Reading
-from pythiageo.runs.settings import MeasureConfig
 
 SETTINGS = ProbeSettings()
 

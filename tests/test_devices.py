@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
+from pythiageo.measure.probe_loss import live_logits, problem_of, shared_problem_of
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask, load_tasks
-from pythiageo.runs.building import build_model, make_trainer, resolve
-from pythiageo.runs.config import TrainConfig, load_config
-from pythiageo.runs.problems import live_logits, problem_of, shared_problem_of
+from pythiageo.runs.build_training import build_model, make_trainer, resolve
 from pythiageo.synthetic.batches import Batches, TaskMix, task_batches
 from pythiageo.synthetic.losses import in_bfloat16, recorded
 from pythiageo.synthetic.model import Shape

@@ -19,8 +19,8 @@ from sharded import shard
 
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
-from pythiageo.series.patience import seconds
+from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.series.hub.retry import seconds
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -33,7 +33,7 @@ import json, resource, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pythiageo.errors import PythiageoError
-from pythiageo.series.hub import HubSeries
+from pythiageo.series.sources.hub import HubSeries
 limit = int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

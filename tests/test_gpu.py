@@ -13,9 +13,9 @@ import torch
 from polars.testing import assert_frame_equal
 
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.runs.building import build_model, make_trainer, resolve
-from pythiageo.runs.config import TrainConfig, load_config
+from pythiageo.runs.build_training import build_model, make_trainer, resolve
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 

@@ -18,10 +18,10 @@ import torch
 import yaml
 from test_rows import locally
 
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.probe_sets import SCORE, Probe, prepare
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.scoring import score
-from pythiageo.runs.probing import SCORE, Probe, prepare
-from pythiageo.runs.reading import Reading
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: make agree")
 pytestmark = pytest.mark.bench

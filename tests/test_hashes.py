@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pythiageo.series import hashes
-from pythiageo.series.contents import compare_tensors
-from pythiageo.series.hashes import HashMemory
-from pythiageo.series.stored import StoredTensor
+from pythiageo.series.audit.contents import compare_tensors
+from pythiageo.series.files import hash_cache as hashes
+from pythiageo.series.files.hash_cache import HashMemory
+from pythiageo.series.files.tensor_files import StoredTensor
 
 
 @pytest.fixture

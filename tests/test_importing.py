@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
 from pythiageo.compare import compare
+from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

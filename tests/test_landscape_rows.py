@@ -12,19 +12,19 @@ import torch
 from torch.nn import functional
 
 from pythiageo.cli.app import run as cli
+from pythiageo.config.tables import LandscapeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
 from pythiageo.landscape.gram import GradientGram, gradient_gram
 from pythiageo.landscape.hessian import Hessian
+from pythiageo.measure.landscape import Landscape, block_prefix, llc_settings
+from pythiageo.measure.probe_loss import live_logits, logits_of, problem_of, shared_problem_of
+from pythiageo.measure.probe_sets import GEOMETRY, SCORE, Probe, prepare
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.landscape import Landscape, block_prefix, llc_settings
-from pythiageo.runs.probing import GEOMETRY, SCORE, Probe, prepare
-from pythiageo.runs.problems import live_logits, logits_of, problem_of, shared_problem_of
-from pythiageo.runs.settings import LandscapeConfig
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from sharded import shard
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.folder import read_tokens
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.sources.folder import read_tokens
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 

@@ -16,12 +16,12 @@ from test_report_claims import claimed
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
+from pythiageo.events.runs import LoadedRun, load_runs
+from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
+from pythiageo.figures.draw import draw, short_step
+from pythiageo.figures.write import write_paper
 from pythiageo.observations.export import latex_text
 from pythiageo.observations.store import SCHEMA_KEY
-from pythiageo.report.loaded import LoadedRun, load_runs
-from pythiageo.report.paper import PaperFigure, PaperTable, paper_figures, paper_tables
-from pythiageo.report.paper.draw import draw, short_step
-from pythiageo.report.paper.write import write_paper
 
 STEPS = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200, 12_000]
 PLANTS = {"COPY": Plant(700, 200, low=3.0), "MOD": Plant(900, 300), "ADD": Plant(None, 400, low=4.0)}

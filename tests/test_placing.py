@@ -13,7 +13,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError
 from pythiageo.lens import BridgeReader, placing
 from pythiageo.observations import read_observations
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 

@@ -16,19 +16,19 @@ import pytest
 import torch
 
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import AnalyzeConfig
+from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
+from pythiageo.estimate.trial import Trial, sites_of, spread
 from pythiageo.lens import BridgeReader
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.linear_probe import Decoder
+from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.runs.config import AnalyzeConfig
-from pythiageo.runs.linear_probe import Decoder
-from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import GEOMETRY, choose_probes, prepare
-from pythiageo.runs.reading import Reading
-from pythiageo.runs.settings import LinearProbeConfig, MeasureConfig, ProbeConfig
-from pythiageo.runs.trial import Trial, sites_of, spread
-from pythiageo.series.blueprint import Blueprint
-from pythiageo.series.loopback import LoopbackHub, serve_folder
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
+from pythiageo.series.model_shape import Blueprint
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_said(
     series: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = SimpleNamespace(available=10**6)
-    monkeypatch.setattr("pythiageo.runs.planning.psutil.virtual_memory", lambda: small)
+    monkeypatch.setattr("pythiageo.estimate.plan.psutil.virtual_memory", lambda: small)
     assert cli(["plan", str(series), *FEW, "--quiet"]) == 1
     shown = capsys.readouterr()
     assert "does not fit this machine: it needs" in shown.err

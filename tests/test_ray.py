@@ -27,20 +27,20 @@ from tinyseries import write_series
 
 import pythiageo
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import make_config
+from pythiageo.config.tables import ComputeConfig
+from pythiageo.engines.ray import cluster as clusters
+from pythiageo.engines.ray import pool as engine
+from pythiageo.engines.ray import sweep
+from pythiageo.engines.ray.cluster import TRIES, Facts, check_welcome, device_on
+from pythiageo.engines.ray.placement import Room, room_on
+from pythiageo.engines.ray.worker import SCRATCH, Scratch, Worker
 from pythiageo.errors import UserError
+from pythiageo.estimate.plan import Needs
+from pythiageo.measure.spec import Order
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.runs.config import make_config
-from pythiageo.runs.engines import cluster as clusters
-from pythiageo.runs.engines import ray as engine
-from pythiageo.runs.engines import sweep
-from pythiageo.runs.engines.cluster import TRIES, Facts, check_welcome, device_on
-from pythiageo.runs.engines.room import Room, room_on
-from pythiageo.runs.engines.worker import SCRATCH, Scratch, Worker
-from pythiageo.runs.planning import Needs
 from pythiageo.runs.provenance import versions
-from pythiageo.runs.settings import ComputeConfig
-from pythiageo.runs.workbench import Order
-from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"

@@ -13,19 +13,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.cli.app import run as cli
+from pythiageo.compute.allocator import _glibc
+from pythiageo.compute.device import resolve_device
+from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.errors import MachineError, UserError
 from pythiageo.lens import BridgeReader
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.probe_sets import GEOMETRY, Prepared, Probe, prepare
+from pythiageo.measure.sites import choose_sites, parse_layers
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
-from pythiageo.runs.device import resolve_device
-from pythiageo.runs.memory import _glibc
-from pythiageo.runs.probing import GEOMETRY, Prepared, Probe, prepare
-from pythiageo.runs.reading import Reading
-from pythiageo.runs.settings import ComputeConfig, MeasureConfig
-from pythiageo.runs.sites import choose_sites, parse_layers
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.load import open_folder
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -289,7 +289,7 @@ def test_a_run_keeps_to_its_device(checkpoint: Path, tmp_path: Path, monkeypatch
     arguments = ["analyze", str(checkpoint.parent), "--out", str(out), "--tasks", "ADD", "--quiet",
                  "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9"]  # fmt: skip
     assert cli(arguments) == 0
-    monkeypatch.setattr("pythiageo.runs.engines.resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr("pythiageo.engines.resolve_device", lambda _: "cuda:0")
     assert cli([*arguments, "--resume"]) == 2
 
 
@@ -303,7 +303,7 @@ def test_memory_of_weights_goes_back_to_the_system() -> None:
     """Blocks freed between blocks that stay: by default glibc would keep them."""
     code = """
 import sys, psutil, torch
-from pythiageo.runs.memory import loading
+from pythiageo.compute.allocator import loading
 def blocks(size, count):
     return [torch.ones(size // 4) for _ in range(count)]
 del_me = blocks(30 * 2**20, 2); del del_me  # freeing teaches glibc its high threshold

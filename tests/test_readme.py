@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pythiageo.cli.app import run as cli
-from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,16 +22,16 @@ from hypothesis import strategies as st
 from planted import Plant
 
 from pythiageo.errors import UserError
+from pythiageo.events.runs import load_runs
+from pythiageo.figures.draw import CATEGORIES
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
+from pythiageo.measure.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report import build_report
 from pythiageo.report.columns import columns, packed
-from pythiageo.report.loaded import load_runs
 from pythiageo.report.packing import pack, unpack
-from pythiageo.report.paper.draw import CATEGORIES
 from pythiageo.report.report import measure_definitions
-from pythiageo.runs.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 
 TEXT: dict[str, Any] = {"run": "text-42", "series": "text-42", "regime": "naturalistic"}
 ATTACK = (

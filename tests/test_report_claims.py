@@ -11,12 +11,12 @@ import pytest
 from planted import Plant
 from test_report import ATTACK, Page
 
-from pythiageo.anatomy.claims import ClaimResult, Specification, result
-from pythiageo.anatomy.claims.every import all_claims
+from pythiageo.claims import ClaimResult, Specification, result
+from pythiageo.claims.every import all_claims
+from pythiageo.events.runs import load_runs
+from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
 from pythiageo.report.claims import ask, shown, specification_curve, specification_of
-from pythiageo.report.loaded import load_runs
-from pythiageo.report.paper.spec import EASY, HARD
 
 
 def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:

@@ -13,10 +13,10 @@ import pytest
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
+from pythiageo.measure.probe_sets import GROUPS
 from pythiageo.probes.probeset import Example, make_probe_set
 from pythiageo.probes.rows import fill
 from pythiageo.probes.task import DatasetTask, load_tasks, read_task
-from pythiageo.runs.probing import GROUPS
 
 TASKS = Path(__file__).parents[1] / "tasks"
 ORDER = "Three birds sit on a branch. The owl is left of the crow.\nOptions:\n(A) owl first\n(B) crow first\n(C) none"

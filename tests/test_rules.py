@@ -15,17 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.cli.app import run as cli
+from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.scoring import MEASURES, Options, Predictions, score
 from pythiageo.probes.task import load_tasks, read_task
-from pythiageo.runs.measuring import Instruments, Origin, observe
-from pythiageo.runs.probing import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
-from pythiageo.runs.reading import Reading
-from pythiageo.runs.settings import MeasureConfig
 
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 VOCAB = 41

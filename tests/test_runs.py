@@ -19,9 +19,9 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 
 import pythiageo
-from pythiageo.anatomy import events
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
+from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
 
 TINY = [

@@ -22,12 +22,12 @@ from sharded import shard
 
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.series import open_series
-from pythiageo.series.folder import FolderSeries
-from pythiageo.series.loopback import Fault, LoopbackHub, Request, serve_folder
-from pythiageo.series.opening import open_folder
+from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.series.live import LiveCheckpoint, TrainingSeries
+from pythiageo.series.sources.folder import FolderSeries
 from pythiageo.series.steps import PYTHIA_STEPS, StepNames, parse_step, select
-from pythiageo.series.training import LiveCheckpoint, TrainingSeries
-from pythiageo.series.weights import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -423,7 +423,7 @@ def test_adding_a_checkpoint_source_takes_one_file(
 
     (tmp_path / "mirror_example.py").write_text(
         "from pathlib import Path\n"
-        "from pythiageo.series.folder import FolderSeries\n"
+        "from pythiageo.series.sources.folder import FolderSeries\n"
         "def open_target(target, step_pattern):\n"
         "    return FolderSeries(Path(target.removeprefix('mirror:'))) if target.startswith('mirror:') else None\n"
     )
@@ -452,7 +452,7 @@ def test_a_training_series_keeps_its_producer_in_order() -> None:
 CLIENT = """
 import json, sys
 from pythiageo.errors import PythiageoError
-from pythiageo.series.hub import HubSeries
+from pythiageo.series.sources.hub import HubSeries
 result = {}
 try:
     series = HubSeries(sys.argv[1])

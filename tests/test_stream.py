@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.stream import Stream
+from pythiageo.series.prefetch import Stream
 
 
 class Shelf:

@@ -15,7 +15,7 @@ import pytest
 from tinyseries import write_series
 
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.series.loopback import LoopbackHub, serve_folder
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 STEPS = (0, 10, 20, 30, 40)

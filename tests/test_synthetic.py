@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from pythiageo.errors import UserError
+from pythiageo.measure.probe_sets import ALGORITHMIC
 from pythiageo.probes import tokenizer
 from pythiageo.probes.task import load_tasks
-from pythiageo.runs.probing import ALGORITHMIC
 from pythiageo.synthetic.batches import IGNORED, TaskMix, mixed_batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import load_corpus
 from pythiageo.synthetic.model import Decoder, Shape

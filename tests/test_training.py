@@ -17,16 +17,16 @@ import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
-from pythiageo.anatomy import events
-from pythiageo.anatomy.claims import trained_tasks
-from pythiageo.anatomy.claims.result import STUDY_TASKS
+from pythiageo.claims import trained_tasks
+from pythiageo.claims.result import STUDY_TASKS
 from pythiageo.cli.app import run as cli
+from pythiageo.config.runs import TrainConfig, load_config
+from pythiageo.config.tables import ComputeConfig
+from pythiageo.estimate.study_cost import Price
+from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
-from pythiageo.runs.building import checkpoint_steps, resolve, shape_of, training_memory
-from pythiageo.runs.config import TrainConfig, load_config
-from pythiageo.runs.pricing import Price
-from pythiageo.runs.settings import ComputeConfig
+from pythiageo.runs.build_training import checkpoint_steps, resolve, shape_of, training_memory
 from pythiageo.synthetic.batches import TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.sizes import SIZES
@@ -65,7 +65,7 @@ def test_the_studys_sizes(size: str) -> None:
 
 
 def test_small_models_take_one_thread_and_wide_ones_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pythiageo.runs.building.cores", lambda: 8)
+    monkeypatch.setattr("pythiageo.runs.build_training.cores", lambda: 8)
     assert [study(size).compute.threads for size in SIZES] == [1, 1, 1, 8, 8, 8]
     config = load_config(Path("billa-v4.toml"), ["model.size=large", "compute.threads=3"], "train")
     assert isinstance(config, TrainConfig)
@@ -342,7 +342,7 @@ def test_the_price_counts_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys
             size, "cpu", threads, 3600, 0, {("nano", 2): 1.0, ("micro", 1): 4.0}.get((size, threads), 9.0), 0.0, None
         )
 
-    monkeypatch.setattr("pythiageo.runs.pricing.price", timed)
+    monkeypatch.setattr("pythiageo.estimate.study_cost.price", timed)
     assert cli(["price", "--sizes", "nano,micro", "--threads", "1,2"]) == 0
     shown = capsys.readouterr().out
     assert "2 sizes x 3 seeds: 15.0 hours of this machine, each with the threads that suit it best" in shown

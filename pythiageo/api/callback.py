@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pythiageo.config.options import keyword_overrides
+from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
-from pythiageo.runs.config import FollowConfig, make_config
-from pythiageo.runs.following import SAVES, Following
-from pythiageo.runs.inmemory import device_of
-from pythiageo.runs.options import keyword_overrides
-from pythiageo.runs.training import run_path
+from pythiageo.measure.in_memory import device_of
+from pythiageo.runs.follow import SAVES, Following
+from pythiageo.runs.train import run_path
 
 _LOG = logging.getLogger("pythiageo")
 

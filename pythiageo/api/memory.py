@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from pythiageo.config.options import keyword_overrides
+from pythiageo.config.runs import AnalyzeConfig, make_config
 from pythiageo.errors import UserError
-from pythiageo.runs.config import AnalyzeConfig, make_config
-from pythiageo.runs.options import keyword_overrides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +62,7 @@ def measure(
     """
     import torch  # noqa: PLC0415 - a mistake in the keywords need not wait for it
 
-    from pythiageo.runs.inmemory import device_of, measure_model  # noqa: PLC0415
+    from pythiageo.measure.in_memory import device_of, measure_model  # noqa: PLC0415
 
     if type(step) is not int or step < 0:
         raise UserError(f"step: expected a whole number from 0, got {step!r}")

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy import PROTOCOLS, events
 from pythiageo.errors import UserError
+from pythiageo.events import PROTOCOLS, events
 from pythiageo.observations import read_manifest, read_observations
 
 

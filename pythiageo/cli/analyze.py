@@ -12,7 +12,7 @@ import typer
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
-    from pythiageo.runs.config import AnalyzeConfig
+    from pythiageo.config.runs import AnalyzeConfig
 
 
 Target = Annotated[
@@ -85,9 +85,9 @@ def analyze(
     config = config_of(dict(locals()))
     from pythiageo.cli.display import print_json
     from pythiageo.cli.train import finish
-    from pythiageo.runs.engines import EngineChoice
-    from pythiageo.runs.jobs import Job
-    from pythiageo.runs.training import run_path
+    from pythiageo.engines import EngineChoice
+    from pythiageo.engines.jobs import Job
+    from pythiageo.runs.train import run_path
 
     where = EngineChoice(engine, address)
     if dry_run:
@@ -129,8 +129,8 @@ def plan(
     """
     config = config_of(dict(locals()))
     from pythiageo.cli import display
-    from pythiageo.runs.planning import make_plan
-    from pythiageo.runs.training import run_path
+    from pythiageo.estimate.plan import make_plan
+    from pythiageo.runs.train import run_path
 
     with display.shown_progress([config.name], quiet) as report:
         made = make_plan(config, run_path(out, config.name), report, workers)
@@ -164,8 +164,8 @@ _LISTS = {"tasks", "readouts", "measures", "sites"}
 
 def config_of(options: Mapping[str, Any]) -> AnalyzeConfig:
     """Return the config that a command's options stand for. Raises ``UserError``."""
-    from pythiageo.runs.config import AnalyzeConfig, load_config, make_config
-    from pythiageo.runs.options import measure_keys, overrides
+    from pythiageo.config.options import measure_keys, overrides
+    from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 
     values: dict[str, Any] = {}
     for option, key in _KEYS.items():

@@ -11,10 +11,10 @@ from pythiageo.cli.display import print_json, print_table, shown_progress
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
-    from pythiageo.runs.progress import Reporter
-    from pythiageo.series.audit import Audit, StepAudit
+    from pythiageo.progress import Reporter
+    from pythiageo.series.audit.audit import Audit, StepAudit
+    from pythiageo.series.audit.contents import Contents
     from pythiageo.series.checkpoint import Series
-    from pythiageo.series.contents import Contents
 
 
 def audit(
@@ -43,9 +43,9 @@ def audit(
     Nothing but listings is fetched from the Hub, unless --deep is given. Exit code 1 if a step is not ok or
     same-as-neighbour, or if --deep finds that two formats of a step differ.
     """
-    from pythiageo.runs.progress import Progress
+    from pythiageo.progress import Progress
     from pythiageo.series import open_series
-    from pythiageo.series.audit import Auditable, audit_series
+    from pythiageo.series.audit.audit import Auditable, audit_series
     from pythiageo.series.steps import parse_grid, select
 
     if deep and steps is None:
@@ -71,8 +71,8 @@ def audit(
 
 
 def _compare(series: Series, steps: list[int], report: Reporter) -> list[Contents]:
-    from pythiageo.runs.progress import Progress
-    from pythiageo.series.contents import BothFormats, compare_formats
+    from pythiageo.progress import Progress
+    from pythiageo.series.audit.contents import BothFormats, compare_formats
 
     if not isinstance(series, BothFormats):
         return []

@@ -14,7 +14,7 @@ from pythiageo.errors import UserError
 if TYPE_CHECKING:
     import polars as pl
 
-    from pythiageo.anatomy.claims import ClaimResult, Specification
+    from pythiageo.claims import ClaimResult, Specification
 
 SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why")
 
@@ -45,7 +45,7 @@ def claims(
 
     Runs of one regime are taken together; those of another stand in a table of their own.
     """
-    from pythiageo.anatomy.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
+    from pythiageo.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
 
     families = [name.strip() for name in only.split(",")] if only else None
     answers: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.Data
     """Return the observations and the trained tasks of each regime's runs."""
     import polars as pl
 
-    from pythiageo.anatomy.claims import trained_tasks
+    from pythiageo.claims import trained_tasks
     from pythiageo.observations import read_manifest, read_observations
 
     given = tuple(name.strip() for name in trained.split(",")) if trained else None
@@ -109,7 +109,7 @@ def _progress(regime: str, quiet: bool) -> Any:
 
 def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
     """Write every table as CSV and Parquet; return the paths."""
-    from pythiageo.anatomy.claims import holding_shares, summary_table
+    from pythiageo.claims import holding_shares, summary_table
     from pythiageo.observations import write_table
 
     frames = {"claims": summary_table(results)}

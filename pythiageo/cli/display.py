@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pythiageo.runs.planning import Plan
-    from pythiageo.runs.progress import Progress, Reporter
+    from pythiageo.estimate.plan import Plan
+    from pythiageo.progress import Progress, Reporter
 
 
 @contextmanager

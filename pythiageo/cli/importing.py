@@ -25,9 +25,9 @@ def import_results(
     as_json: JsonOption = False,
 ) -> None:
     """Turn other people's results into a run that report, compare, export and claims read."""
+    from pythiageo.importers.lm_eval import import_harness
+    from pythiageo.importers.tidy_table import import_table, load_mapping
     from pythiageo.observations import read_observations
-    from pythiageo.runs.harness import import_harness
-    from pythiageo.runs.importing import import_table, load_mapping
 
     if mapping is None:
         if where:

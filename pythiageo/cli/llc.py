@@ -38,7 +38,7 @@ def calibrate(
     Exit code 1 when none is.
     """
     from pythiageo.cli import display
-    from pythiageo.runs.calibration import Calibration, calibrate_checkpoint
+    from pythiageo.runs.llc_calibration import Calibration, calibrate_checkpoint
 
     wanted = Calibration(
         target=target,

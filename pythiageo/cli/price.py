@@ -29,9 +29,9 @@ def price(
     as_json: JsonOption = False,
 ) -> None:
     """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
-    from pythiageo.runs.options import overrides
-    from pythiageo.runs.pricing import SEEDS, cheapest
-    from pythiageo.runs.pricing import price as time_size
+    from pythiageo.config.options import overrides
+    from pythiageo.estimate.study_cost import SEEDS, cheapest
+    from pythiageo.estimate.study_cost import price as time_size
     from pythiageo.synthetic.sizes import get_size
 
     names = [name.strip() for name in sizes.split(",")]

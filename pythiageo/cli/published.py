@@ -24,8 +24,8 @@ def published(
     """Put acquisition steps and floors beside the published ones, with their ratio."""
     import polars as pl
 
-    from pythiageo.anatomy import events
     from pythiageo.compare import beside_published
+    from pythiageo.events import events
     from pythiageo.observations import read_observations, write_table
 
     tables = []

@@ -99,7 +99,7 @@ def figures(
     as_json: JsonOption = False,
 ) -> None:
     """Write the figures and tables of arXiv 2602.15997 for these runs, each with what it lacks."""
-    from pythiageo.report.paper.write import write_paper
+    from pythiageo.figures.write import write_paper
 
     written = write_paper(runs, out, by_commas(formats) or [])
     if as_json:
@@ -136,11 +136,11 @@ def compare(
     """Put runs side by side: events under each protocol, and the observations that both have."""
     import polars as pl
 
-    from pythiageo.anatomy import get_protocol
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
     from pythiageo.compare.alignment import checked
     from pythiageo.compare.claims import side_by_side
+    from pythiageo.events import get_protocol
     from pythiageo.observations import read_manifest, read_observations
 
     chosen = get_protocol(protocol)

@@ -22,7 +22,7 @@ def serve(
     repo: Annotated[str, typer.Option(help="Repository name to serve it under, owner/name.")] = "local/series",
 ) -> int:
     """Serve a checkpoint series as a Hub repository on this machine: a branch a step, `main` the last."""
-    from pythiageo.series.loopback import LoopbackHub, serve_folder
+    from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
     with (
         tempfile.TemporaryDirectory(prefix="pythiageo-hub-") as cache,

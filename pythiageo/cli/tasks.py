@@ -30,8 +30,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
     """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
+    from pythiageo.measure.probe_sets import GROUPS
     from pythiageo.probes.task import load_tasks
-    from pythiageo.runs.probing import GROUPS
 
     tasks = load_tasks(tasks_folder).values()
     rows: list[dict[str, Any]] = [

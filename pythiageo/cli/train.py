@@ -14,8 +14,8 @@ from pythiageo.cli import display
 from pythiageo.errors import UserError
 
 if TYPE_CHECKING:
-    from pythiageo.runs.config import TrainConfig
-    from pythiageo.runs.jobs import Failure, Job
+    from pythiageo.config.runs import TrainConfig
+    from pythiageo.engines.jobs import Failure, Job
 
 PROTOCOLS = ("billa-v4",)
 """Studies whose training is shipped as a config."""
@@ -72,13 +72,13 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Train small transformers, with the probes measured at every checkpoint."""
-    from pythiageo.runs.building import check_fits, checkpoint_steps, resolve
-    from pythiageo.runs.config import TrainConfig, load_config
-    from pythiageo.runs.engines import EngineChoice
-    from pythiageo.runs.jobs import Job
-    from pythiageo.runs.options import overrides as as_overrides
-    from pythiageo.runs.training import run_path
-    from pythiageo.runs.workers import started_together
+    from pythiageo.config.options import overrides as as_overrides
+    from pythiageo.config.runs import TrainConfig, load_config
+    from pythiageo.engines import EngineChoice
+    from pythiageo.engines.jobs import Job
+    from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
+    from pythiageo.runs.train import run_path
+    from pythiageo.synthetic.launcher import started_together
 
     where = EngineChoice(engine, address)
     options = {
@@ -212,10 +212,10 @@ def _check_protocol(protocol: str, configs: list[str] | None, size: str | None) 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
-    from pythiageo.runs.config import TrainConfig
-    from pythiageo.runs.jobs import execute, execute_all
+    from pythiageo.config.runs import TrainConfig
+    from pythiageo.engines.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
-    from pythiageo.runs.workers import started_together
+    from pythiageo.synthetic.launcher import started_together
 
     if started_together() > 1 and (len(work) > 1 or jobs > 1):
         raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
@@ -224,7 +224,7 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     failures: list[Failure] = []
     with display.shown_progress(names, quiet or not first) as report:
         if work[0].engine.name == "ray" and isinstance(work[0].config, TrainConfig):
-            from pythiageo.runs.engines.sweep import train_on_ray
+            from pythiageo.engines.ray.sweep import train_on_ray
 
             code, failures = train_on_ray(work, work[0].engine.address, report)
         elif len(work) == 1:
@@ -249,7 +249,7 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
 
 
 def _show_plan(config: TrainConfig, steps: list[int], path: Path, as_json: bool) -> None:
-    from pythiageo.runs.building import new_model
+    from pythiageo.runs.build_training import new_model
 
     trainable = new_model(config)
     plan = {

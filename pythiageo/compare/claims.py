@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.claims import Evidence, Specification, ask_each, trained_tasks
+from pythiageo.claims import Evidence, Specification, ask_each, trained_tasks
 
 CLAIMS_SCHEMA: dict[str, pl.DataType] = {
     "name": pl.String(),

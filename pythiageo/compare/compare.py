@@ -11,14 +11,14 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES, events, without_duplicates
-from pythiageo.anatomy.claims import Specification
-from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.claims import Specification
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
+from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.anatomy import floors, get_protocol
-from pythiageo.anatomy.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.compare.published import published
 from pythiageo.errors import UserError
+from pythiageo.events import floors, get_protocol
+from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.trajectory import depth_of
+from pythiageo.events.trajectory import depth_of
 from pythiageo.observations.schema import HARNESS, SOURCE
 
 _SETTINGS = ("dtype", "processing", "device", "pythiageo")

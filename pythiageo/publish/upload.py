@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
 
 from pythiageo.errors import MachineError, UserError, first_line
 from pythiageo.publish.bundle import CARD, Bundle
-from pythiageo.series.client import without_bars
-from pythiageo.series.patience import UNREACHED, be_patient, response_of
+from pythiageo.series.hub.client import without_bars
+from pythiageo.series.hub.retry import UNREACHED, be_patient, response_of
 
 KIND = "dataset"
 _MANIFEST = "manifest.json"

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.anatomy.claims import ClaimResult, Specification, ask_each, trained_tasks
-from pythiageo.anatomy.claims.every import specification_curve as every_specification
-from pythiageo.report.loaded import READOUT, LoadedRun
-from pythiageo.report.paper.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.claims import ClaimResult, Specification, ask_each, trained_tasks
+from pythiageo.claims.every import specification_curve as every_specification
+from pythiageo.events.runs import READOUT, LoadedRun
+from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
 VERDICTS = {

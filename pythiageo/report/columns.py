@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pythiageo.anatomy import floors
-from pythiageo.report.loaded import READOUT, SIGMA, SIGMA_SQUARED, LoadedRun
+from pythiageo.events import floors
+from pythiageo.events.runs import READOUT, SIGMA, SIGMA_SQUARED, LoadedRun
 from pythiageo.report.packing import pack
 
 BUDGET = 8_500_000

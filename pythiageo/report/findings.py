@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pythiageo.report.loaded import SIGMA_SQUARED, SPECTRA, LoadedRun
+from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, LoadedRun
 
 
 def findings(run: LoadedRun) -> list[str]:

@@ -17,18 +17,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pythiageo.anatomy import PROTOCOLS, RANK_MEASURES
-from pythiageo.anatomy.claims import ClaimResult
+from pythiageo.claims import ClaimResult
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.errors import UserError, nearest
+from pythiageo.events import PROTOCOLS, RANK_MEASURES
+from pythiageo.events.runs import LoadedRun, load_runs
+from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
 from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
-from pythiageo.report.loaded import LoadedRun, load_runs
 from pythiageo.report.packing import deflate
-from pythiageo.report.paper import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 
 _HERE = Path(__file__).parent

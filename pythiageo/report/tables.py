@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.compare import Comparison, beside_published, published_sizes
-from pythiageo.report.loaded import SIGMA, SIGMA_SQUARED, LoadedRun
+from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, LoadedRun
 
 Table = dict[str, Any]
 """``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not

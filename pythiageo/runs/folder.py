@@ -14,9 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from pythiageo.config.runs import RunConfig
 from pythiageo.errors import MachineError, UserError
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
-from pythiageo.runs.config import RunConfig
 from pythiageo.runs.provenance import provenance
 
 MANIFEST = "manifest.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo import __version__
-from pythiageo.runs.settings import ComputeConfig
+from pythiageo.config.tables import ComputeConfig
 
 _PACKAGES = (
     "torch", "transformers", "transformer-lens", "numpy", "scipy", "polars", "pyarrow", "safetensors", "tokenizers",

@@ -1,0 +1,106 @@
+"""Evidence: an observation table with the events that claims ask of it, each made once."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pythiageo.claims.result import Specification
+from pythiageo.events.find import FOUND, events, timeline_rows
+from pythiageo.events.trajectory import RUN_KEY, at_site, chosen, without_duplicates
+from pythiageo.events.transitions import SCORES, transitions
+
+
+class Evidence:
+    """Observations of one or more runs. Every claim takes one; asking the same thing again costs nothing."""
+
+    def __init__(self, observations: pl.DataFrame) -> None:
+        self.observations = without_duplicates(observations)
+        self._acquired = cache(self._acquisitions)
+        self._moved = cache(self._transitions)
+        self._chosen = cache(self._select)
+        self.memory: dict[tuple[Any, ...], Any] = {}
+
+    @cached_property
+    def timelines(self) -> dict[tuple[Any, ...], np.ndarray]:
+        """Steps of every run's distinct checkpoints, ascending."""
+        parts = self.observations.select(*RUN_KEY, "step").unique().sort("step").partition_by(RUN_KEY, as_dict=True)
+        return {key: part["step"].to_numpy() for key, part in parts.items()}
+
+    @cached_property
+    def measures(self) -> list[str]:
+        """Names of the measures that are no scores."""
+        found = (
+            self.observations.filter(pl.col("task").is_not_null() & pl.col("readout").is_not_null())["measure"]
+            .unique()
+            .sort()
+            .to_list()
+        )
+        return [name for name in found if name not in SCORES and not name.startswith("linear_probe")]
+
+    def acquisitions(self, specification: Specification) -> pl.DataFrame:
+        """Return the acquisition of every run, task and level under the specification's protocol and event."""
+        return self._acquired(specification.protocol, specification.event)
+
+    def layers(self, specification: Specification, event: str) -> pl.DataFrame:
+        """Return ``event`` (``transition``, ``half_collapse``) of the measure and readout at every site."""
+        return self._moved(specification.protocol).filter(
+            (pl.col("event") == event)
+            & (pl.col("measure") == specification.measure)
+            & pl.col("readout").eq_missing(specification.readout)
+        )
+
+    def moves(self, specification: Specification, measure: str | None = None) -> pl.DataFrame:
+        """Return the transition of one measure at the specification's site and readout, one row a run and task.
+
+        A measure of the loss has no site, and a readout that names its parameters: the whole model's is taken.
+        """
+        name = measure or specification.measure
+        of = self._moved(specification.protocol).filter((pl.col("event") == "transition") & (pl.col("measure") == name))
+        return _one_place(of, specification)
+
+    def curves(self, specification: Specification, measure: str | None = None) -> pl.DataFrame:
+        """Return the values of one measure at the specification's site and readout, one row a run, task and step."""
+        return self._chosen(measure or specification.measure, specification.readout, specification.site)
+
+    def values(self, specification: Specification) -> pl.DataFrame:
+        """Return the values of the specification's measure and readout at every block, whatever the site."""
+        return self.observations.filter(
+            (pl.col("measure") == specification.measure)
+            & pl.col("readout").eq_missing(specification.readout)
+            & pl.col("layer").is_not_null()
+            & pl.col("site").str.ends_with(".hook_resid_post")
+        )
+
+    def _acquisitions(self, protocol: str, event: str) -> pl.DataFrame:
+        scores = self.observations.filter(pl.col("measure").is_in(SCORES))
+        # a run's checkpoints are the whole table's: one without scores is a gap
+        everywhere = pl.concat([scores, timeline_rows(self.observations)])
+        found = events(everywhere, protocol).filter(pl.col("event") == event)
+        return found.filter(pl.col("task").is_not_null())
+
+    def _transitions(self, protocol: str) -> pl.DataFrame:
+        return transitions(self.observations, protocol)
+
+    def _select(self, measure: str, readout: str, site: str) -> pl.DataFrame:
+        specification = Specification(readout=readout, site=site)
+        return _one_place(self.observations.filter(pl.col("measure") == measure), specification)
+
+
+def _one_place(rows: pl.DataFrame, specification: Specification) -> pl.DataFrame:
+    layered = rows.filter(pl.col("site").is_not_null())
+    if layered.height:
+        return chosen(at_site(layered, specification.site), "readout", specification.readout)
+    return rows.filter(pl.col("layer").is_null())
+
+
+def steps_by_task(found: pl.DataFrame) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
+    """Return ``run -> (task, level) -> step`` of the events that were found."""
+    result: dict[tuple[Any, ...], dict[tuple[str, str | None], int]] = {}
+    for row in found.filter(pl.col("status") == FOUND).select(*RUN_KEY, "task", "level", "step").iter_rows():
+        *run, task, level, step = row
+        result.setdefault(tuple(run), {})[(task, level)] = step
+    return result

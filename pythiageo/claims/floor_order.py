@@ -1,0 +1,79 @@
+"""Order of floors: are tasks ordered alike at every size?"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from scipy import stats  # type: ignore[import-untyped]
+
+from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.events.find import FOUND
+from pythiageo.stats.resampling import percentile_interval, upper_p
+
+CLAIM = "tasks have the same order of floors at every size"
+RULE = (
+    "estimate: mean Spearman correlation over pairs of sizes; supported: p <= 0.05 when tasks are permuted at each "
+    "size and the 95% bootstrap interval over tasks above 0; contradicted: below 0 with p >= 0.95; else not decidable"
+)
+SCHEMA: dict[str, pl.DataType] = {
+    "size_a": pl.String(), "size_b": pl.String(), "tasks": pl.Int64(), "spearman": pl.Float64(),
+}  # fmt: skip
+
+
+def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return Spearman's correlation of the floors of tasks for every pair of sizes (floors: means over seeds).
+
+    A size whose floors are all equal orders nothing: its correlations are null, and count for nothing.
+    """
+    moves = evidence.moves(specification).filter(pl.col("status") == FOUND)
+    by_size = moves.group_by("size", "task").agg(pl.col("value").mean()).sort("size", "task")
+    sizes, tasks = by_size["size"].unique().sort().to_list(), by_size["task"].unique().sort().to_list()
+    floor = np.full((len(sizes), len(tasks)), np.nan)
+    for size, task, value in by_size.iter_rows():
+        floor[sizes.index(size), tasks.index(task)] = value
+    floor = floor[:, np.isfinite(floor).all(axis=0)]
+    count = floor.shape[1]
+    if len(sizes) < 2 or count < 4:
+        there = counted(len(sizes), "size")
+        reason = f"{there} with the floors of {count} tasks in common; two sizes and four tasks are needed"
+        return undecided("floor-order", CLAIM, RULE, reason, specification, pl.DataFrame(schema=SCHEMA))
+    ranks = stats.rankdata(floor, axis=1)
+    pairs = list(combinations(range(len(sizes)), 2))
+    rhos = [_spearman(ranks[a], ranks[b]) for a, b in pairs]
+    rows = [
+        [sizes[a], sizes[b], count, None if np.isnan(rho) else rho] for (a, b), rho in zip(pairs, rhos, strict=True)
+    ]
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    known = table["spearman"].drop_nulls()
+    if not known.len():
+        reason = "at all but one size the floors of all tasks are equal, and order nothing"
+        return undecided("floor-order", CLAIM, RULE, reason, specification, table)
+    rng = np.random.default_rng(specification.seed)
+    estimate = float(np.mean(known.to_numpy()))
+    drawn = np.array(
+        [_mean([row[rng.permutation(count)] for row in ranks], pairs) for _ in range(specification.resamples)]
+    )
+    picks = rng.integers(0, count, (specification.resamples, count))
+    boots = [_mean(list(stats.rankdata(floor[:, pick], axis=1)), pairs) for pick in picks]
+    interval = percentile_interval(np.array(boots))
+    p = upper_p(np.append(drawn, estimate), estimate)
+    return ClaimResult(
+        "floor-order", CLAIM, table, judge(interval, 0.0, p), RULE, estimate, interval, 0.0, p, known.len(),
+        f"{count} tasks at {len(sizes)} sizes", specification,
+    )  # fmt: skip
+
+
+def _mean(ranks: list[np.ndarray], pairs: list[tuple[int, int]]) -> float:
+    """Return the mean correlation over the pairs that have one, NaN where none has."""
+    rhos = np.array([_spearman(ranks[a], ranks[b]) for a, b in pairs])
+    return float(np.nanmean(rhos)) if np.isfinite(rhos).any() else float("nan")
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Pearson's correlation of two rows of ranks, NaN where all of one are equal."""
+    x, y = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale else float("nan")

@@ -1,0 +1,101 @@
+"""Collapse floors: how much the floor of a task varies with the size of the model, at matched cadence."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.result import (
+    CONTRADICTED,
+    NOT_DECIDABLE,
+    SUPPORTED,
+    ClaimResult,
+    Specification,
+    counted,
+    undecided,
+)
+from pythiageo.events.trajectory import RUN_KEY
+from pythiageo.stats.resampling import percentile_interval
+from pythiageo.study.protocols import get_protocol
+
+CLAIM = "the collapse floor of a task is the same at every size"
+SAME = 0.2
+"""A coefficient of variation below this counts as the same: the study calls 0.08 to 0.18 invariant, 0.42 not."""
+RULE = (
+    "estimate: median over tasks of the floor's coefficient of variation over sizes (population std over mean), "
+    f"floors at the steps that all runs have; supported: its 95% interval over tasks lies below {SAME}; "
+    "contradicted: above; else not decidable; three sizes at least"
+)
+MIN_SIZES = 3
+
+
+def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return the floor of every task at every size (mean over seeds), and its variation.
+
+    ``table``: a row a task: ``sizes``, ``mean``, ``std``, ``cv``, ``seed_cv`` (mean over sizes of the variation over
+    seeds, null without seeds), ``shared_checkpoints``. ``cases``: a row a run and task, the floor at all the run's own
+    checkpoints beside that at the shared ones. The null is ``SAME``.
+    """
+    low, high = get_protocol(specification.protocol).floor_window
+    curves = evidence.curves(specification).filter(pl.col("value").is_not_null() & pl.col("step").is_between(low, high))
+    runs = curves.select(RUN_KEY).unique().height
+    if not runs:
+        return undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
+    shared = curves.group_by("task", "step").agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
+    shared = shared.join(
+        curves.group_by("task").agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
+    ).filter(pl.col("runs") == pl.col("all_runs"))
+    matched = curves.join(shared.select("task", "step"), on=["task", "step"], how="semi")
+    own = curves.group_by(*RUN_KEY, "task").agg(pl.col("value").min().alias("own_floor"), pl.len().alias("checkpoints"))
+    level = (
+        matched.sort("step")
+        .group_by(*RUN_KEY, "task")
+        .agg(
+            pl.col("value").min().alias("floor"),
+            pl.col("step").get(pl.col("value").arg_min()).alias("step"),
+            pl.len().alias("shared_checkpoints"),
+        )
+    )
+    cases = own.join(level, on=[*RUN_KEY, "task"], how="left", nulls_equal=True).sort("task", *RUN_KEY)
+    by_size = level.group_by("task", "size").agg(
+        pl.col("floor").mean(),
+        (pl.col("floor").std(ddof=1) / pl.col("floor").mean()).alias("seed_cv"),
+        pl.col("shared_checkpoints").min(),
+    )
+    table = (
+        by_size.group_by("task")
+        .agg(
+            pl.len().cast(pl.Int64).alias("sizes"),
+            pl.col("floor").mean().alias("mean"),
+            pl.col("floor").std(ddof=0).alias("std"),
+            pl.col("seed_cv").mean(),
+            pl.col("shared_checkpoints").min(),
+        )
+        .with_columns((pl.col("std") / pl.col("mean")).alias("cv"))
+        .sort("task")
+    )
+    told = table.filter((pl.col("sizes") >= MIN_SIZES) & (pl.col("shared_checkpoints") >= MIN_SIZES))
+    if not told.height:
+        sizes = cases["size"].n_unique()
+        reason = f"{counted(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
+        return undecided("floors", CLAIM, RULE, reason, specification, table)
+    cvs = told["cv"].to_numpy()
+    interval = None
+    if cvs.size > 1:
+        rng = np.random.default_rng(specification.seed)
+        drawn = rng.integers(0, cvs.size, (specification.resamples, cvs.size))
+        interval = percentile_interval(np.median(cvs[drawn], axis=1))
+    verdict = NOT_DECIDABLE
+    if interval is not None:
+        verdict = SUPPORTED if interval[1] < SAME else CONTRADICTED if interval[0] > SAME else NOT_DECIDABLE
+    seeds = told["seed_cv"].drop_nulls()
+    note = (
+        f"between seeds of one size it varies by {float(np.median(seeds.to_numpy())):.2g}"
+        if seeds.len()
+        else "one seed a size"
+    )
+    return ClaimResult(
+        "floors", CLAIM, table, verdict, RULE, float(np.median(cvs)), interval, SAME, None, told.height, note,
+        specification, cases,
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""Recovery: how much of its fall a layer regains, and whether the last layer stays low while the middle rises."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.events.find import FOUND
+from pythiageo.events.trajectory import RUN_KEY
+from pythiageo.stats.resampling import cluster_interval
+
+CLAIM = "at the end the last block stays compressed while the middle ones have recovered"
+RULE = (
+    "estimate: mean over models of the mean over tasks of recovery(middle blocks) - recovery(last block) at the last "
+    "checkpoint; supported: its 95% t interval over models lies above 0; contradicted: below; else not decidable; "
+    "three models at least"
+)
+
+
+def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return every block's value and recovery at the floor, at acquisition and at the end.
+
+    recovery(t) = (value(t) - floor) / (first value - floor), the floor the block's own minimum: 0 at it, 1 where all of
+    the fall is regained. ``acquisition`` is the task's first acquired level. The middle are the blocks from a third to
+    two thirds of the way from first to last, the last left out. ``floor_of_last`` is the step at which the last block
+    has its minimum. A row a run, task, block and moment.
+    """
+    falls = evidence.layers(specification, "transition").filter(
+        (pl.col("status") == FOUND) & pl.col("site").str.ends_with(".hook_resid_post")
+    )
+    if not falls.height:
+        return undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
+    key = [*RUN_KEY, "task", "level"]
+    floors = falls.select(*key, "layer", pl.col("value").alias("floor"), "first_value")
+    last = falls.filter(pl.col("layer") == pl.col("layer").max().over(RUN_KEY))
+    ends = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").max())
+    acquired = (
+        evidence.acquisitions(specification)
+        .filter(pl.col("status") == FOUND)
+        .group_by(*RUN_KEY, "task")
+        .agg(pl.col("step").min())
+    )
+    tasks = floors.select(key).unique()
+    moments = pl.concat(
+        [
+            last.select(*key, "step", pl.lit("floor_of_last").alias("moment")),
+            tasks.join(acquired, on=[*RUN_KEY, "task"], nulls_equal=True).select(
+                *key, "step", pl.lit("acquisition").alias("moment")
+            ),
+            tasks.join(ends, on=RUN_KEY, nulls_equal=True).select(*key, "step", pl.lit("end").alias("moment")),
+        ]
+    )
+    depth = pl.col("layer").max().over(RUN_KEY)
+    values = evidence.values(specification).select(*key, "layer", "step", "value")
+    table = (
+        moments.join(values, on=[*key, "step"], nulls_equal=True)
+        .join(floors, on=[*key, "layer"], how="left", nulls_equal=True)
+        .with_columns(
+            ((pl.col("value") - pl.col("floor")) / (pl.col("first_value") - pl.col("floor"))).alias("recovery"),
+            pl.when(depth > 0).then(pl.col("layer") / depth).otherwise(1.0).alias("relative_layer"),
+        )
+        .sort(*key, "moment", "layer")
+    )
+    middle = pl.col("relative_layer").is_between(1 / 3 - 1e-9, 2 / 3 + 1e-9)
+    by_case = (
+        table.filter(pl.col("moment") == "end")
+        .group_by(key)
+        .agg(
+            pl.col("recovery").filter(middle).mean().alias("middle"),
+            pl.col("recovery").filter(pl.col("relative_layer") == 1).mean().alias("last"),
+        )
+        .with_columns((pl.col("middle") - pl.col("last")).alias("gap"))
+        .drop_nulls("gap")
+    )
+    if not by_case.height:
+        return undecided("recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table)
+    means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
+    interval = cluster_interval(means)
+    note = None if interval else f"{counted(means.size, 'model')}; tasks of one model are not independent cases"
+    return ClaimResult(
+        "recovery", CLAIM, table, judge(interval, 0.0), RULE, float(np.mean(means)), interval, 0.0, None,
+        by_case.height, note, specification, by_case.sort(key),
+    )  # fmt: skip

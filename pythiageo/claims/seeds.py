@@ -1,0 +1,98 @@
+"""Seeds: how much events differ between runs that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.result import (
+    CONTRADICTED,
+    NOT_DECIDABLE,
+    SUPPORTED,
+    ClaimResult,
+    Specification,
+    undecided,
+)
+from pythiageo.events.find import FOUND
+from pythiageo.stats.resampling import cluster_interval, percentile_interval
+
+CLAIM = "events differ little between seeds: less than a tenth of their variance is within a task"
+SMALL = 0.1
+RULE = (
+    f"estimate: share of the variance of log(1 + step) of acquisition, tasks and levels of one size and regime, that "
+    f"lies between seeds; supported: its 95% bootstrap interval over tasks and levels lies below {SMALL}; "
+    "contradicted: above; else not decidable; two seeds at least"
+)
+QUANTITIES = ("acquisition", "floor step", "floor")
+
+
+def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return mean and spread over seeds, a row a quantity, regime, size, task and level.
+
+    ``table``: ``seeds`` (with a value), ``runs``, ``mean``, ``low``, ``high`` (t interval, from three seeds on),
+    ``std``. ``cases``: a row a quantity, regime and size: ``between_seeds``, the share of the sum of squares that
+    lies within task and level, over those that all its seeds have. Steps are taken as log(1 + step) for the shares,
+    not for the means.
+    """
+    who = ["regime", "size", "seed", "task", "level", "status"]
+    acquired = evidence.acquisitions(specification)
+    moves = evidence.moves(specification) if specification.measure in evidence.measures else acquired.clear()
+    parts = [
+        acquired.select(*who, pl.lit(QUANTITIES[0]).alias("quantity"), pl.col("step").cast(pl.Float64).alias("value")),
+        moves.select(*who, pl.lit(QUANTITIES[1]).alias("quantity"), pl.col("step").cast(pl.Float64).alias("value")),
+        moves.select(*who, pl.lit(QUANTITIES[2]).alias("quantity"), pl.col("value")),
+    ]
+    rows = pl.concat(parts)
+    key = ["quantity", "regime", "size", "task", "level"]
+    out, shares = [], []
+    for group, part in rows.sort(key).group_by(key, maintain_order=True):
+        known = part.filter(pl.col("status") == FOUND)["value"].drop_nulls().to_numpy()
+        low, high = cluster_interval(known) or (None, None)
+        std = float(known.std(ddof=1)) if known.size > 1 else None
+        out.append([*group, known.size, part.height, float(known.mean()) if known.size else None, low, high, std])
+    schema = {name: pl.String() for name in key} | {"seeds": pl.Int64(), "runs": pl.Int64()}
+    table = pl.DataFrame(
+        out, schema=schema | {name: pl.Float64() for name in ("mean", "low", "high", "std")}, orient="row"
+    )
+    headline: list[np.ndarray] = []
+    for (quantity, regime, size), part in rows.group_by(key[:3], maintain_order=True):
+        count = part["seed"].n_unique()
+        grid = [
+            each["value"].to_numpy()
+            for _, each in part.filter(pl.col("status") == FOUND)
+            .sort("seed")
+            .group_by("task", "level", maintain_order=True)
+            if each.height == count
+        ]
+        if count < 2 or len(grid) < 2:
+            continue
+        values = np.array(grid) if quantity == "floor" else np.log1p(np.array(grid))
+        shares.append([quantity, regime, size, count, len(grid), _share(values)])
+        if quantity == QUANTITIES[0]:
+            headline.append(values)
+    names = {"quantity": pl.String(), "regime": pl.String(), "size": pl.String(), "seeds": pl.Int64()}
+    cases = pl.DataFrame(shares, schema=names | {"tasks": pl.Int64(), "between_seeds": pl.Float64()}, orient="row")
+    told = [(values, _share(values)) for values in headline if _share(values) is not None]
+    if not told:
+        reason = "no size with two seeds that share acquisitions"
+        return undecided("seeds", CLAIM, RULE, reason, specification, table)
+    values, estimate = max(told, key=lambda each: each[0].size)
+    rng = np.random.default_rng(specification.seed)
+    picks = rng.integers(0, len(values), (specification.resamples, len(values)))
+    drawn = np.array([_share(values[pick]) for pick in picks], dtype=float)
+    interval = percentile_interval(drawn)
+    verdict = NOT_DECIDABLE
+    if interval is not None:
+        verdict = SUPPORTED if interval[1] < SMALL else CONTRADICTED if interval[0] > SMALL else NOT_DECIDABLE
+    note = f"{values.shape[1]} seeds, {len(values)} tasks and levels that all of them acquired"
+    return ClaimResult(
+        "seeds", CLAIM, table, verdict, RULE, estimate, interval, SMALL, None, len(values), note, specification, cases
+    )
+
+
+def _share(values: np.ndarray) -> float | None:
+    """Return the share of the total sum of squares within rows (tasks), ``(tasks, seeds)``; ``None`` without spread."""
+    total = float(((values - values.mean()) ** 2).sum())
+    within = float(((values - values.mean(axis=1, keepdims=True)) ** 2).sum())
+    return within / total if total > 0 else None

@@ -1,0 +1,145 @@
+"""Top-down, twice: as a profile at one step, as the study scores it, and as propagation in time."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.events.find import FOUND
+from pythiageo.events.trajectory import RUN_KEY
+from pythiageo.stats.resampling import MIN_CLUSTERS, cluster_interval, kendall_scores, label_orders, upper_p
+
+PROFILE_CLAIM = "training makes the first block lie above the last one at the last block's floor"
+PROFILE_RULE = (
+    "estimate: mean over models of the share of tasks with first above last at the floor, less the share at step 0; "
+    "supported: its 95% t interval over models lies above 0; contradicted: below; else not decidable; three models at "
+    "least"
+)
+TIME_CLAIM = "the collapse runs from the last layers to the first"
+TIME_RULE = (
+    "estimate: minus Kendall's tau-b of half-collapse step against depth, mean over tasks, then models (1: the last "
+    "layer first); supported: p <= 0.05 when the layers of each model are permuted (all orders up to 7 layers) and, "
+    "with three models or more, the 95% t interval over models above 0; contradicted: the mirror image; else not "
+    "decidable"
+)
+
+
+def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return first and last block at the last block's floor and at the run's first checkpoint, a row a run and task.
+
+    ``scored`` is the study's: first above last at the floor. ``scored_first`` is the same at the first checkpoint,
+    before the training that is to explain it; ``change`` is (first - last) at the floor less the same at the first
+    checkpoint.
+    """
+    falls = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
+    last = falls.filter((pl.col("layer") == pl.col("layer").max().over(RUN_KEY)) & (pl.col("layer") > 0))
+    key = [*RUN_KEY, "task", "level"]
+    starts = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").min().alias("first_step"))
+    found = last.filter(pl.col("status") == FOUND).join(starts, on=RUN_KEY, nulls_equal=True)
+    values = evidence.values(specification).select(*key, "layer", "step", "value")
+    table = found.select(*key, pl.col("step").alias("floor_step"), "first_step", pl.col("layer").alias("last_layer"))
+    for name, layer, step in (
+        ("first_at_floor", pl.lit(0, pl.Int32), "floor_step"),
+        ("last_at_floor", pl.col("last_layer"), "floor_step"),
+        ("first_at_start", pl.lit(0, pl.Int32), "first_step"),
+        ("last_at_start", pl.col("last_layer"), "first_step"),
+    ):
+        place = values.rename({"value": name, "step": step})
+        table = table.with_columns(layer.alias("layer")).join(
+            place, on=[*key, "layer", step], how="left", nulls_equal=True
+        )
+        table = table.drop("layer")
+    table = (
+        table.with_columns(
+            (pl.col("first_at_floor") > pl.col("last_at_floor")).alias("scored"),
+            (pl.col("first_at_start") > pl.col("last_at_start")).alias("scored_first"),
+            (
+                (pl.col("first_at_floor") - pl.col("last_at_floor"))
+                - (pl.col("first_at_start") - pl.col("last_at_start"))
+            ).alias("change"),
+        )
+        .drop_nulls("change")
+        .sort(key)
+    )
+    if not table.height:
+        reason = "no model of two blocks or more has a floor and both its ends"
+        return undecided("top-down-profile", PROFILE_CLAIM, PROFILE_RULE, reason, specification, table)
+    gains = (pl.col("scored").cast(pl.Float64) - pl.col("scored_first").cast(pl.Float64)).mean()
+    means = table.group_by(RUN_KEY).agg(gains.alias("gain"))["gain"].to_numpy()
+    interval = cluster_interval(means)
+    scored, before = table["scored"].sum(), table["scored_first"].sum()
+    note = (
+        f"as the study scores it: {scored} of {table.height} in {counted(means.size, 'model')}; at the first "
+        f"checkpoint: {before}"
+    )
+    return ClaimResult(
+        "top-down-profile", PROFILE_CLAIM, table, judge(interval, 0.0), PROFILE_RULE, float(means.mean()), interval,
+        0.0, None, table.height, note, specification,
+    )  # fmt: skip
+
+
+def top_down_propagation(evidence: Evidence, specification: Specification) -> ClaimResult:
+    """Return Kendall's tau-b of half-collapse step against depth, a row a run and task.
+
+    ``p_earlier_below``: share of the orders of the layers with at most this tau, so small where later layers fall
+    first. Only layers with a half-collapse count. All tasks of a model are permuted alike: the layers are the cases,
+    not the tasks. The null is that the layers of a model are exchangeable.
+    """
+    steps = evidence.layers(specification, "half_collapse").filter(
+        (pl.col("status") == FOUND) & pl.col("site").str.ends_with(".hook_resid_post")
+    )
+    rng = np.random.default_rng(specification.seed)
+    rows, drawn_models, exact_all = [], [], True
+    for run in steps.sort(*RUN_KEY, "task", "layer").partition_by(RUN_KEY, maintain_order=True):
+        layers = run["layer"].unique().sort().to_numpy()
+        parts = [
+            part
+            for part in run.partition_by(["task", "level"], maintain_order=True)
+            if part.height == layers.size and layers.size > 1
+        ]
+        if not parts:
+            continue
+        orders, exact = label_orders(layers.size, specification.resamples, rng)
+        exact_all &= exact
+        drawn = np.array([kendall_scores(layers, part["step"].to_numpy(), orders) for part in parts])
+        drawn_models.append(-drawn.mean(axis=0))
+        for part, taus in zip(parts, drawn, strict=True):
+            low, high = part["step"].min(), part["step"].max()
+            of = part.select(*RUN_KEY, "task", "level").row(0)
+            tau = float(taus[0])
+            rows.append([*of, layers.size, part["step"].n_unique(), low, high, tau, upper_p(-taus, -tau)])
+    schema = {name: steps.schema[name] for name in (*RUN_KEY, "task", "level")} | {
+        "layers": pl.Int64(), "distinct_steps": pl.Int64(), "first_step": pl.Int64(), "last_step": pl.Int64(),
+        "tau": pl.Float64(), "p_earlier_below": pl.Float64(),
+    }  # fmt: skip
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    if not drawn_models:
+        reason = "no model has the half-collapse step of two layers or more"
+        return undecided("top-down-in-time", TIME_CLAIM, TIME_RULE, reason, specification, table)
+    means = np.array([drawn[0] for drawn in drawn_models])
+    estimate = float(means.mean())
+    p, high_p = _joint(drawn_models, estimate, specification.resamples, rng)
+    interval = cluster_interval(means)
+    # with too few models for an interval the permutation of layers decides alone
+    within = interval if interval is not None else (estimate, estimate)
+    verdict = judge(within, 0.0, p if estimate > 0 else 1 - high_p)
+    ties = table.filter(pl.col("distinct_steps") < pl.col("layers")).height
+    notes = [f"{ties} of {table.height} cases have layers that fall at the same checkpoint"] if ties else []
+    if means.size < MIN_CLUSTERS:
+        notes.append(f"{counted(means.size, 'model')}: says nothing of other models")
+    return ClaimResult(
+        "top-down-in-time", TIME_CLAIM, table, verdict, TIME_RULE, estimate, interval, 0.0, p, table.height,
+        "; ".join(notes) or None, specification,
+    )  # fmt: skip
+
+
+def _joint(drawn: list[np.ndarray], observed: float, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Return both one-sided p of the mean over models, each model's layers permuted on their own."""
+    if len(drawn) == 1:
+        together = drawn[0]
+    else:
+        picks = [one[rng.integers(0, one.size, resamples)] for one in drawn]
+        together = np.append(np.mean(picks, axis=0), observed)
+    return upper_p(together, observed), upper_p(-together, -observed)

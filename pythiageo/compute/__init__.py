@@ -1,0 +1,1 @@
+"""The machine: devices, memory, threads, and leaving a process as it was found."""

@@ -1,0 +1,254 @@
+"""Run configs: TOML files, checked key by key, with ``--set a.b=c`` on top."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from pythiageo.config.tables import (
+    ComputeConfig,
+    Count,
+    MeasureConfig,
+    ProbeConfig,
+    Regime,
+    RunName,
+    Size,
+    Steps,
+    Table,
+    parse_size,
+)
+from pythiageo.errors import UserError
+from pythiageo.locations import packaged_folder
+from pythiageo.probes.task import describe
+
+
+class ModelConfig(Table):
+    """Shape of the model to train: a size by name, any of its numbers replaced."""
+
+    architecture: Literal["gpt2", "gpt_neox"] = "gpt2"
+    size: str
+    layers: Count | None = None
+    d_model: Count | None = None
+    heads: Count | None = None
+    d_ff: Count | None = None
+    context: Annotated[int, Field(ge=2)] = 48
+    bias: bool = False
+    residual_scaling: bool = False
+    """Divide the initial residual projections by sqrt(2 layers)."""
+
+
+class DataConfig(Table):
+    """What the model is trained on: the tasks, running text, or both in one stream."""
+
+    source: Literal["tasks", "text", "mix"]
+    task_share: Annotated[float, Field(ge=1e-4, le=0.9999)] | None = None
+    """Share of the examples that are the tasks', for ``mix``. A window of text has many more scored tokens than an
+    answer, and the loss is the mean over scored tokens."""
+    tasks: tuple[str, ...] = ()
+    """Task names; empty: the eight algorithmic tasks."""
+    shuffled: tuple[str, ...] = ()
+    """Of these tasks, those whose examples have another example's answer: a control, for they cannot be learned."""
+    levels: tuple[str, ...] = ("L1", "L2", "L3")
+    corpus: tuple[Path, ...] = ()
+    """Text files; empty: the reference topics and docstrings of Python's library."""
+
+
+class TrainingConfig(Table):
+    """The optimiser loop. Defaults are the study's; ``steps`` and ``peak_lr`` default to those of the size."""
+
+    steps: Count | None = None
+    """Length of the schedule (the cosine reaches 0 there)."""
+    stop: Count | None = None
+    """Stop after this many steps of it; default: all."""
+    batch_size: Count = 64
+    peak_lr: Annotated[float, Field(gt=0)] | None = None
+    warmup: Annotated[int, Field(ge=0)] = 1000
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    checkpoints: Steps = "0-10000:100,10000-50000:500,50000-1000000:2000"
+    """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
+    weights: Literal["keep", "measure-only"] = "keep"
+    """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files too, into the run's folder."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products of a step; weights, gradients, moments and everything that is measured stay float32."""
+    cuda_graphs: bool = False
+    """On a GPU, record a step once and replay it: for models so small that starting kernels is most of a step."""
+    freeze_block: int | None = None
+    """Block that stands still at first: 0 is the input block, -1 the output block."""
+    freeze_until: Annotated[int, Field(ge=0)] = 0
+    """Steps for which it does."""
+
+    @model_validator(mode="after")
+    def _freeze(self) -> TrainingConfig:
+        if (self.freeze_block is None) != (self.freeze_until == 0):
+            raise ValueError("freeze_block and freeze_until belong together: which block, and for how many steps")
+        return self
+
+
+class TrainConfig(Table):
+    """A run of ``pythiageo train``."""
+
+    kind: Literal["train"] = "train"
+    name: RunName
+    regime: Regime
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    model: ModelConfig
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TrainConfig:
+        if self.data.source == "tasks" and self.data.corpus:
+            raise ValueError("data.corpus is for data.source = 'text' or 'mix'")
+        if self.data.source == "text" and self.data.shuffled:
+            raise ValueError("data.shuffled is for data.source = 'tasks' or 'mix'")
+        if (self.data.source == "mix") != (self.data.task_share is not None):
+            raise ValueError(
+                "data.task_share belongs to data.source = 'mix': the share of examples that are the tasks'"
+            )
+        regime = f"mix:{self.data.task_share:g}" if self.data.task_share is not None else None
+        if regime != (self.regime if self.regime.startswith("mix") else None):
+            raise ValueError(f"regime: expected {regime or 'task-aligned or naturalistic'} for this data")
+        return self
+
+    @model_validator(mode="after")
+    def _measured_in_full(self) -> TrainConfig:
+        if self.compute.dtype != "float32":
+            raise ValueError("a model in training is measured in float32: training.precision is that of its steps")
+        if self.compute.device == "split":
+            raise ValueError("compute.device: a model trains on one device: cpu, cuda, cuda:1 or auto")
+        return self
+
+
+class FetchConfig(Table):
+    """How checkpoints come from the Hub."""
+
+    disk_budget: Size | None = None
+    """Most that fetched checkpoints may take on the disk at one time, such as ``12GB``; default: no bound."""
+    ahead: Annotated[int, Field(ge=0, le=16)] = 2
+    """Checkpoints fetched ahead of the one that is measured, at most."""
+    keep: bool = False
+    """Fetch into the Hub client's own cache, and leave them there; ``disk_budget`` must then be left out."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> FetchConfig:
+        if self.keep and self.disk_budget is not None:
+            raise ValueError("keep leaves every checkpoint on the disk, so it cannot have a disk_budget")
+        return self
+
+    @property
+    def bytes(self) -> int | None:
+        """The disk budget in bytes."""
+        return None if self.disk_budget is None else parse_size(self.disk_budget)
+
+
+class AnalyzeConfig(Table):
+    """A run of ``pythiageo analyze``."""
+
+    kind: Literal["analyze"] = "analyze"
+    name: RunName
+    target: str
+    """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
+    regime: Regime | None = None
+    """Default: what the run folder's manifest says, else naturalistic."""
+    steps: Steps = "all"
+    """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
+    step_pattern: str | None = None
+    """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
+    audit: bool = True
+    """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
+    fetch: FetchConfig = FetchConfig()
+    trust_revisions: bool = False
+    """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+
+class FollowConfig(Table):
+    """A run that follows somebody else's training, see ``api.callback``."""
+
+    kind: Literal["follow"] = "follow"
+    name: RunName
+    regime: Regime = "naturalistic"
+    size: str
+    seed: int | None = None
+    steps: Steps = "log:20"
+    """Which steps of the training, as for ``analyze``, or ``saves``; its first and its last are always measured."""
+    weights: Literal["keep", "measure-only"] = "measure-only"
+    """Whether the weights that are measured are kept in the run folder."""
+    probes: ProbeConfig = ProbeConfig()
+    measures: MeasureConfig = MeasureConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _known_steps(self) -> FollowConfig:
+        landscape = self.measures.landscape
+        if self.steps == "saves" and landscape.measures and landscape.steps != "all":
+            raise ValueError(
+                "steps: which steps are saved is not known before, so measures.landscape.steps must be 'all'"
+            )
+        return self
+
+
+RunConfig = TrainConfig | AnalyzeConfig | FollowConfig
+_KINDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "analyze": AnalyzeConfig, "follow": FollowConfig}
+
+
+def load_config(path: Path, overrides: list[str], kind: str) -> RunConfig:
+    """Read a config file and lay ``--set`` overrides over it.
+
+    ``path`` may also be the name of a config that came with pythiageo, such as ``demo/tasks.toml``.
+
+    Raises:
+        UserError: no such file, not TOML, a config of another kind, an unknown or misspelt key, a wrong value; the
+            sentence names file, key and the nearest right one.
+    """
+    shipped = packaged_folder("configs") / path
+    file = path if path.is_file() or not shipped.is_file() else shipped
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file, here or among pythiageo's own") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a TOML config: {error}") from None
+    if data.get("kind", kind) != kind:
+        raise UserError(f"{path}: kind is {data['kind']!r}, expected {kind!r}: is this a config for another command?")
+    return make_config(data, overrides, kind, str(path))
+
+
+def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: str) -> RunConfig:
+    """Check a config given as a dictionary; ``origin`` is named in errors. Raises as ``load_config``."""
+    for override in overrides:
+        _apply(data, override)
+    model = _KINDS[kind]
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {describe(error, model)}") from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Lay one ``a.b=c`` over ``data``; ``c`` is read as a TOML value, or else as a text."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: expected KEY.KEY=VALUE")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.split(".")
+    for name in tables:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {override}: {name!r} is a value, not a table")
+    data[last] = value

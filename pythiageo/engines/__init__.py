@@ -1,0 +1,99 @@
+"""Where the pieces of a run are worked on: in this process, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pythiageo.compute.device import resolve_device
+from pythiageo.errors import UserError, nearest
+
+if TYPE_CHECKING:  # a command knows the engines' names without their libraries
+    from pythiageo.measure.result import Piece
+    from pythiageo.measure.spec import Order
+    from pythiageo.runs.analysis_progress import Watch
+    from pythiageo.series.checkpoint import Checkpoint
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine, and where it is: ``address`` of a Ray cluster, ``auto`` for the one that this machine is part of.
+
+    Raises:
+        UserError: no such engine, or an address for the local one.
+    """
+
+    name: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise UserError(f"--engine: there is no {self.name!r}{nearest(self.name, ENGINES)}; local or ray")
+        if self.name == "local" and self.address is not None:
+            raise UserError("--address says where the Ray cluster is: it goes with --engine ray")
+
+
+LOCAL = EngineChoice()
+
+
+class Crew(Protocol):
+    """Takes checkpoints, fetches and measures them, gives finished pieces."""
+
+    def pieces(self, checkpoints: Sequence[Checkpoint]) -> Iterator[Piece]:
+        """Yield each checkpoint's piece once, in any order, as soon as it is finished.
+
+        Whoever asks for the next one has kept the last. Leaving early ends the work and drops what was fetched.
+        """
+
+
+class Engine(Protocol):
+    """A place where runs are measured."""
+
+    def device(self, wanted: str) -> str:
+        """Return the device that a config's ``auto``, ``cpu``, ``cuda`` or ``split`` stands for there.
+
+        Raises:
+            UserError: there is none such.
+        """
+
+    def crew(self, order: Order, watch: Watch) -> Crew:
+        """Return who works on ``order``.
+
+        Raises:
+            UserError: measures, readouts, steps or tasks that there are not.
+        """
+
+
+class LocalEngine:
+    """This process."""
+
+    def device(self, wanted: str) -> str:
+        """See ``Engine``."""
+        return resolve_device(wanted)
+
+    def crew(self, order: Order, watch: Watch) -> Crew:
+        """See ``Engine``."""
+        from pythiageo.engines.local import LocalCrew  # noqa: PLC0415 - training does not load the lens
+
+        return LocalCrew(order, watch)
+
+
+@contextmanager
+def open_engine(choice: EngineChoice) -> Iterator[Engine]:
+    """Give the engine of a choice, connected to its cluster meanwhile.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at the address.
+    """
+    if choice.name == "local":
+        yield LocalEngine()
+        return
+    from pythiageo.engines.ray.cluster import connected  # noqa: PLC0415 - an extra
+    from pythiageo.engines.ray.pool import RayEngine  # noqa: PLC0415
+
+    with connected(choice.address or "auto") as ray:
+        yield RayEngine(ray)

@@ -1,0 +1,44 @@
+"""How many workers a node of a cluster has room for, and what each is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pythiageo.estimate.plan import Needs
+from pythiageo.measure.spec import Order
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room for ``workers`` on a node, each with ``gpus`` GPUs or a part of one."""
+
+    workers: int
+    gpus: float
+
+
+def room_on(resources: Mapping[str, float], order: Order, needs: Needs, gpu_bytes: int) -> Room:
+    """Return what a node of these resources has room for, if nothing else runs there.
+
+    Workers share a GPU of ``gpu_bytes`` where ``needs`` lets several fit (0: not known, one worker a GPU). The memory
+    that a checkpoint takes is counted whole, though the spectra's part of it is never on the GPU. A model that is
+    divided has all GPUs of its node.
+    """
+    gpus = int(resources.get("GPU", 0))
+    counts = [int(resources.get("CPU", 0) // order.config.compute.thread_count)]
+    if needs.memory:
+        counts.append(int(resources.get("memory", 0) // needs.memory))
+    each = 0.0
+    if order.device == "split":
+        each = float(max(2, gpus))
+        counts.append(int(gpus // each))
+    elif order.device != "cpu":
+        sharing = max(1, gpu_bytes // needs.memory if needs.memory else 1)
+        # no more to a GPU than there are workers for it
+        sharing = max(1, min(sharing, -(-min(counts) // gpus))) if gpus else 1
+        each = 1 / sharing
+        counts.append(gpus * sharing)
+    budget = order.config.fetch.bytes
+    if budget is not None and needs.disk:
+        counts.append(max(1, budget // needs.disk))  # one that fits nowhere is told by its worker, as it is locally
+    return Room(min(counts), each)

@@ -1,0 +1,213 @@
+"""What an analysis will take, before any weights are fetched: bytes, disk, memory and time on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from pythiageo.config.runs import AnalyzeConfig
+from pythiageo.errors import CheckpointError, UserError
+from pythiageo.estimate.trial import Trial
+from pythiageo.measure.landscape import Landscape
+from pythiageo.measure.probe_sets import Probe, choose_probes, prepare
+from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.progress import Progress, Reporter
+from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.series import open_series
+from pythiageo.series.checkpoint import Checkpoint
+from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.model_shape import Blueprint
+from pythiageo.series.sources.hub import HubSeries
+
+_LISTERS = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take. Bytes and seconds; ``seconds`` are of one checkpoint, downloads left out."""
+
+    series: str
+    architecture: str
+    parameters: int
+    checkpoints: int
+    to_measure: int
+    left_out: dict[str, int]
+    forward_tokens: int
+    download_bytes: int
+    largest_bytes: int
+    disk_peak_bytes: int
+    disk_free_bytes: int
+    memory_peak_bytes: int
+    memory_free_bytes: int
+    seconds: dict[str, float]
+    landscape_checkpoints: int
+    """Checkpoints of which landscape measures are taken, too."""
+    landscape_seconds: float
+    """Of one of them."""
+    workers: int
+    """Workers that the checkpoints are divided over, each as fast as this machine; disk and memory are of one."""
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Expected time of one checkpoint once it is here."""
+        return sum(self.seconds.values())
+
+    @property
+    def total_seconds(self) -> float:
+        """Expected time of all, where downloads keep pace: that of the worker with the most checkpoints."""
+        most, landscape = (-(-count // self.workers) for count in (self.to_measure, self.landscape_checkpoints))
+        return most * self.checkpoint_seconds + landscape * self.landscape_seconds
+
+    @property
+    def pace_bytes(self) -> float:
+        """Bytes a second at which downloads keep pace with measuring."""
+        return self.download_bytes / self.total_seconds if self.total_seconds else 0.0
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why this cannot run here as it is, a sentence each."""
+        found = []
+        if self.memory_peak_bytes > self.memory_free_bytes:
+            found.append(
+                f"it needs {_gb(self.memory_peak_bytes)} of memory, and {_gb(self.memory_free_bytes)} are free"
+            )
+        if self.disk_peak_bytes > self.disk_free_bytes:
+            found.append(f"it needs {_gb(self.disk_peak_bytes)} of disk, {_gb(self.disk_free_bytes)} are free")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for scripts."""
+        derived = {
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "total_seconds": self.total_seconds,
+            "pace_bytes_per_second": self.pace_bytes,
+            "obstacles": self.obstacles,
+        }
+        return {**asdict(self), **derived}
+
+
+def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int = 1) -> Plan:
+    """Find out what a run of ``config`` will take; of the Hub only listings, one config and one tokenizer are asked.
+
+    Time is tried, not computed: one block of the model's shape with random weights on the run's own probe sets, the
+    geometry of one site of them, the reading of a few megabytes; the rest is multiplication.
+
+    Raises:
+        UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
+        MachineError: the Hub cannot be reached.
+    """
+    torch.set_num_threads(config.compute.thread_count)
+    series = open_series(config.target, config.step_pattern)
+    if isinstance(series, HubSeries) and not config.fetch.keep:
+        series.store = out / "downloads"
+    choice = choose_steps(config, series, lambda _: None, report)
+    there = set(series.steps())
+    wanted = [step for step in choice.steps if step not in choice.left_out and not choice.earlier.get(step)]
+    checkpoints = list(series.checkpoints([step for step in wanted if step in there]))
+    if not checkpoints:
+        raise UserError(f"{series.name}: the audit leaves nothing to measure of {len(choice.steps)} steps")
+    report(Progress(config.name, 0, 1, f"listing {len(checkpoints)} checkpoints"))
+    sizes = _sizes(checkpoints)
+    budget = config.fetch.bytes
+    if budget is not None and max(sizes) > budget:
+        raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
+    with TemporaryDirectory() as scratch:
+        report(Progress(config.name, 0, 1, "trying this machine"))
+        folder = checkpoints[0].describe(Path(scratch))
+        blueprint = Blueprint.read(folder, checkpoints[0].label)
+        probes = choose_probes(config.probes)
+        prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+    landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
+    trial = Trial(config, blueprint, prepared)
+    return Plan(
+        series=series.name,
+        architecture=blueprint.architecture,
+        parameters=blueprint.parameters,
+        checkpoints=len(choice.steps),
+        to_measure=len(checkpoints),
+        left_out=_left_out(choice),
+        forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
+        download_bytes=sum(sizes),
+        largest_bytes=max(sizes),
+        disk_peak_bytes=_disk(config, sizes),
+        disk_free_bytes=psutil.disk_usage(str(_existing(out))).free,
+        memory_peak_bytes=trial.memory(),
+        memory_free_bytes=psutil.virtual_memory().available,
+        seconds=trial.seconds(max(sizes)),
+        landscape_checkpoints=len(landscape.steps & set(wanted)),
+        landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+        workers=workers,
+    )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What measuring one checkpoint takes at most: bytes of memory, bytes of disk for the largest."""
+
+    memory: int
+    disk: int
+
+
+def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
+    """Return what a checkpoint of the run takes, as ``make_plan`` says it.
+
+    Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If no checkpoint's
+    config can be read, nothing is known of its memory: 0.
+
+    Raises:
+        UserError: the tokenizer cannot read the probe sets.
+    """
+    disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
+    with TemporaryDirectory() as scratch:
+        for number, checkpoint in enumerate(checkpoints):
+            try:
+                folder = checkpoint.describe(Path(scratch) / str(number))
+                blueprint = Blueprint.read(folder, checkpoint.label)
+            except CheckpointError:
+                continue
+            prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
+            return Needs(Trial(config, blueprint, prepared).memory(), disk)
+    return Needs(0, disk)
+
+
+def _left_out(choice: Choice) -> dict[str, int]:
+    """Return how many steps are not measured, by verdict."""
+    verdicts = [found.verdict for found in choice.left_out.values()]
+    verdicts += ["same-as-neighbour" for earlier in choice.earlier.values() if earlier]
+    return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+
+
+def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
+    """Return the bytes to fetch of each; one that cannot be listed counts as nothing, and fails in its own time."""
+
+    def size(checkpoint: Checkpoint) -> int:
+        try:
+            return checkpoint.size() if isinstance(checkpoint, HubCheckpoint) else 0
+        except CheckpointError:
+            return 0
+
+    with ThreadPoolExecutor(_LISTERS) as pool:
+        return list(pool.map(size, checkpoints))
+
+
+def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:
+    if config.fetch.keep:
+        return sum(sizes)
+    together = config.fetch.ahead + 1
+    most = max(sum(sizes[start : start + together]) for start in range(len(sizes)))
+    return most if config.fetch.bytes is None else min(most, config.fetch.bytes)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

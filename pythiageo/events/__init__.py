@@ -1,0 +1,25 @@
+"""What happened in a run: events, floors and layer profiles, as pure functions of the observation table."""
+
+from pythiageo.events.find import EVENT_COLUMNS, EVENT_STATUSES, events, first_run, floors
+from pythiageo.events.profile import layer_profile
+from pythiageo.events.trajectory import RANK_MEASURES, Trajectory, trajectories, without_duplicates
+from pythiageo.events.transitions import TRANSITIONS, transitions
+from pythiageo.study.protocols import PROTOCOLS, Protocol, get_protocol
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "EVENT_STATUSES",
+    "PROTOCOLS",
+    "RANK_MEASURES",
+    "TRANSITIONS",
+    "Protocol",
+    "Trajectory",
+    "events",
+    "first_run",
+    "floors",
+    "get_protocol",
+    "layer_profile",
+    "trajectories",
+    "transitions",
+    "without_duplicates",
+]

@@ -1,0 +1,42 @@
+"""Every figure and table of the paper, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pythiageo.claims import ClaimResult
+from pythiageo.events.runs import LoadedRun
+from pythiageo.figures import natural, relations, synthetic, tables
+from pythiageo.figures.spec import PaperFigure, PaperTable
+
+
+def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
+    """Return the paper's eight figures for these runs, each with what it lacks."""
+    return [
+        synthetic.emergence(runs),
+        synthetic.task_floors(runs),
+        synthetic.top_down(runs),
+        relations.hierarchy(runs, claims),
+        relations.prediction(runs, claims),
+        natural.collapse(runs),
+        synthetic.layers_over_training(runs),
+        natural.curves(runs),
+    ]
+
+
+def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
+    """Return the paper's tables for these runs, each with what it lacks."""
+    return [
+        tables.task_table(runs),
+        tables.size_table(runs),
+        tables.measure_table(runs),
+        tables.natural_sets_table(runs),
+        tables.emergence_table(runs, "L2"),
+        relations.hierarchy_table(claims),
+        tables.training_table(runs),
+        tables.emergence_table(runs, None),
+        tables.probe_table(runs),
+        tables.time_table(runs),
+        tables.denoising_table(),
+        tables.freezing_table(runs),
+    ]

@@ -1,0 +1,288 @@
+"""Other people's results as a run folder: a tidy table by a mapping of its columns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pythiageo import __version__
+from pythiageo.config.tables import Regime
+from pythiageo.errors import UserError, nearest
+from pythiageo.locations import packaged_folder
+from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
+from pythiageo.observations.reader import MANIFEST_NAME
+from pythiageo.observations.schema import SORT_KEY, SOURCE
+from pythiageo.observations.store import replace_file
+from pythiageo.probes.task import describe
+
+Column = Literal[
+    "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
+]
+NEEDED = ("step", "measure", "value")
+_LARGEST = 2**53
+"""Below it every whole number is a float of its own."""
+FINAL_NORM = "ln_final.hook_out"
+_NOT_FINITE = "the source holds no finite number here"
+
+
+class Mapping(BaseModel):
+    """How a tidy table becomes observations: which column is which of ours, what it does not say, what is kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    regime: Regime = "naturalistic"
+    columns: dict[Column, str]
+    """Our column to theirs."""
+    constants: dict[Column, str | int | float] = {}
+    """What every row has."""
+    where: dict[str, str | int | list[str] | list[int]] = {}
+    """Their column to the value, or values, of the rows that are kept."""
+    rename: dict[Literal["measure", "task", "level"], dict[str, str]] = {}
+    """Their names to ours."""
+    tokens_per_step: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_step_of: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """The same of a series that has another batch size, by its name."""
+    first_layer_is_embedding: bool = False
+    """Their layer 0 is the embedding, and layer k the output of block k - 1."""
+    last_layer_is_final_norm: bool = False
+    """Their last layer is taken after the final LayerNorm, as the last of transformers' ``hidden_states`` is."""
+    size: str | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+
+def load_mapping(path: Path) -> Mapping:
+    """Read a mapping file, a user's own or one that came with pythiageo.
+
+    Raises:
+        UserError: no such file, or not a mapping; file, key and what was expected are named.
+    """
+    shipped = packaged_folder("configs") / path
+    file = path if path.is_file() or not shipped.is_file() else shipped
+    try:
+        return Mapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except OSError:
+        raise UserError(f"{path}: no such mapping file, here or among pythiageo's own") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error, Mapping)}") from None
+
+
+def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Path, name: str | None = None) -> Path:
+    """Write the rows of a tidy CSV or Parquet file as a run folder.
+
+    A value that is no finite number becomes an observation with the status ``undefined``. The probe set of all rows is
+    named after the file: series of one file can be compared, and ``compare`` says on what ground. Rows of one series
+    are kept;
+    ``where`` chooses them, on top of the mapping's own choice.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, has a column of another kind; no row is left, rows of
+            several series, or one thing measured twice.
+    """
+    table = _read(source)
+    for column in (*mapping.columns.values(), *mapping.where, *where):
+        if column not in table.columns:
+            raise UserError(
+                f"{source}: no column {column!r}{nearest(column, table.columns)}; it has {some(table.columns)}"
+            )
+    missing = [column for column in NEEDED if column not in mapping.columns and column not in mapping.constants]
+    if missing:
+        raise UserError(f"the mapping says of no column that it is {missing[0]!r}; expected {', '.join(NEEDED)}")
+    whole = table.height
+    for column, wanted in {**mapping.where, **where}.items():
+        values = [str(one) for one in (wanted if isinstance(wanted, list) else [wanted])]
+        known = table[column].cast(pl.String).unique().drop_nulls().sort().to_list()
+        for value in values:
+            if value not in known and not isinstance(mapping.where.get(column), list):
+                raise UserError(
+                    f"{source}: no row has {column} = {value!r}{nearest(value, known)}; there are {some(known)}"
+                )
+        table = table.filter(pl.col(column).cast(pl.String).is_in(values))
+    if not table.height:
+        raise UserError(f"{source}: none of {whole:,} rows is left")
+    rows = table.select(pl.col(theirs).alias(ours) for ours, theirs in mapping.columns.items()).to_dicts()
+    series = sorted({str(row["series"]) for row in rows if row.get("series") is not None})
+    if len(series) > 1:
+        raise UserError(f"{source}: rows of {len(series)} series ({some(series)}): choose one with --where")
+    title = name or (series[0] if series else source.stem)
+    origin = Origin(
+        title, series[0] if series else title, mapping.size or (series[0] if series else title), mapping.seed
+    )
+    asked = f"{SOURCE}{_sha256(source)[:12]}"
+    observations = [make_observation({**row, "probe_set": asked}, mapping, origin, source) for row in rows]
+    if mapping.last_layer_is_final_norm:
+        observations = _final_norm(observations)
+    return write_run(out, origin, observations, mapping, [source])
+
+
+def _final_norm(rows: list[Observation]) -> list[Observation]:
+    """Return the rows with those of the last layer at the output of the final LayerNorm."""
+    last = max((row.layer for row in rows if row.layer is not None), default=None)
+    return [row._replace(site=FINAL_NORM) if row.layer is not None and row.layer == last else row for row in rows]
+
+
+class Origin:
+    """What all rows of an import share; ``run`` is made of the characters that a run's name may have."""
+
+    def __init__(self, run: str, series: str, size: str, seed: int | None) -> None:
+        self.run = re.sub(r"[^A-Za-z0-9_.-]", "-", run)[:128] or "import"
+        self.series, self.size, self.seed = series, size, seed
+
+
+def _read(source: Path) -> pl.DataFrame:
+    try:
+        if source.suffix == ".parquet":
+            return pl.read_parquet(source, glob=False, hive_partitioning=False)
+        if source.suffix in {".csv", ".tsv"}:
+            return pl.read_csv(
+                source, separator="\t" if source.suffix == ".tsv" else ",", infer_schema_length=None, glob=False
+            )
+    except FileNotFoundError:
+        raise UserError(f"{source}: no such file") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"{source}: cannot be read: {str(error).splitlines()[0]}") from None
+    raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")
+
+
+def make_observation(row: dict[str, Any], mapping: Mapping, origin: Origin, source: Path) -> Observation:
+    """Return the observation that ``row`` (our columns to what the source holds) says.
+
+    Raises:
+        UserError: a step that is no whole number, or something else than a number where there must be one.
+    """
+    said: dict[str, Any] = dict(mapping.constants.items())
+    said |= {key: value for key, value in row.items() if value is not None}
+    for column, names in mapping.rename.items():
+        if column in said:
+            said[column] = names.get(str(said[column]), str(said[column]))
+    step, value = _whole(said.get("step"), "step", source), said.get("value")
+    number = math.nan if value is None else _number(value, "value", source)
+    error = _number(said["stderr"], "stderr", source) if "stderr" in said else None
+    layer, site = _place(said, mapping, source)
+    fine = math.isfinite(number)
+    a_step = mapping.tokens_per_step_of.get(origin.series, mapping.tokens_per_step)
+    tokens = said.get("tokens", None if a_step is None else step * a_step)
+    return Observation(
+        run=origin.run,
+        series=origin.series,
+        regime=mapping.regime,
+        size=origin.size,
+        seed=origin.seed,
+        step=step,
+        tokens=None if tokens is None else _whole(tokens, "tokens", source),
+        task=_text(said.get("task")),
+        level=_text(said.get("level")),
+        probe_set=_text(said.get("probe_set")),
+        layer=layer,
+        site=site,
+        readout=_text(said.get("readout")),
+        measure=str(said["measure"]),
+        value=number if fine else None,
+        stderr=error if fine and error is not None and math.isfinite(error) else None,
+        n=_whole(said["n"], "n", source) if "n" in said else None,
+        status="ok" if fine else "undefined",
+        reason=None if fine else _NOT_FINITE,
+        weight_sha=None,
+    )
+
+
+def _place(said: dict[str, Any], mapping: Mapping, source: Path) -> tuple[int | None, str | None]:
+    if "layer" not in said:
+        return None, _text(said.get("site"))
+    layer = _whole(said["layer"], "layer", source) - int(mapping.first_layer_is_embedding)
+    if layer < 0:
+        return None, "hook_embed"
+    return layer, str(said.get("site", f"blocks.{layer}.hook_resid_post"))
+
+
+def _number(value: Any, column: str, source: Path) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: {column} must hold numbers, got {value!r}") from None
+
+
+def _whole(value: Any, column: str, source: Path) -> int:
+    number = _number(value, column, source)
+    if not 0 <= number < _LARGEST or number != int(number):
+        raise UserError(f"{source}: a {column} is a whole number from 0 up, got {value}")
+    return int(number)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def write_run(out: Path, origin: Origin, rows: list[Observation], mapping: Mapping, sources: list[Path]) -> Path:
+    """Write observations as a run folder whose manifest names the sources and their sha256.
+
+    Raises:
+        UserError: ``out`` is there, no row, or one thing measured twice.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already: an import is written to a new folder")
+    if not rows:
+        raise UserError(f"{sources[0]}: there is no number in it")
+    remedy = (
+        "choose rows with --where, or map the column that tells them apart"
+        if mapping.columns
+        else f"two of {len(sources)} files hold it; take one away"
+    )
+    seen: set[tuple[Any, ...]] = set()
+    by_step: dict[int, list[Observation]] = {}
+    for row in rows:
+        key = tuple(getattr(row, name) for name in SORT_KEY)
+        if key in seen:
+            parts = (row.task, row.level, row.layer, row.readout, row.measure)
+            what = ", ".join(str(part) for part in parts if part is not None)
+            raise UserError(f"{sources[0]}: {what} of step {row.step} is there twice: {remedy}")
+        seen.add(key)
+        by_step.setdefault(row.step, []).append(row)
+    store = ObservationStore(out)
+    for step in sorted(by_step):
+        store.write(step, by_step[step])
+    store.consolidate()
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": origin.run,
+        "kind": "import",
+        "status": "complete",
+        "series": origin.series,
+        "regime": mapping.regime,
+        "size": origin.size,
+        "seed": origin.seed,
+        "config": mapping.model_dump(mode="json"),
+        "provenance": {
+            "pythiageo": __version__,
+            "sources": [{"name": file.name, "sha256": _sha256(file)} for file in sources],
+        },
+        "probe_sets": [],
+        "checkpoints": [
+            {"step": step, "label": f"step{step}", "weight_sha": None, "status": "ok", "reason": None}
+            for step in sorted(by_step)
+        ],
+        "corpus": None,
+        "training": None,
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    replace_file(out / MANIFEST_NAME, text.encode(), "the observations are whole")
+    return out
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def some(names: list[str]) -> str:
+    """Return the first of some names, for a sentence."""
+    return ", ".join(map(str, names[:8])) + (" ..." if len(names) > 8 else "")

@@ -1,0 +1,67 @@
+"""A model in somebody else's process, measured once: as its saved checkpoint would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+import torch
+from torch import nn
+
+from pythiageo.compute.allocator import loading
+from pythiageo.compute.device import resolve_device
+from pythiageo.compute.isolation import undisturbed
+from pythiageo.config.runs import AnalyzeConfig
+from pythiageo.errors import UserError
+from pythiageo.measure.checkpoint import Meter
+from pythiageo.measure.geometry import Origin
+from pythiageo.measure.probe_sets import choose_probes
+from pythiageo.observations import table_of
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.files.save import write_snapshot
+
+
+def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step: int) -> pl.DataFrame:
+    """Return the observations of a model in memory; neither it nor the process is changed.
+
+    A copy is written to the system's temporary folder and opened in float32, so it takes the model's bytes on the disk
+    and twice its parameters' in memory (float32, and TransformerLens' copies).
+
+    Raises:
+        UserError: a wrong config; see ``write_snapshot``.
+        CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
+        MachineError: disk or memory run out.
+    """
+    with undisturbed():
+        torch.set_num_threads(config.compute.thread_count)
+        device = resolve_device(config.compute.device)
+        meter = Meter(config.measures, config.compute, device, choose_probes(config.probes), [step])
+        with TemporaryDirectory(prefix="pythiageo-") as folder:
+            write_snapshot(model, tokenizer, Path(folder))
+            with loading():
+                opened = open_folder(Path(folder), config.name)
+            origin = Origin(
+                run=config.name,
+                series=config.target,
+                regime=config.regime or "naturalistic",
+                size=config.target,
+                seed=None,
+                step=step,
+                tokens=None,
+                weight_sha=opened.weight_sha,
+            )
+            return table_of(step, meter.take(opened, origin).rows)
+
+
+def device_of(model: nn.Module) -> str:
+    """Return the device of a model's weights as a config names it; the CPU where it names no such kind.
+
+    Raises:
+        UserError: not a model.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"expected a causal language model of transformers, got a {type(model).__name__}")
+    found = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return str(found) if found.type == "cuda" else "cpu"

@@ -1,0 +1,242 @@
+"""Landscape measures of a checkpoint: the loss of a probe set as a problem of its plain module, and rows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pythiageo.config.tables import LandscapeConfig
+from pythiageo.errors import CheckpointError, UserError
+from pythiageo.landscape.gradient_rank import (
+    GradientRank,
+    first_parameters_covariance_rank,
+    gradient_covariance_rank,
+    gradient_effective_rank,
+    random_batches,
+)
+from pythiageo.landscape.gram import gradient_gram
+from pythiageo.landscape.hessian import Hessian, trace
+from pythiageo.landscape.lanczos import top_eigenvalues
+from pythiageo.landscape.llc import Settings, llc, named_settings
+from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
+from pythiageo.landscape.problem import Problem
+from pythiageo.landscape.undefined import NoValueError, Undefined
+from pythiageo.measure.geometry import Origin, columns_of
+from pythiageo.measure.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
+from pythiageo.measure.probe_sets import GEOMETRY, Prepared, Probe
+from pythiageo.observations import Observation
+from pythiageo.series.steps import select
+
+
+def block_prefix(module: nn.Module, layers: int) -> str:
+    """Return the name of the list of blocks, such as ``gpt_neox.layers``.
+
+    Raises:
+        CheckpointError: no list of so many modules, or several.
+    """
+    found = [name for name, part in module.named_modules() if isinstance(part, nn.ModuleList) and len(part) == layers]
+    if len(found) != 1:
+        raise CheckpointError(f"expected one list of {layers} blocks in {type(module).__name__}, found {found}")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The landscape measures of a run: which, of which tasks, at which steps."""
+
+    config: LandscapeConfig
+    measures: tuple[str, ...]
+    steps: frozenset[int]
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: LandscapeConfig, steps: Sequence[int], probes: Sequence[Probe]) -> Landscape:
+        """Choose steps and tasks; by default few steps and the first task, since these measures are dear.
+
+        Raises:
+            UserError: measures that there are not, steps or tasks that the run does not have, LLC settings that
+                contradict each other.
+        """
+        names = [member for name in config.measures for member in LANDSCAPE_GROUPS.get(name, (name,))]
+        measures = tuple(get_landscape_measure(name).name for name in dict.fromkeys(names))
+        if "hessian_density" in measures:
+            raise UserError("hessian_density is a curve, not a number of a table: see lanczos.spectral_density")
+        if not measures:
+            return cls(config, (), frozenset(), ())
+        known = [probe.probe_set.task for probe in probes if probe.purpose == GEOMETRY]
+        for task in config.tasks:
+            if task not in known:
+                raise UserError(f"measures.landscape.tasks: {task!r} is not probed; there are {', '.join(known)}")
+        llc_settings(config, config.examples)
+        return cls(config, measures, frozenset(select(config.steps, list(steps))), config.tasks or tuple(known[:1]))
+
+    def rows(
+        self,
+        module: nn.Module,
+        logits: Logits,
+        layers: int,
+        prepared: Sequence[Prepared],
+        origin: Origin,
+        nonfinite: str | None = None,
+        scored: ScoredLogits | None = None,
+    ) -> list[Observation]:
+        """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
+
+        ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
+        ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason.
+        """
+        if origin.step not in self.steps:
+            return []
+        rows: list[Observation] = []
+        for probe in prepared:
+            if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
+                for layer, parameters in self._restrictions(module, layers):
+                    encoded = probe.encoded[: self.config.examples]
+                    problem = problem_of(module, logits, encoded, parameters)
+                    whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
+                    readout = f"parameters={','.join(parameters)};count={problem.size}"
+                    columns = {**columns_of(probe), "layer": layer, "readout": readout, "n": problem.examples}
+                    if nonfinite:
+                        rows += [origin.failed(name, "nonfinite", nonfinite, **columns) for name in self.measures]
+                        continue
+                    rows += self._measured(problem, whole, columns, origin)
+        return rows
+
+    def _restrictions(self, module: nn.Module, layers: int) -> list[tuple[int | None, tuple[str, ...]]]:
+        if not self.config.per_layer:
+            return [(None, self.config.parameters)]
+        prefix = block_prefix(module, layers)
+        return [(layer, (f"{prefix}.{layer}.*",)) for layer in range(layers)]
+
+    def _measured(
+        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin
+    ) -> Iterator[Observation]:
+        for result in _Taking(self.config, set(self.measures), problem, whole).results():
+            if result.value is None:
+                yield origin.failed(result.measure, result.status, result.reason or "", **columns)
+            else:
+                yield origin.row(measure=result.measure, value=result.value, stderr=result.stderr, **columns)
+
+
+@dataclass(frozen=True)
+class _Result:
+    measure: str
+    value: float | None
+    stderr: float | None = None
+    status: str = "ok"
+    reason: str | None = None
+
+
+class _Taking:
+    """Takes the measures of a problem; gradients and Hessian are made once for all that need them.
+
+    ``whole`` is the same problem, for what needs the loss of all examples together.
+    """
+
+    def __init__(self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem) -> None:
+        self._config = config
+        self._measures = measures
+        self._problem = problem
+        self._whole = whole
+
+    def results(self) -> Iterator[_Result]:
+        """Yield the results of the measures."""
+        wanted = self._measures
+        if wanted & {"gradient_rank", "gradient_covariance_rank"}:
+            yield from self._gradient_ranks(wanted)
+        if "first_parameters_covariance_rank" in wanted:
+            take = partial(first_parameters_covariance_rank, self._problem)
+            yield self._with_batches("first_parameters_covariance_rank", take)
+        if wanted & {"hessian_top", "hessian_trace"}:
+            yield from self._hessian(wanted)
+        if "llc" in wanted:
+            yield self._llc()
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Return a generator of its own for each purpose: a measure's draws do not depend on which others are taken."""
+        digest = hashlib.sha256(f"{self._config.seed}/{purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def _gradient_ranks(self, wanted: set[str]) -> Iterator[_Result]:
+        gram = gradient_gram(self._problem)
+        for name in sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
+            if isinstance(gram, Undefined):
+                yield _undefined(name, gram)
+            elif name == "gradient_rank":
+                yield _rank(name, gradient_effective_rank(gram))
+            else:
+                yield self._with_batches(name, partial(gradient_covariance_rank, gram))
+
+    def _with_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | Undefined]) -> _Result:
+        size = self._config.batch
+        if self._problem.examples < 2 * size:
+            reason = f"needs two batches of {size} examples, there are {self._problem.examples} examples"
+            return _Result(name, None, status="undefined", reason=reason)
+        batches = random_batches(self._problem.examples, size, self._generator("batches"))
+        return _rank(name, take(batches))
+
+    def _hessian(self, wanted: set[str]) -> Iterator[_Result]:
+        config = self._config
+        try:
+            with Hessian(self._whole, keep_graph=config.hessian.keep_graph) as hessian:
+                if "hessian_top" in wanted:
+                    yield from self._eigenvalues(hessian)
+                if "hessian_trace" in wanted:
+                    found = trace(hessian, config.hessian.probes, self._generator("trace"))
+                    if isinstance(found, Undefined):
+                        yield _undefined("hessian_trace", found)
+                    else:
+                        yield _Result("hessian_trace", found.value, found.stderr)
+        except NoValueError as error:
+            for name in sorted(wanted & {"hessian_top", "hessian_trace"}):
+                yield _undefined(name, error.undefined)
+
+    def _eigenvalues(self, hessian: Hessian) -> Iterator[_Result]:
+        k = min(self._config.hessian.k, hessian.size)
+        top = top_eigenvalues(hessian, k, self._generator("lanczos"))
+        names = ["hessian_top", *(f"hessian_top_{number}" for number in range(2, k + 1))]
+        for number, name in enumerate(names):
+            if isinstance(top, Undefined):
+                yield _undefined(name, top)
+            elif not top.converged:
+                reason = f"{float(top.values[number]):.4g}, residual {float(top.residuals[number]):.2g}, not converged"
+                yield _Result(name, None, status="not_converged", reason=f"{reason} in {top.products} products")
+            else:
+                yield _Result(name, float(top.values[number]))
+
+    def _llc(self) -> _Result:
+        estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
+        if isinstance(estimate, Undefined):
+            return _undefined("llc", estimate)
+        if estimate.findings:
+            number = "no value" if estimate.value is None else f"{estimate.value:.4g} +- {estimate.stderr:.2g}"
+            reasons = "; ".join(finding.reason for finding in estimate.findings)
+            return _Result("llc", None, status=estimate.status, reason=f"{number}: {reasons}")
+        return _Result("llc", estimate.value, estimate.stderr)
+
+
+def llc_settings(config: LandscapeConfig, examples: int) -> Settings:
+    """Return the named settings with what the config replaces; ``n_beta`` and ``beta`` replace one another.
+
+    Raises:
+        UserError: settings that there are not, or that contradict each other.
+    """
+    given: dict[str, Any] = config.llc.model_dump(exclude={"setting"}, exclude_none=True)
+    if "n_beta" in given or "beta" in given:
+        given = {"n_beta": None, "beta": None, **given}
+    return dataclasses.replace(named_settings(config.llc.setting, examples), **given)
+
+
+def _undefined(name: str, undefined: Undefined) -> _Result:
+    return _Result(name, None, status=undefined.status, reason=undefined.reason)
+
+
+def _rank(name: str, found: GradientRank | Undefined) -> _Result:
+    return _undefined(name, found) if isinstance(found, Undefined) else _Result(name, found.value)

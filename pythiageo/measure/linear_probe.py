@@ -1,0 +1,132 @@
+"""Rows of the linear probe: what is read from the states at each site, and what it must be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from pythiageo.config.tables import LinearProbeConfig
+from pythiageo.linear_probe.fit import (
+    NotConvergedError,
+    ProbeSettings,
+    Rate,
+    Split,
+    UndefinedProbeError,
+    fit_probe,
+    make_split,
+)
+from pythiageo.measure.forward import Reading
+from pythiageo.measure.probe_sets import Prepared
+from pythiageo.observations import Observation
+from pythiageo.probes.scoring import NonfiniteLogitsError
+
+if TYPE_CHECKING:
+    from pythiageo.measure.geometry import Origin
+
+PROBE, CONTROL, SELECTIVITY = "linear_probe", "linear_probe_control", "linear_probe_selectivity"
+MODEL, MAJORITY = "linear_probe_model", "linear_probe_majority"
+ANSWER, ANSWER_MODEL = "linear_probe_answer", "linear_probe_answer_model"
+"""Shares of whole answers, for the split by example alone: the other one holds no answer out whole."""
+SUFFIX = {"example": "", "position": "_by_position"}
+"""What a split adds to the names: numbers of different splits are never in one column."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The linear probe of one probe set at one checkpoint: the same split at every site and every step.
+
+    ``broken``: why nothing can be read from this checkpoint, if so.
+    """
+
+    config: LinearProbeConfig
+    reading: Reading
+    prepared: Prepared
+    origin: Origin
+    columns: dict[str, Any]
+    broken: str | None
+
+    def baselines(self) -> Iterator[Observation]:
+        """Yield, once a split, the model's own next-token accuracy and the majority class's at the held-out rows."""
+        hits: np.ndarray | None = None
+        reason = self.broken
+        if not reason:
+            try:
+                hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
+            except NonfiniteLogitsError as error:
+                reason = str(error)
+        for by in self.config.splits:
+            split = self._split(by)
+            if isinstance(split, str):
+                for name in (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)):
+                    yield self._failed(name, by, "undefined", split)
+                continue
+            yield self._row(MAJORITY, by, split.majority())
+            if hits is None:
+                for name in (MODEL, *_whole(by, ANSWER_MODEL)):
+                    yield self._failed(name, by, "nonfinite", str(reason))
+                continue
+            yield self._row(MODEL, by, split.rate(hits[split.held_out]))
+            for name in _whole(by, ANSWER_MODEL):
+                yield self._row(name, by, split.answer_rate(hits[split.held_out]))
+
+    def rows(self, states: Tensor | None, **columns: Any) -> Iterator[Observation]:
+        """Yield the probe, its control and its selectivity at a site, for each split; ``states`` (token, width)."""
+        for by in self.config.splits:
+            yield from self._rows(states, by, columns)
+
+    def _rows(self, states: Tensor | None, by: str, columns: dict[str, Any]) -> Iterator[Observation]:
+        names = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
+        split = self._split(by)
+        status, reason = "undefined", split if isinstance(split, str) else ""
+        if states is None:
+            status, reason = "nonfinite", str(self.broken)
+        elif not isinstance(split, str):
+            matrix = states[self.prepared.layout.answer].float().numpy()
+            try:
+                result = fit_probe(matrix, split, self.settings)
+                # a row with a value has a reason where something about it must be known
+                unseen = f"{split.unseen} held-out positions of tokens that were never fitted count as wrong"
+                note = unseen if split.unseen else None
+                rates = (result.accuracy, result.control, result.selectivity, result.answer)
+                for name, rate in zip(names, rates, strict=False):
+                    yield self._row(name, by, rate, reason=note if name != CONTROL else None, **columns)
+                return
+            except UndefinedProbeError as error:
+                reason = str(error)
+            except NotConvergedError as error:
+                status, reason = "not_converged", str(error)
+            except ValueError as error:
+                status, reason = "nonfinite", str(error)
+        for name in names:
+            yield self._failed(name, by, status, reason, **columns)
+
+    @property
+    def settings(self) -> ProbeSettings:
+        """The config's values."""
+        return ProbeSettings(**self.config.model_dump(exclude={"splits"}))
+
+    def _split(self, by: str) -> Split | str:
+        """Return the split, or why there is none."""
+        targets = [example.targets for example in self.prepared.encoded]
+        labels = np.array([token for tokens in targets for token in tokens])
+        owner = np.repeat(np.arange(len(targets)), [len(tokens) for tokens in targets])
+        try:
+            return make_split(labels, owner, by, self.settings)
+        except UndefinedProbeError as error:
+            return str(error)
+
+    def _row(self, name: str, by: str, rate: Rate, **columns: Any) -> Observation:
+        found = {"value": rate.value, "stderr": rate.stderr, "n": rate.n, **columns}
+        return self.origin.row(measure=name + SUFFIX[by], **self.columns, **found)
+
+    def _failed(self, name: str, by: str, status: str, reason: str, **columns: Any) -> Observation:
+        return self.origin.failed(name + SUFFIX[by], status, reason, **self.columns, **columns)
+
+
+def _whole(by: str, *names: str) -> tuple[str, ...]:
+    """Return the names of measures of whole answers, none for a split that holds no answer out whole."""
+    return names if by == "example" else ()

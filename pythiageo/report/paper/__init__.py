@@ -1,6 +1,0 @@
-"""The figures and tables of arXiv 2602.15997 in their form for other data, each saying what it lacks."""
-
-from pythiageo.report.paper.catalogue import paper_figures, paper_tables
-from pythiageo.report.paper.spec import PaperFigure, PaperTable
-
-__all__ = ["PaperFigure", "PaperTable", "paper_figures", "paper_tables"]

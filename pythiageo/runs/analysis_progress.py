@@ -1,0 +1,94 @@
+"""What an analysis is at, for people: the checkpoint under way, what is being fetched, how long each part takes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from pythiageo.progress import Progress, Reporter
+from pythiageo.runs.folder import RunFolder
+from pythiageo.series.prefetch import Arrival
+from pythiageo.stopwatch import Stopwatch
+
+PHASES = ("fetch", "load", "compute")
+
+
+class Watch:
+    """Times each checkpoint's phases, reports where the run is, and appends a line a checkpoint to the run's log."""
+
+    def __init__(self, run: str, total: int, folder: RunFolder, report: Reporter) -> None:
+        self._run = run
+        self._total = total
+        self._folder = folder
+        self._report = report
+        self._clock = Stopwatch()
+        self._history: dict[str, list[float]] = {phase: [] for phase in PHASES}
+        self._doing = ""
+        self._share = 0.0
+        self._arrival: Arrival | None = None
+
+    @contextmanager
+    def phase(self, name: str, doing: str) -> Iterator[None]:
+        """Time a phase of the checkpoint under way; ``doing`` says so."""
+        self._doing, self._share = doing, 0.0
+        self._tell()
+        with self._clock.phase(name, doing):
+            yield
+
+    def measured(self, share: float) -> None:
+        """Note which share of the checkpoint is measured."""
+        self._share = share
+        self._tell()
+
+    def arriving(self, arrival: Arrival | None, waits: bool = False) -> None:
+        """Note what is being fetched; ``waits``: there is nothing else to do meanwhile."""
+        self._arrival = arrival
+        if waits:
+            self._doing, self._share = "waiting", 0.0
+            self._tell()
+
+    def elsewhere(self, doing: str) -> None:
+        """Note what is done by others."""
+        if doing != self._doing:
+            self._doing, self._share = doing, 0.0
+            self._tell()
+
+    def fetched(self, seconds: float | None) -> None:
+        """Note how long fetching the checkpoint took."""
+        self._clock.fetched(seconds)
+
+    def close(self, step: int, label: str, status: str, spent: dict[str, float] | None = None) -> None:
+        """End a checkpoint: write its line and begin anew. ``spent``: seconds a phase, if timed elsewhere."""
+        own = self._clock.read()
+        spent = own if spent is None else spent
+        for phase, seconds in spent.items():
+            self._history[phase].append(seconds)
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": step,
+            "label": label,
+            "status": status,
+            "seconds": {phase: round(seconds, 3) for phase, seconds in spent.items()},
+        }
+        with self._folder.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        self._doing, self._share = "", 0.0
+        self._tell()
+
+    def _tell(self) -> None:
+        done = len(self._folder.manifest["checkpoints"])
+        parts = [f"{self._doing} {self._share:.0%}" if self._share else self._doing]
+        if self._arrival is not None:
+            parts.append(f"fetching {self._arrival.label} {_amount(self._arrival)}")
+        typical = [f"{phase} {statistics.median(seconds):.1f} s" for phase, seconds in self._history.items() if seconds]
+        if typical:
+            parts.append(", ".join(typical))
+        note = " · ".join(part for part in parts if part)
+        self._report(Progress(self._run, done + self._share, self._total, note))
+
+
+def _amount(arrival: Arrival) -> str:
+    return f"{arrival.bytes / 1e6:,.0f} of {arrival.size / 1e6:,.0f} MB" if arrival.size else ""

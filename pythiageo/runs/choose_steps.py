@@ -1,0 +1,61 @@
+"""What an audit of the series means for a run: which steps are measured, and what is said of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pythiageo.config.runs import AnalyzeConfig
+from pythiageo.progress import Progress, Reporter
+from pythiageo.series.audit.audit import Auditable, StepAudit, audit_series
+from pythiageo.series.audit.rules import DOUBTED, MISSING, NEIGHBOUR, OK
+from pythiageo.series.checkpoint import Series
+from pythiageo.series.steps import select
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The steps of a run, ascending, and what the audit found of those that are left out; the others are measured."""
+
+    steps: list[int]
+    left_out: dict[int, StepAudit] = field(default_factory=dict)
+    earlier: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """For a step that is the same as a neighbour: the chosen steps before it that hold its weights."""
+
+
+def choose_steps(
+    config: AnalyzeConfig, series: Series, keep: Callable[[dict[str, Any]], None], report: Reporter
+) -> Choice:
+    """Select the steps of a run and, unless it is not wanted, audit the series; ``keep`` is given the audit.
+
+    Raises:
+        UserError: the steps are not there, or the series cannot be reached.
+        MachineError: the Hub cannot be reached.
+    """
+    steps = select(config.steps, series.steps())
+    if not config.audit or not isinstance(series, Auditable):
+        return Choice(steps)
+    report(Progress(config.name, 0, len(steps), f"auditing {series.name}"))
+    audit = audit_series(
+        series,
+        series.expected,
+        lambda done, of: report(Progress(config.name, 0, len(steps), f"auditing {series.name}: {done} of {of}")),
+    )
+    keep(audit.as_json())
+    audited = {step.step: step for step in audit.steps}
+    if "all" in (part.strip() for part in config.steps.split(",")):
+        # steps that the series should have belong to all of it
+        steps = sorted({*steps, *(step for step, found in audited.items() if found.verdict == MISSING)})
+    return _choose(steps, audited, config.trust_revisions)
+
+
+def _choose(steps: Sequence[int], audited: dict[int, StepAudit], trust: bool) -> Choice:
+    measured = {OK, NEIGHBOUR, *(DOUBTED if trust else ())}
+    left_out = {step: audited[step] for step in steps if audited[step].verdict not in measured}
+    earlier = {
+        step: tuple(other for other in audited[step].shares_with if other < step and other in steps)
+        for step in steps
+        if audited[step].verdict == NEIGHBOUR
+    }
+    return Choice(list(steps), left_out, earlier)

@@ -1,0 +1,202 @@
+"""A run that follows a training which is somebody else's: each chosen step measured as its checkpoint would be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pythiageo.compute.allocator import loading
+from pythiageo.compute.device import resolve_device
+from pythiageo.compute.isolation import undisturbed
+from pythiageo.config.runs import FollowConfig
+from pythiageo.errors import CheckpointError, UserError
+from pythiageo.measure.checkpoint import Meter
+from pythiageo.measure.geometry import Origin
+from pythiageo.measure.probe_sets import choose_probes, describe_probes
+from pythiageo.observations import read_manifest
+from pythiageo.progress import silent
+from pythiageo.runs.analysis_progress import Watch
+from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
+from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.files.load import open_folder
+from pythiageo.series.files.save import write_snapshot
+from pythiageo.series.steps import select
+
+SAVES = "saves"
+"""Steps of a config: those at which the training saves a checkpoint of its own."""
+
+
+class Following:
+    """The run folder at ``path``, and the training of ``model`` that it follows from step ``start`` to ``last``.
+
+    ``tokens``: seen before ``start``, where the training counts them.
+
+    The folder is opened for each step and closed again, so that a training which is stopped leaves no lock behind. The
+    first step is measured at once: what is wrong is said before anything is trained.
+
+    A training that goes on from a checkpoint goes on with its run: steps after the checkpoint's are measured again, and
+    the weights at the checkpoint must be those that were measured there, if that step was.
+
+    Raises:
+        UserError: the folder holds another run; the training starts at step 0 and the folder holds a run and
+            ``overwrite`` was not asked for; something that cannot be measured so.
+    """
+
+    def __init__(
+        self,
+        config: FollowConfig,
+        path: Path,
+        model: nn.Module,
+        tokenizer: Any,
+        start: int,
+        last: int,
+        tokens: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._config = config
+        self._path = path
+        self._model = model
+        self._tokenizer = tokenizer
+        known = read_manifest(path).get("checkpoints", []) if (path / MANIFEST).is_file() else []
+        if known and not start and not overwrite:
+            raise UserError(f"{path}: holds a run already: overwrite=True starts anew, another name keeps both")
+        gone_on = bool(known and start)
+        self._shas: dict[int, str | None] = {
+            one["step"]: one["weight_sha"] for one in known if gone_on and one["step"] <= start
+        }
+        every = list(range(last + 1))
+        chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
+        self._steps = {min(self._shas, default=start), *chosen, last}
+        with self._opened(resume=gone_on) as folder:
+            probes = choose_probes(config.probes)
+            possible = every if config.steps == SAVES else sorted(self._steps)
+            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible)
+            folder.update(
+                series=config.name,
+                regime=config.regime,
+                size=config.size,
+                seed=config.seed,
+                probe_sets=describe_probes(probes),
+                steps=sorted(self._steps),
+            )
+            self.again = self._go_on(folder, start)
+            """Steps that an earlier attempt measured, and that are measured again."""
+        if not self._shas:
+            self.measure(start, tokens, strict=True)
+
+    @property
+    def measured(self) -> list[int]:
+        """Steps that are in the run folder, ascending."""
+        return sorted(self._shas)
+
+    def due(self, step: int) -> bool:
+        """Whether ``step`` was chosen; which steps are saved is not known here."""
+        return step in self._steps
+
+    def measure(self, step: int, tokens: int | None, strict: bool = False) -> str:
+        """Measure the model as it stands at ``step``, write its observations, return its status.
+
+        Where it cannot be opened, one row says why; ``strict``: that is an error.
+
+        Raises:
+            UserError: something that cannot be measured so.
+            CheckpointError: the model cannot be measured, and ``strict``.
+            MachineError: disk or memory run out; every step before is kept.
+        """
+        label = f"step{step}"
+        with self._opened() as folder:
+            watch = Watch(self._config.name, len(self._steps), folder, silent)
+            sha: str | None = None
+            reason: str | None = None
+            try:
+                with watch.phase("load", f"copying {label}"), self._copy(folder, step, tokens, self._keeps) as opened:
+                    sha, reason = opened.weight_sha, opened.nonfinite
+                    with watch.phase("compute", f"measuring {label}"):
+                        taken = self._meter.take(opened, self._origin(step, tokens, sha))
+                rows, status = taken.rows, "nonfinite" if reason else "ok"
+                folder.manifest["model"] = taken.model
+            except CheckpointError as error:
+                if strict:
+                    raise
+                status, reason = error.status, str(error)
+                rows = [self._origin(step, tokens, sha).failed("checkpoint", status, reason)]
+            folder.observations.write(step, rows)
+            self._shas[step] = sha
+            folder.manifest["steps"] = sorted({*self._steps, *self._shas})
+            folder.add_checkpoint(step, label, sha, status, reason)
+            watch.close(step, label, status)
+        return status
+
+    def end(self, training: dict[str, Any]) -> None:
+        """Write the whole table; ``training``: what the manifest says of the training."""
+        with self._opened() as folder:
+            folder.observations.consolidate()
+            folder.update(status="complete", training=training)
+
+    @property
+    def _keeps(self) -> bool:
+        return self._config.weights == "keep"
+
+    @contextmanager
+    def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
+        """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
+        with undisturbed():
+            torch.set_num_threads(self._config.compute.thread_count)
+            device = resolve_device(self._config.compute.device)
+            with open_run_folder(self._path, self._config, resume, not resume, device) as folder:
+                yield folder
+
+    @contextmanager
+    def _copy(self, folder: RunFolder, step: int, tokens: int | None, keep: bool) -> Iterator[OpenCheckpoint]:
+        """Give the model's copy, opened; it stays in the run folder only if it is to be kept."""
+        if keep:
+            with folder.new_checkpoint(step) as path:
+                self._write(path, step, tokens)
+            path = folder.checkpoints / f"step{step}"
+        else:
+            path = folder.downloads / f"step{step}"
+            shutil.rmtree(path, ignore_errors=True)
+            self._write(path, step, tokens)
+        try:
+            with loading():
+                opened = open_folder(path, f"step{step}")
+            yield opened
+        finally:
+            folder.drop_downloads()
+
+    def _write(self, path: Path, step: int, tokens: int | None) -> None:
+        write_snapshot(self._model, self._tokenizer, path)
+        told = {"step": step} | ({} if tokens is None else {"tokens": tokens})
+        (path / "training.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+    def _go_on(self, folder: RunFolder, start: int) -> list[int]:
+        """Hold the run against the training where this one begins, and forget what comes after; return those steps."""
+        if start in self._shas:
+            with self._copy(folder, start, None, keep=False) as opened:
+                found = opened.weight_sha
+            if found != self._shas[start]:
+                raise UserError(
+                    f"{self._path}: other weights were measured at step {start}: this run followed another training, "
+                    f"so take another name"
+                )
+        return folder.forget_after(start)
+
+    def _origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
+        config = self._config
+        return Origin(
+            run=config.name,
+            series=config.name,
+            regime=config.regime,
+            size=config.size,
+            seed=config.seed,
+            step=step,
+            tokens=tokens,
+            weight_sha=weight_sha,
+        )

@@ -1,0 +1,1 @@
+"""Whether revisions hold what their names say."""

@@ -1,0 +1,1 @@
+"""Weight files: listing, reading, fingerprints, loading and saving."""

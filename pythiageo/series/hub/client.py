@@ -1,0 +1,144 @@
+"""What is asked of the Hub, through its own client: listings without weights, and errors as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import GitRefs, RepoFile
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.series.files.weight_files import (
+    INDEX_LIMIT,
+    Revision,
+    WeightFile,
+    index_format,
+    is_weight_file,
+    shards_of,
+)
+from pythiageo.series.hub.retry import UNREACHED, again_if_busy, response_of
+
+
+class Listing:
+    """Lists the weight files of revisions of one repository; safe to use from several threads.
+
+    An index is fetched once for all revisions that have the same one, and nothing else is downloaded.
+    """
+
+    def __init__(self, repo: str) -> None:
+        self._repo = repo
+        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._lock = Lock()
+
+    def revision(self, step: int | None, name: str, commit: str | None) -> Revision:
+        """Return the weight files of a revision, at its commit; a revision that is not there says so.
+
+        Raises:
+            UserError: no access.
+            MachineError: the Hub cannot be reached.
+        """
+        at = commit or name
+        try:
+            with translated(self._repo):
+                entries = _own_files(self._repo, at)
+                indexes = {
+                    kind: self._index(entry, at) for entry in entries if (kind := index_format(entry.path)) is not None
+                }
+        except (RevisionNotFoundError, EntryNotFoundError):
+            # a branch without a commit has no tree either
+            return Revision(step, name, commit, absent="the revision is listed, but the Hub has no files for it")
+        files = [
+            WeightFile(entry.path, entry.lfs.sha256 if entry.lfs else None, entry.size, entry.blob_id)
+            for entry in entries
+            if is_weight_file(entry.path, indexes)
+        ]
+        return Revision(step, name, commit, tuple(files), indexes)
+
+    def _index(self, entry: RepoFile, at: str) -> tuple[str, ...]:
+        if entry.size > INDEX_LIMIT:
+            return ()
+        with self._lock:
+            if entry.blob_id not in self._indexes:
+                with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars():
+                    path = hf_hub_download(self._repo, entry.path, revision=at, local_dir=folder)
+                    self._indexes[entry.blob_id] = shards_of(Path(path).read_bytes())
+            return self._indexes[entry.blob_id]
+
+
+def list_refs(repo: str) -> GitRefs:
+    """Return the branches and tags of a repository. Raises as ``translated``."""
+    with translated(repo):
+        return again_if_busy(lambda: HfApi().list_repo_refs(repo))
+
+
+def list_files(repo: str, commit: str) -> list[WeightFile]:
+    """Return the files of a commit; the large ones have a promised sha256. Raises the client's errors."""
+    files = _own_files(repo, commit)
+    return [WeightFile(file.path, file.lfs.sha256 if file.lfs else None, file.size, file.blob_id) for file in files]
+
+
+@contextmanager
+def translated(repo: str) -> Iterator[None]:
+    """Turn errors of the client about a whole repository into one sentence; those about a revision pass through.
+
+    Raises:
+        UserError: no such repository, or no access to it.
+        MachineError: the Hub cannot be reached.
+    """
+    try:
+        yield
+    except (RevisionNotFoundError, EntryNotFoundError):
+        raise
+    except HFValidationError as error:
+        raise UserError(f"{repo!r} is not a Hub repository's name: {first_line(error)}") from None
+    except OfflineModeIsEnabled:
+        raise MachineError(f"{repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
+    except UNREACHED as error:
+        if refusal := access_problem(error):
+            raise UserError(f"{repo}: {refusal}") from None
+        raise MachineError(f"{repo}: the Hub cannot be reached: {first_line(error)}") from None
+
+
+def access_problem(error: BaseException) -> str | None:
+    """Return what an error of the client asks of the person to be let in, ``None`` if it is about something else."""
+    if isinstance(error, GatedRepoError):
+        return "access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            "no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of someone who may "
+            "see it"
+        )
+    if getattr(response_of(error), "status_code", None) in (401, 403):
+        return "the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
+    return None
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep the client's bars off the terminal: the run has its own display."""
+    disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not disabled:
+            enable_progress_bars()
+
+
+def _own_files(repo: str, revision: str) -> list[RepoFile]:
+    """Return the files of a revision that lie in no folder of it."""
+    entries = HfApi().list_repo_tree(repo, revision=revision)
+    return [entry for entry in entries if isinstance(entry, RepoFile) and "/" not in entry.path]

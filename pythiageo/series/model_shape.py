@@ -1,0 +1,82 @@
+"""What a checkpoint will be, from its config alone: its parameters counted, and one of its blocks to try."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pythiageo.errors import CheckpointError, first_line
+from pythiageo.series.files.load import quiet_transformers, read_config
+
+_JOINT = re.compile(r"\.(query_key_value|qkv_proj|c_attn|Wqkv|W_pack)\.")
+"""Joint query, key and value matrices, by the names that architectures give them."""
+FEW = 64
+"""Rows of the trial block's vocabulary: embeddings are not what is tried."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A model's measures without its weights. ``parameters``: a tied one counts once; ``joint``: those in joint
+    query, key and value matrices, of which TransformerLens makes copies."""
+
+    architecture: str
+    parameters: int
+    joint: int
+    layers: int
+    d_model: int
+    vocab: int
+    context: int | None
+    config: Any
+
+    @classmethod
+    def read(cls, folder: Path, label: str) -> Blueprint:
+        """Read the config in ``folder`` and count on the meta device, where nothing is allocated.
+
+        Raises:
+            CheckpointError: no config, one that asks for remote code, or one that transformers cannot build.
+        """
+        read_config(folder, label)
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig  # noqa: PLC0415 - takes seconds
+
+        try:
+            with quiet_transformers(), torch.device("meta"):
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+        except Exception as error:  # transformers raises many kinds on a config that does not fit
+            raise CheckpointError(f"{label}: transformers cannot build this config: {first_line(error)}") from None
+        named = dict(model.named_parameters())
+        return cls(
+            architecture=type(model).__name__,
+            parameters=sum(parameter.numel() for parameter in named.values()),
+            joint=sum(parameter.numel() for name, parameter in named.items() if _JOINT.search(name)),
+            layers=config.num_hidden_layers,
+            d_model=config.hidden_size,
+            vocab=config.vocab_size,
+            context=getattr(config, "max_position_embeddings", None),
+            config=config,
+        )
+
+    def one_block(self) -> nn.Module:
+        """Return the model with one block and a small vocabulary, with random weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: the architecture cannot be cut like that.
+        """
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415
+
+        config = copy.deepcopy(self.config)
+        config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, FEW, None
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:1]
+        config._attn_implementation = "eager"  # what TransformerLens takes
+        try:
+            with quiet_transformers():
+                return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).float().eval().requires_grad_(False)
+        except Exception as error:
+            raise CheckpointError(f"{self.architecture}: cannot be tried with one block: {first_line(error)}") from None

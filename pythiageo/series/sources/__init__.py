@@ -1,0 +1,1 @@
+"""Where a series can come from: one module a kind of place."""

@@ -1,0 +1,182 @@
+"""A series on disk: a folder of checkpoint folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pythiageo.errors import UserError
+from pythiageo.series.checkpoint import OpenCheckpoint
+from pythiageo.series.files.hash_cache import HashMemory
+from pythiageo.series.files.load import is_checkpoint, open_folder
+from pythiageo.series.files.weight_files import (
+    INDEX_LIMIT,
+    Revision,
+    WeightFile,
+    index_format,
+    is_weight_file,
+    shards_of,
+)
+from pythiageo.series.steps import StepNames, parse_step, unique_steps
+
+_HASHERS = 4
+"""Files hashed at the same time."""
+
+
+@dataclass(frozen=True)
+class FolderCheckpoint:
+    """A checkpoint folder."""
+
+    step: int
+    path: Path
+    named_tokens: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def tokens(self) -> int | None:
+        """Training tokens seen, from ``training.json``, else from the folder's name."""
+        told = read_tokens(self.path)
+        return self.named_tokens if told is None else told
+
+    def describe(self, into: Path) -> Path:
+        """Return the folder itself."""
+        return self.path
+
+    def open(self) -> OpenCheckpoint:
+        """Load it; see ``open_folder``."""
+        return open_folder(self.path, self.label)
+
+
+class FolderSeries:
+    """Folders named by step inside ``path``, or inside its ``checkpoints`` (a run folder); or one checkpoint alone.
+
+    Folders named by step come first: weights beside them, as a trainer leaves them at the end, are not a step of the
+    series. A single checkpoint folder counts as the step that its name says, else its ``training.json``, else as 0.
+
+    Raises:
+        UserError: no such folder, no checkpoint in it, or two folders of one step.
+    """
+
+    def __init__(self, path: Path, step_names: StepNames | None = None) -> None:
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder of checkpoints")
+        self._path = path
+        self.hashes: Path | None = None
+        """A file that remembers the hashes of ``inventory``; ``None``: every file is hashed each time."""
+        root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        self._root = root
+        self._names = step_names or StepNames()
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        self._folders = {step: root / name for step, name in unique_steps(folders, self._names, str(root)).items()}
+        if not self._folders and is_checkpoint(root):
+            self._folders[_step_of(root)] = root
+        if not self._folders:
+            raise UserError(
+                f"{path}: no checkpoint: expected folders named by step (step1000, checkpoint-1000), or a config.json "
+                f"with weights"
+            )
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self._path.resolve().name
+
+    @property
+    def size(self) -> str:
+        """The folder's name: the folder does not say the size's."""
+        return self.name
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """No steps: a folder says nothing of those it does not have."""
+        return ()
+
+    def steps(self) -> list[int]:
+        """Return the steps that are there, ascending."""
+        return sorted(self._folders)
+
+    def folder(self, step: int) -> Path:
+        """Return the folder of ``step``."""
+        return self._folders[step]
+
+    def checkpoints(self, steps: list[int]) -> Iterator[FolderCheckpoint]:
+        """Yield the checkpoints of ``steps``."""
+        for step in steps:
+            named = self._names.parse(self._folders[step].name)
+            yield FolderCheckpoint(step, self._folders[step], named.tokens if named else None)
+
+    @contextmanager
+    def all_weights(self, step: int) -> Iterator[Path]:
+        """Give the folder of a step."""
+        yield self._folders[step]
+
+    def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of every step, and of a folder ``main`` beside them, each hashed;
+        see ``HashMemory``.
+
+        ``report`` is told how many of how many folders are done.
+        """
+        wanted: list[tuple[int | None, Path]] = list(self._folders.items())
+        if is_checkpoint(self._root / "main"):
+            wanted.append((None, self._root / "main"))
+        revisions, hashes = [], HashMemory(self.hashes)
+        with ThreadPoolExecutor(_HASHERS) as pool:
+            futures = [pool.submit(_list_folder, step, folder, hashes) for step, folder in wanted]
+            try:
+                for done, future in enumerate(futures, start=1):
+                    revisions.append(future.result())
+                    report(done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        hashes.keep()
+        return revisions
+
+
+def _list_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    indexes = {
+        kind: shards_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else ()
+        for path in paths
+        if (kind := index_format(path.name)) is not None
+    }
+    files = []
+    for path in paths:
+        if is_weight_file(path.name, indexes):
+            files.append(WeightFile(path.name, hashes.sha256(path), path.stat().st_size))
+    return Revision(step, folder.name, None, tuple(files), indexes)
+
+
+def open_target(target: str, step_pattern: str | None = None) -> FolderSeries | None:
+    """Return the folder series at the path ``target``; ``None`` if it is no path. Raises as ``FolderSeries``."""
+    if Path(target).exists() or target.startswith((".", "/", "~")):
+        return FolderSeries(Path(target).expanduser(), StepNames(step_pattern))
+    return None
+
+
+def read_tokens(folder: Path) -> int | None:
+    """Return the training tokens that a checkpoint folder's ``training.json`` says, ``None`` where it says none."""
+    return _told(folder, "tokens")
+
+
+def _step_of(folder: Path) -> int:
+    """Return the step of a checkpoint that stands alone."""
+    named = parse_step(folder.resolve().name)
+    return named if named is not None else _told(folder, "step") or 0
+
+
+def _told(folder: Path, key: str) -> int | None:
+    """Return a count of ``training.json``, ``None`` where it has none."""
+    try:
+        count = json.loads((folder / "training.json").read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return count if type(count) is int and count >= 0 else None

@@ -1,0 +1,1 @@
+"""What the study fixed: tasks, classes, sizes, seeds, protocols, published figures."""
