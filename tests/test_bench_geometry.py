@@ -14,7 +14,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
@@ -45,7 +45,7 @@ def test_ten_readouts_against_one(
         measures = MeasureConfig(readouts=readouts)
         reading = Reading.of(reader, measures, ComputeConfig())
         begun = time.perf_counter(), time.process_time()
-        observe(reading, prepared, Instruments.of(measures), origin)
+        observe(reading, prepared, GeometryPlan.of(measures), origin)
         return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
     seconds("all")

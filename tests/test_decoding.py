@@ -24,7 +24,7 @@ from pythiageo.linear_probe.fit import (
 )
 from pythiageo.linear_probe.split import split_by_example, split_by_position
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.probe_sets import GEOMETRY, Probe, prepare
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
@@ -194,7 +194,7 @@ def observed(reader: Echo, examples, nonfinite: str | None = None, **settings):
     config = MeasureConfig.model_validate({"geometry": [], "linear_probe": settings or True})
     origin = Origin("r", "s", "task-aligned", "nano", 0, 0, None, None)
     reading = Reading(reader, {**reader.sites()}, 4096, 2**30)
-    return observe(reading, prepared, Instruments.of(config), origin, nonfinite)
+    return observe(reading, prepared, GeometryPlan.of(config), origin, nonfinite)
 
 
 ECHOES = [Example(f"{letter} = ", letter) for letter in "ABCD" * 10]

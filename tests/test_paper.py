@@ -16,7 +16,7 @@ from test_report_claims import claimed
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
-from pythiageo.events.runs import LoadedRun, load_runs
+from pythiageo.events.runs import ReadRun, load_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.figures.draw import draw, short_step
 from pythiageo.figures.write import write_paper
@@ -27,7 +27,7 @@ STEPS = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200, 12_000]
 PLANTS = {"COPY": Plant(700, 200, low=3.0), "MOD": Plant(900, 300), "ADD": Plant(None, 400, low=4.0)}
 
 
-def loaded(folder: Path, **changed: object) -> list[LoadedRun]:
+def loaded(folder: Path, **changed: object) -> list[ReadRun]:
     ours = planted.rows(PLANTS, steps=STEPS)
     text = planted.rows(
         {"MOD": Plant(None, low=4.0)}, steps=STEPS, run="text", series="text", regime="naturalistic", size="pythia-160m"
@@ -41,11 +41,11 @@ def loaded(folder: Path, **changed: object) -> list[LoadedRun]:
     return load_runs([run, planted.write_run(folder / "text", text)])
 
 
-def figure(runs: list[LoadedRun], name: str) -> PaperFigure:
+def figure(runs: list[ReadRun], name: str) -> PaperFigure:
     return next(each for each in paper_figures(runs) if each.id == name)
 
 
-def table(runs: list[LoadedRun], name: str) -> PaperTable:
+def table(runs: list[ReadRun], name: str) -> PaperTable:
     return next(each for each in paper_tables(runs) if each.id == name)
 
 

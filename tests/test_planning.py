@@ -22,13 +22,13 @@ from pythiageo.errors import CheckpointError
 from pythiageo.estimate.trial import Trial, sites_of, spread
 from pythiageo.lens import BridgeReader
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.linear_probe import Decoder
 from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
-from pythiageo.series.model_shape import Blueprint
+from pythiageo.series.model_shape import ModelShape
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -56,7 +56,7 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2"])
 def test_parameters_are_counted_as_loaded(architecture: str, tmp_path: Path) -> None:
     series = made(architecture, tmp_path)
-    blueprint = Blueprint.read(series / "step0", "step0")
+    blueprint = ModelShape.read(series / "step0", "step0")
     model = open_folder(series / "step0", "step0").model
     assert blueprint.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert blueprint.joint == 3 * (3 * 32 * 32 + 3 * 32)
@@ -70,11 +70,11 @@ def test_a_config_that_nothing_can_be_built_from_is_told(series: Path, tmp_path:
     config = json.loads((series / "step0" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(CheckpointError, match="never run"):
-        Blueprint.read(tmp_path, "t")
+        ModelShape.read(tmp_path, "t")
     heads = "num_attention_heads" if "num_attention_heads" in config else "n_head"
     (tmp_path / "config.json").write_text(json.dumps(config | {heads: "many"}))
     with pytest.raises(CheckpointError, match="t: transformers cannot build this config"):
-        Blueprint.read(tmp_path, "t")
+        ModelShape.read(tmp_path, "t")
 
 
 @pytest.mark.parametrize("probed", [False, True])
@@ -93,7 +93,7 @@ def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureF
     reader.read = counting  # type: ignore[method-assign]
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     measures = MeasureConfig(linear_probe=LinearProbeConfig() if probed else None)
-    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, Instruments.of(measures), origin)
+    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, GeometryPlan.of(measures), origin)
     assert plan["forward_tokens"] == sum(fed)
     assert (plan["checkpoints"], plan["to_measure"], plan["download_bytes"]) == (4, 4, 0)
     assert all(seconds > 0 for seconds in plan["seconds"].values())
@@ -169,7 +169,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     )
     folder = series / "step10"
     prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
-    priced = Trial(config, Blueprint.read(folder, "t"), prepared).linear_probe(LinearProbeConfig())
+    priced = Trial(config, ModelShape.read(folder, "t"), prepared).linear_probe(LinearProbeConfig())
     reading = Reading.of(BridgeReader(open_folder(folder, "t").model, folder), config.measures, config.compute)
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     geometry = [probe for probe in prepared if probe.probe.purpose == GEOMETRY]
@@ -188,7 +188,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
 )
 def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -> None:
     config = AnalyzeConfig(name="t", target="t", measures=MeasureConfig(**measures))
-    assert sites_of(config, Blueprint.read(series / "step0", "t")) == count
+    assert sites_of(config, ModelShape.read(series / "step0", "t")) == count
 
 
 def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,12 +32,12 @@ from pythiageo.config.tables import ComputeConfig
 from pythiageo.engines.ray import cluster as clusters
 from pythiageo.engines.ray import pool as engine
 from pythiageo.engines.ray import sweep
-from pythiageo.engines.ray.cluster import TRIES, Facts, check_welcome, device_on
-from pythiageo.engines.ray.placement import Room, room_on
+from pythiageo.engines.ray.cluster import TRIES, WorkerInfo, check_welcome, device_on
+from pythiageo.engines.ray.placement import Capacity, capacity_of
 from pythiageo.engines.ray.worker import SCRATCH, Scratch, Worker
 from pythiageo.errors import UserError
 from pythiageo.estimate.plan import Needs
-from pythiageo.measure.spec import Order
+from pythiageo.measure.spec import MeasurementSpec
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.provenance import versions
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
@@ -167,7 +167,7 @@ class Hungry(Worker):
 
     def take(self, given):
         if given[0].step == 20:
-            batch = self._order.config.compute.batch_tokens
+            batch = self._spec.config.compute.batch_tokens
             with (Path(os.environ["PYTHIAGEO_TEST_ORDERS"]) / "batches").open("a") as told:
                 told.write(f"{batch} ")
             if batch == ComputeConfig().batch_tokens:
@@ -197,11 +197,11 @@ def test_a_worker_that_ray_ends_for_want_of_memory_is_followed_by_one_with_small
 class OnGpu(Worker):
     """Says which GPUs it was given, and measures on the CPU in their place."""
 
-    def begin(self, order, *more):
-        assert order.device == "cuda:0"
+    def begin(self, spec, *more):
+        assert spec.device == "cuda:0"
         with (Path(os.environ["PYTHIAGEO_TEST_ORDERS"]) / "gpus").open("a") as told:
             told.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\n")
-        return super().begin(replace(order, device="cpu"), *more)
+        return super().begin(replace(spec, device="cpu"), *more)
 
 
 @pytest.mark.slow
@@ -410,31 +410,35 @@ def test_a_wrong_engine_or_address_is_one_sentence(
 )
 def test_a_worker_whose_numbers_could_be_others_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        clusters.check(Facts(**{"host": "b", "versions": versions(), "unseen": None, **change}))
+        clusters.check(WorkerInfo(**{"host": "b", "versions": versions(), "unseen": None, **change}))
 
 
 def test_a_node_has_as_many_workers_as_its_scarcest_resource_allows() -> None:
     config = make_config({"name": "a", "target": "b"}, ['fetch.disk_budget="10GB"'], "analyze", "analyze")
-    order = Order(config, {}, [], "cuda:0", [0])
+    spec = MeasurementSpec(config, {}, [], "cuda:0", [0])
     node = {"CPU": 8.0, "GPU": 4.0, "memory": 64e9}
-    assert room_on(node, order, Needs(memory=10**9, disk=10**9), 0) == Room(4, 1)
-    assert room_on(node, order, Needs(memory=20 * 10**9, disk=10**9), 0) == Room(3, 1)
-    assert room_on(node, order, Needs(memory=10**9, disk=4 * 10**9), 0) == Room(2, 1)
-    assert room_on(node, order, Needs(memory=10**9, disk=20 * 10**9), 0) == Room(1, 1)
-    assert room_on({"CPU": 8.0, "memory": 64e9}, order, Needs(memory=10**9, disk=0), 0).workers == 0
+    assert capacity_of(node, spec, Needs(memory=10**9, disk=10**9), 0) == Capacity(4, 1)
+    assert capacity_of(node, spec, Needs(memory=20 * 10**9, disk=10**9), 0) == Capacity(3, 1)
+    assert capacity_of(node, spec, Needs(memory=10**9, disk=4 * 10**9), 0) == Capacity(2, 1)
+    assert capacity_of(node, spec, Needs(memory=10**9, disk=20 * 10**9), 0) == Capacity(1, 1)
+    assert capacity_of({"CPU": 8.0, "memory": 64e9}, spec, Needs(memory=10**9, disk=0), 0).workers == 0
 
 
 def test_workers_share_a_gpu_where_a_checkpoint_takes_a_part_of_its_memory() -> None:
     config = make_config({"name": "a", "target": "b"}, [], "analyze", "analyze")
-    order = Order(config, {}, [], "cuda:0", [0])
+    spec = MeasurementSpec(config, {}, [], "cuda:0", [0])
     node, needs = {"CPU": 32.0, "GPU": 4.0, "memory": 512e9}, Needs(memory=14 * 10**9, disk=0)
-    assert room_on(node, order, needs, 80 * 10**9) == Room(20, 1 / 5)
-    assert room_on({**node, "CPU": 10.0}, order, needs, 80 * 10**9) == Room(10, 1 / 3)  # the CPUs have no more workers
-    assert room_on({**node, "CPU": 2.0}, order, needs, 80 * 10**9) == Room(2, 1)
-    assert room_on(node, order, Needs(memory=90 * 10**9, disk=0), 80 * 10**9) == Room(4, 1)  # at most that much: tried
-    divided = Order(config, {}, [], "split", [0])
-    assert room_on(node, divided, needs, 80 * 10**9) == Room(1, 4)
-    assert room_on({**node, "GPU": 1.0}, divided, needs, 80 * 10**9).workers == 0
+    assert capacity_of(node, spec, needs, 80 * 10**9) == Capacity(20, 1 / 5)
+    assert capacity_of({**node, "CPU": 10.0}, spec, needs, 80 * 10**9) == Capacity(
+        10, 1 / 3
+    )  # the CPUs have no more workers
+    assert capacity_of({**node, "CPU": 2.0}, spec, needs, 80 * 10**9) == Capacity(2, 1)
+    assert capacity_of(node, spec, Needs(memory=90 * 10**9, disk=0), 80 * 10**9) == Capacity(
+        4, 1
+    )  # at most that much: tried
+    divided = MeasurementSpec(config, {}, [], "split", [0])
+    assert capacity_of(node, divided, needs, 80 * 10**9) == Capacity(1, 4)
+    assert capacity_of({**node, "GPU": 1.0}, divided, needs, 80 * 10**9).workers == 0
 
 
 @pytest.mark.parametrize(
@@ -490,7 +494,7 @@ def wait_for_a_piece(out: Path, process: subprocess.Popen[str]) -> None:
             return
         assert process.poll() is None, "it ended before it was to be disturbed"
         time.sleep(0.02)
-    raise AssertionError("no piece came")
+    raise AssertionError("no result came")
 
 
 @pytest.mark.slow
@@ -521,7 +525,7 @@ def test_a_killed_driver_is_resumed_and_a_killed_node_is_done_without(
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     told = [json.loads(line)["step"] for line in lines]
     assert len(told) == len(set(told))
-    # the first driver may have been killed between writing a piece and telling of it
+    # the first driver may have been killed between writing a result and telling of it
     assert {*range(8)} - {*told} <= before
 
 

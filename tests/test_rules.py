@@ -18,7 +18,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
@@ -163,7 +163,7 @@ ORIGIN = Origin("r", "s", "naturalistic", "nano", None, 0, None, None)
 
 def rows_of(probe: Prepared, reader: Bigram, nonfinite: str | None = None) -> list:
     return observe(
-        Reading(reader, {**reader.sites()}, 64, 2**30), [probe], Instruments.of(MeasureConfig()), ORIGIN, nonfinite
+        Reading(reader, {**reader.sites()}, 64, 2**30), [probe], GeometryPlan.of(MeasureConfig()), ORIGIN, nonfinite
     )
 
 

@@ -14,7 +14,7 @@ from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
 from pythiageo.measure.in_memory import device_of
-from pythiageo.runs.follow import SAVES, Following
+from pythiageo.runs.follow import SAVES, FollowedTraining
 from pythiageo.runs.train import run_path
 
 _LOG = logging.getLogger("pythiageo")
@@ -91,7 +91,7 @@ class MeasureCallback(TrainerCallback):
         self._tokenizer = tokenizer
         self._path = run_path(None if out is None else Path(out), name)
         self._overwrite = overwrite
-        self._following: Following | None = None
+        self._following: FollowedTraining | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -108,7 +108,7 @@ class MeasureCallback(TrainerCallback):
             compute = compute.model_copy(update={"device": device_of(model)})
         config = self._config.model_copy(update={"compute": compute, "seed": args.seed})
         start, last, tokens = state.global_step, state.max_steps, _tokens(args, state)
-        self._following = Following(config, self._path, model, tokenizer, start, last, tokens, self._overwrite)
+        self._following = FollowedTraining(config, self._path, model, tokenizer, start, last, tokens, self._overwrite)
         if self._following.again:
             again = ", ".join(map(str, self._following.again))
             _LOG.warning(

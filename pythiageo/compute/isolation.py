@@ -12,7 +12,7 @@ import torch
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def isolate_process() -> Iterator[None]:
     """Set what numbers depend on to what it is in a fresh process, and give it all back afterwards.
 
     Random states (Python, NumPy, torch, each GPU), default type and device, precision of matrix products, threads,

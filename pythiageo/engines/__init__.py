@@ -1,4 +1,4 @@
-"""Where the pieces of a run are worked on: in this process, or on a Ray cluster."""
+"""Where the results of a run are worked on: in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.errors import UserError, nearest
 
 if TYPE_CHECKING:  # a command knows the engines' names without their libraries
-    from pythiageo.measure.result import Piece
-    from pythiageo.measure.spec import Order
-    from pythiageo.runs.analysis_progress import Watch
+    from pythiageo.measure.result import CheckpointResult
+    from pythiageo.measure.spec import MeasurementSpec
+    from pythiageo.runs.analysis_progress import AnalysisProgress
     from pythiageo.series.checkpoint import Checkpoint
 
 ENGINES = ("local", "ray")
@@ -40,11 +40,11 @@ class EngineChoice:
 LOCAL = EngineChoice()
 
 
-class Crew(Protocol):
-    """Takes checkpoints, fetches and measures them, gives finished pieces."""
+class WorkerPool(Protocol):
+    """Takes checkpoints, fetches and measures them, gives finished results."""
 
-    def pieces(self, checkpoints: Sequence[Checkpoint]) -> Iterator[Piece]:
-        """Yield each checkpoint's piece once, in any order, as soon as it is finished.
+    def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
+        """Yield each checkpoint's result once, in any order, as soon as it is finished.
 
         Whoever asks for the next one has kept the last. Leaving early ends the work and drops what was fetched.
         """
@@ -60,8 +60,8 @@ class Engine(Protocol):
             UserError: there is none such.
         """
 
-    def crew(self, order: Order, watch: Watch) -> Crew:
-        """Return who works on ``order``.
+    def pool(self, spec: MeasurementSpec, progress: AnalysisProgress) -> WorkerPool:
+        """Return who works on ``spec``.
 
         Raises:
             UserError: measures, readouts, steps or tasks that there are not.
@@ -75,11 +75,11 @@ class LocalEngine:
         """See ``Engine``."""
         return resolve_device(wanted)
 
-    def crew(self, order: Order, watch: Watch) -> Crew:
+    def pool(self, spec: MeasurementSpec, progress: AnalysisProgress) -> WorkerPool:
         """See ``Engine``."""
-        from pythiageo.engines.local import LocalCrew  # noqa: PLC0415 - training does not load the lens
+        from pythiageo.engines.local import LocalPool  # noqa: PLC0415 - training does not load the lens
 
-        return LocalCrew(order, watch)
+        return LocalPool(spec, progress)
 
 
 @contextmanager

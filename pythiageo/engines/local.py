@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pythiageo.measure.result import Piece
-from pythiageo.measure.spec import Order, Workbench
-from pythiageo.runs.analysis_progress import Watch
+from pythiageo.measure.result import CheckpointResult
+from pythiageo.measure.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.prefetch import Stream
 
 
-class LocalCrew:
-    """Measures here. Raises ``UserError`` as ``Meter``."""
+class LocalPool:
+    """Measures here. Raises ``UserError`` as ``OpenedMeasurer``."""
 
-    def __init__(self, order: Order, watch: Watch) -> None:
-        self._fetch = order.config.fetch
-        self._watch = watch
-        self._bench = Workbench(order, watch)
+    def __init__(self, spec: MeasurementSpec, progress: AnalysisProgress) -> None:
+        self._fetch = spec.config.fetch
+        self._progress = progress
+        self._bench = CheckpointMeasurer(spec, progress)
 
-    def pieces(self, checkpoints: Sequence[Checkpoint]) -> Iterator[Piece]:
-        """Yield the pieces in the order of the checkpoints; a fetched checkpoint is dropped when the next is asked."""
+    def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
+        """Yield the results in the order of the checkpoints; a fetched checkpoint is dropped when the next is asked."""
         fetched = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, HubCheckpoint)]
         if fetched:
             yield from self._streamed(fetched)
@@ -29,9 +29,9 @@ class LocalCrew:
             if not isinstance(checkpoint, HubCheckpoint):
                 yield self._bench.measure(checkpoint)
 
-    def _streamed(self, checkpoints: list[HubCheckpoint]) -> Iterator[Piece]:
-        watch, stream = self._watch, Stream(checkpoints, self._fetch.bytes, self._fetch.ahead)
-        for brought in stream.while_waiting(lambda: watch.arriving(stream.arrival(), waits=True)):
-            watch.fetched(stream.seconds(brought))
-            yield self._bench.measure(brought, stream.failure(brought), lambda: watch.arriving(stream.arrival()))
-        watch.arriving(None)
+    def _streamed(self, checkpoints: list[HubCheckpoint]) -> Iterator[CheckpointResult]:
+        progress, stream = self._progress, Stream(checkpoints, self._fetch.bytes, self._fetch.ahead)
+        for brought in stream.while_waiting(lambda: progress.arriving(stream.arrival(), waits=True)):
+            progress.fetched(stream.seconds(brought))
+            yield self._bench.measure(brought, stream.failure(brought), lambda: progress.arriving(stream.arrival()))
+        progress.arriving(None)

@@ -19,11 +19,11 @@ from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_sets import Probe, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
-from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
-from pythiageo.series.model_shape import Blueprint
+from pythiageo.series.model_shape import ModelShape
 from pythiageo.series.sources.hub import HubSeries
 
 _LISTERS = 8
@@ -121,7 +121,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     with TemporaryDirectory() as scratch:
         report(Progress(config.name, 0, 1, "trying this machine"))
         folder = checkpoints[0].describe(Path(scratch))
-        blueprint = Blueprint.read(folder, checkpoints[0].label)
+        blueprint = ModelShape.read(folder, checkpoints[0].label)
         probes = choose_probes(config.probes)
         prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
@@ -169,7 +169,7 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
         for number, checkpoint in enumerate(checkpoints):
             try:
                 folder = checkpoint.describe(Path(scratch) / str(number))
-                blueprint = Blueprint.read(folder, checkpoint.label)
+                blueprint = ModelShape.read(folder, checkpoint.label)
             except CheckpointError:
                 continue
             prepared = prepare(probes, FileTokenizer(folder), blueprint.context)
@@ -177,7 +177,7 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
     return Needs(0, disk)
 
 
-def _left_out(choice: Choice) -> dict[str, int]:
+def _left_out(choice: StepChoice) -> dict[str, int]:
     """Return how many steps are not measured, by verdict."""
     verdicts = [found.verdict for found in choice.left_out.values()]
     verdicts += ["same-as-neighbour" for earlier in choice.earlier.values() if earlier]

@@ -13,7 +13,7 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_loss import live_logits
 from pythiageo.measure.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
@@ -91,7 +91,7 @@ def price(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
         trainer.advance()
         spent.append(time.perf_counter() - begun)
     reading = Reading.of(LiveReader(trainable, shape.layers), config.measures, config.compute)
-    instruments = Instruments.of(config.measures)
+    instruments = GeometryPlan.of(config.measures)
     origin = Origin("price", "price", config.regime, size, config.seed, 0, None, None)
     cheap = 0.0
     prepared = _sampled(config, sample)

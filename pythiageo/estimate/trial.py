@@ -19,7 +19,7 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measure.forward import SCORED, Reading, passes
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.landscape import Landscape, llc_settings
 from pythiageo.measure.linear_probe import Decoder
 from pythiageo.measure.probe_loss import logits_of, problem_of
@@ -28,7 +28,7 @@ from pythiageo.measure.sites import parse_layers
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
 from pythiageo.series.files.fingerprint import examine
-from pythiageo.series.model_shape import FEW, Blueprint
+from pythiageo.series.model_shape import FEW, ModelShape
 
 _TRIAL_SECONDS = 3.0
 """How long each part is tried at most."""
@@ -41,7 +41,7 @@ _ORIGIN = Origin("plan", "plan", "naturalistic", "plan", None, 0, None, None)
 class Trial:
     """Small pieces of a run, tried on this machine."""
 
-    def __init__(self, config: AnalyzeConfig, blueprint: Blueprint, prepared: list[Prepared]) -> None:
+    def __init__(self, config: AnalyzeConfig, blueprint: ModelShape, prepared: list[Prepared]) -> None:
         self._config = config
         self._blueprint = blueprint
         self._prepared = prepared
@@ -98,7 +98,7 @@ class Trial:
 
     def geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
-        instruments = replace(Instruments.of(self._config.measures), linear_probe=None)
+        instruments = replace(GeometryPlan.of(self._config.measures), linear_probe=None)
         probes = self._geometry
         spent, tried = 0.0, 0
         for prepared in spread(probes):
@@ -218,7 +218,7 @@ class _StandIn:
         return dict.fromkeys(sites, states), None
 
 
-def sites_of(config: AnalyzeConfig, blueprint: Blueprint) -> int:
+def sites_of(config: AnalyzeConfig, blueprint: ModelShape) -> int:
     """Return how many sites are measured; of named hooks only the patterns are known, taken as one a layer each."""
     layers = parse_layers(config.measures.layers, blueprint.layers)
     count = blueprint.layers if layers is None else len(layers)

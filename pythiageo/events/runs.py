@@ -21,7 +21,7 @@ SPECTRA = {SIGMA_SQUARED: "Covariance effective rank (σ²)", SIGMA: "RankMe (σ
 
 
 @dataclass(frozen=True)
-class LoadedRun:
+class ReadRun:
     """One run: ``label`` is unique in the report; ``table`` has each weight fingerprint once."""
 
     label: str
@@ -69,7 +69,7 @@ class LoadedRun:
         return pl.concat([events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS])
 
 
-def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
+def load_runs(paths: Sequence[Path]) -> list[ReadRun]:
     """Read the run folders of a report, in the order given.
 
     Raises:
@@ -85,7 +85,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
     result = []
     for label, (folder, manifest, table) in zip(labels, loaded, strict=True):
         named = table.with_columns(pl.lit(label).alias("run"))
-        result.append(LoadedRun(label, manifest, without_duplicates(named), named, _readout(named), folder))
+        result.append(ReadRun(label, manifest, without_duplicates(named), named, _readout(named), folder))
     return result
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pythiageo.claims import ClaimResult
-from pythiageo.events.runs import LoadedRun
+from pythiageo.events.runs import ReadRun
 from pythiageo.figures import natural, relations, synthetic, tables
 from pythiageo.figures.spec import PaperFigure, PaperTable
 
 
-def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
+def paper_figures(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
     return [
         synthetic.emergence(runs),
@@ -24,7 +24,7 @@ def paper_figures(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ())
     ]
 
 
-def paper_tables(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
+def paper_tables(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
     return [
         tables.task_table(runs),

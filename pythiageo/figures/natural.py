@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pythiageo.events.runs import SPECTRA, LoadedRun
+from pythiageo.events.runs import SPECTRA, ReadRun
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking, natural
 from pythiageo.figures.values import DIAGNOSTIC_SETS, NO_NATURAL, NO_RANK, last_block, spectrum_name, tasks, values
 
 COLLAPSE_UNTIL = 512
 
 
-def collapse(runs: Sequence[LoadedRun]) -> PaperFigure:
+def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 6: (a) the rank of every probe set by step, to 512 shaded; (b) its last value by set and run."""
     shown = natural(runs)
     measure = next(iter(SPECTRA))
@@ -46,7 +46,7 @@ def collapse(runs: Sequence[LoadedRun]) -> PaperFigure:
     )
 
 
-def curves(runs: Sequence[LoadedRun]) -> PaperFigure:
+def curves(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 8: the rank of every probe set by step, a panel a run and spectrum."""
     shown = natural(runs)
     panels = [_curves(run, measure) for run in shown for measure in SPECTRA] or [lacking("Curves", NO_NATURAL)]
@@ -54,7 +54,7 @@ def curves(runs: Sequence[LoadedRun]) -> PaperFigure:
     return PaperFigure("fig-8", "Figure 8. Pythia curves", caption, tuple(panels), _lacks(shown))
 
 
-def _curves(run: LoadedRun, measure: str, shade: tuple[float, float] | None = None) -> Panel:
+def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None) -> Panel:
     title = f"{'(a) ' if shade else ''}{run.label}, {spectrum_name(measure)}"
     rows = last_block(run, measure)
     names = tasks([run])
@@ -76,7 +76,7 @@ def _curves(run: LoadedRun, measure: str, shade: tuple[float, float] | None = No
     )
 
 
-def _lacks(runs: Sequence[LoadedRun]) -> tuple[str, ...]:
+def _lacks(runs: Sequence[ReadRun]) -> tuple[str, ...]:
     if not runs:
         return (NO_NATURAL,)
     lacks = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.claims import ClaimResult
-from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, SPECTRA, LoadedRun
+from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, SPECTRA, ReadRun
 from pythiageo.figures.spec import (
     HARD,
     Axis,
@@ -29,7 +29,7 @@ PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-e
 _CLASSES = ("easy", "hard", "other")
 
 
-def hierarchy(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def hierarchy(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 4: (a) accuracy of MOD and every measure, min-max normalised; (b) how often each measure leads."""
     shown = aligned(runs)
     nano = next((run for run in shown if run.size == "nano"), shown[0] if shown else None)
@@ -133,7 +133,7 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
     return Panel(title, Axis("names", names=names), Axis("linear", "share of pairs", (-0.05, 1.05)), (line,), level=0.5)
 
 
-def _whole_model(run: LoadedRun, measure: str) -> pl.DataFrame:
+def _whole_model(run: ReadRun, measure: str) -> pl.DataFrame:
     """Return step and value of a measure of MOD: at the last block for ranks, of all parameters for the landscape."""
     if measure in SPECTRA:
         return last_block(run, measure, "MOD").select("step", "value")
@@ -142,7 +142,7 @@ def _whole_model(run: LoadedRun, measure: str) -> pl.DataFrame:
     return first[0].select("step", "value").sort("step") if first else rows.select("step", "value")
 
 
-def prediction(runs: Sequence[LoadedRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 5: (a) floor against the step at which a task's level is acquired; (b) concordance and the swap test."""
     shown = aligned(runs)
     panels, lacks = [], missing_sizes(shown)

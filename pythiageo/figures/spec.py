@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.runs import LoadedRun
+from pythiageo.events.runs import ReadRun
 
 EASY = ("COPY", "REV", "CMP", "PAR")
 HARD = ("MOD", "ADD", "SORT", "MUL")
@@ -114,12 +114,12 @@ def lacking(panel: str, why: str) -> Panel:
     return Panel(panel, Axis("linear"), Axis("linear"), lack=why)
 
 
-def aligned(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
+def aligned(runs: Sequence[ReadRun]) -> list[ReadRun]:
     """Return the task-aligned runs: those that the paper's synthetic figures are about."""
     return [run for run in runs if run.regime == "task-aligned"]
 
 
-def natural(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
+def natural(runs: Sequence[ReadRun]) -> list[ReadRun]:
     """Return the naturalistic runs: those beside the paper's Pythia."""
     return [run for run in runs if run.regime != "task-aligned"]
 

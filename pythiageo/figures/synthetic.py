@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import SPECTRA, LoadedRun
+from pythiageo.events.runs import SPECTRA, ReadRun
 from pythiageo.figures.spec import EASY, HARD, Axis, Cells, Line, Panel, PaperFigure, aligned, class_of, lacking
 from pythiageo.figures.values import (
     NO_ALIGNED,
@@ -30,7 +30,7 @@ AFTER = 10_000
 _ORDER = {"easy": 0, "hard": 1, "other": 2}
 
 
-def emergence(runs: Sequence[LoadedRun]) -> PaperFigure:
+def emergence(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 1: task and level by run, colour log10 of the acquisition step, under every protocol."""
     shown = aligned(runs)
     panels = (
@@ -46,7 +46,7 @@ def emergence(runs: Sequence[LoadedRun]) -> PaperFigure:
     )
 
 
-def _emergence_panel(runs: Sequence[LoadedRun], protocol: str) -> Panel:
+def _emergence_panel(runs: Sequence[ReadRun], protocol: str) -> Panel:
     rule = f"{protocol}: {PROTOCOLS[protocol].rule}"
     tables = [
         run.events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == protocol)) for run in runs
@@ -94,7 +94,7 @@ def _cell(row: dict[str, object] | None) -> str:
     return "n.r." if row["status"] == "not-reached" else str(row["status"])
 
 
-def task_floors(runs: Sequence[LoadedRun]) -> PaperFigure:
+def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 2: the rank of the last block against the step, a panel a hard task and spectrum, a line a run."""
     shown = aligned(runs)
     panels = []
@@ -121,7 +121,7 @@ def task_floors(runs: Sequence[LoadedRun]) -> PaperFigure:
     )
 
 
-def _readout(runs: Sequence[LoadedRun]) -> str:
+def _readout(runs: Sequence[ReadRun]) -> str:
     names = sorted({run.readout for run in runs if run.readout})
     return f" (readout {', '.join(names)})" if names else ""
 
@@ -131,7 +131,7 @@ def _from_zero(lines: Sequence[Line]) -> tuple[float, float] | None:
     return None if high is None else (0.0, high * 1.06)
 
 
-def top_down(runs: Sequence[LoadedRun]) -> PaperFigure:
+def top_down(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 3: the rank of MOD by layer, at the floor and 10,000 steps after emergence, a line a run."""
     shown = aligned(runs)
     lacks = [text for text in missing_sizes(shown) if not text.startswith("seeds")]
@@ -154,7 +154,7 @@ def top_down(runs: Sequence[LoadedRun]) -> PaperFigure:
     return PaperFigure("fig-3", "Figure 3. Top-down", caption, tuple(panels), tuple(lacks))
 
 
-def _moment(run: LoadedRun, measure: str, moment: str) -> tuple[int | None, str]:
+def _moment(run: ReadRun, measure: str, moment: str) -> tuple[int | None, str]:
     """Return the step of a moment of MOD, or why there is none."""
     if moment == "at the floor":
         floor = found(run, "floor", measure=measure).filter(pl.col("task") == "MOD")
@@ -167,13 +167,13 @@ def _moment(run: LoadedRun, measure: str, moment: str) -> tuple[int | None, str]
     return (None, f"no checkpoint at or after step {wanted:,}") if later is None else (int(later), "")  # type: ignore[arg-type]
 
 
-def _profile(run: LoadedRun, measure: str, step: int, colour: str) -> Line:
+def _profile(run: ReadRun, measure: str, step: int, colour: str) -> Line:
     rows = blocks(run, measure, "MOD").filter((pl.col("step") == step) & ~pl.col("final"))
     last = max(depth(run) - 1, 1)
     return Line(f"{run.label}, step {step:,}", [layer / last for layer in rows["layer"]], values(rows), colour)
 
 
-def layers_over_training(runs: Sequence[LoadedRun]) -> PaperFigure:
+def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
     """Figure 7: the rank of the hard tasks against the step, a line a layer, a panel a run and task."""
     shown = aligned(runs)
     measure = next(iter(SPECTRA))
@@ -199,7 +199,7 @@ def layers_over_training(runs: Sequence[LoadedRun]) -> PaperFigure:
     )
 
 
-def _layer_lines(run: LoadedRun, measure: str, task: str) -> list[Line]:
+def _layer_lines(run: ReadRun, measure: str, task: str) -> list[Line]:
     lines = []
     for rows in blocks(run, measure, task).partition_by("final", "layer", maintain_order=True):
         if not rows["value"].count():

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import LoadedRun
+from pythiageo.events.runs import ReadRun
 from pythiageo.figures.spec import EASY, HARD, PaperTable, aligned, class_of, natural, text_frame
 from pythiageo.figures.values import NO_ALIGNED, NO_NATURAL, PROTOCOL, found, missing_sizes
 
@@ -21,25 +21,25 @@ _TRAINING = (
 )  # fmt: skip
 
 
-def task_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def task_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 1: tasks and levels, their class, probe sets and chance."""
     caption = "Probe sets for scores: examples, declared chance, first digits of their hash."
     return _sets_table("table-1", "Table 1. Tasks", caption, aligned(runs), NO_ALIGNED)
 
 
-def natural_sets_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def natural_sets_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 4: the probe sets of the naturalistic runs."""
     caption = "Probe sets for scores of the naturalistic runs."
     return _sets_table("table-4", "Table 4. Sets for language models", caption, natural(runs), NO_NATURAL)
 
 
-def _sets_table(name: str, title: str, caption: str, runs: Sequence[LoadedRun], nobody: str) -> PaperTable:
+def _sets_table(name: str, title: str, caption: str, runs: Sequence[ReadRun], nobody: str) -> PaperTable:
     frame = _probe_sets(runs)
     why = nobody if not runs else "no manifest names a probe set for scores"
     return PaperTable(name, title, caption, frame, () if frame.height else (why,))
 
 
-def _probe_sets(runs: Sequence[LoadedRun]) -> pl.DataFrame:
+def _probe_sets(runs: Sequence[ReadRun]) -> pl.DataFrame:
     rows: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         sets = run.manifest.get("probe_sets")
@@ -67,7 +67,7 @@ def _place(task: str) -> int:
     return every.index(task) if task in every else len(every)
 
 
-def size_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def size_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 2: sizes."""
     head = ("Run", "Size", "Architecture", "Layers", "Width", "Parameters", "Last step", "Checkpoints", "Seed")
     rows = []
@@ -81,7 +81,7 @@ def size_table(runs: Sequence[LoadedRun]) -> PaperTable:
     return PaperTable("table-2", "Table 2. Models", "The runs' models.", text_frame(head, rows), tuple(lacks))
 
 
-def measure_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def measure_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 3: measures taken, how many observations each has, and on how many rows or examples they rest."""
     table = pl.concat([run.table for run in runs])
     grouped = table.group_by("measure").agg(
@@ -100,7 +100,7 @@ def measure_table(runs: Sequence[LoadedRun]) -> PaperTable:
     return PaperTable("table-3", "Table 3. Measures", "What was measured.", text_frame(head, rows), tuple(lacks))
 
 
-def emergence_table(runs: Sequence[LoadedRun], level: str | None) -> PaperTable:
+def emergence_table(runs: Sequence[ReadRun], level: str | None) -> PaperTable:
     """Tables 5 (level L2) and 8 (all): acquisition steps by run under every protocol."""
     shown = aligned(runs)
     head = ["Task", "Level", *(f"{run.label}, {name}" for run in shown for name in PROTOCOLS)]
@@ -122,7 +122,7 @@ def emergence_table(runs: Sequence[LoadedRun], level: str | None) -> PaperTable:
     return PaperTable(name, title, "Step of acquisition, or its status: never 0 or the last step.", frame, tuple(lacks))
 
 
-def training_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def training_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 7: training configuration of the runs that trained."""
     shown = [run for run in runs if _training(run)]
     rows = [[name, *(_plain(_training(run).get(name)) for run in shown)] for name in _TRAINING]
@@ -134,7 +134,7 @@ def training_table(runs: Sequence[LoadedRun]) -> PaperTable:
     return PaperTable("table-7", "Table 7. Training", "The training settings in the runs' manifests.", frame, lacks)
 
 
-def probe_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def probe_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Version 4's Table 6: exact match and linear probe at the last checkpoint before acquisition."""
     rows = []
     for run in runs:
@@ -164,7 +164,7 @@ def probe_table(runs: Sequence[LoadedRun]) -> PaperTable:
     )  # fmt: skip
 
 
-def time_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def time_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Table 10: seconds of a checkpoint by phase, from the runs' logs."""
     rows, lacks = [], []
     for run in runs:
@@ -198,7 +198,7 @@ def _spent(log: Path) -> dict[str, list[float]]:
     return spent
 
 
-def freezing_table(runs: Sequence[LoadedRun]) -> PaperTable:
+def freezing_table(runs: Sequence[ReadRun]) -> PaperTable:
     """Version 4's Table 13: acquisition of the hard tasks with a block frozen at first, beside runs without."""
     shown = aligned(runs)
     frozen = [run for run in shown if _training(run).get("freeze_block") is not None]
@@ -238,11 +238,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _config(run: LoadedRun) -> Mapping[str, Any]:
+def _config(run: ReadRun) -> Mapping[str, Any]:
     return _mapping(run.manifest.get("config"))
 
 
-def _training(run: LoadedRun) -> Mapping[str, Any]:
+def _training(run: ReadRun) -> Mapping[str, Any]:
     return _mapping(_config(run).get("training"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, LoadedRun
+from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, ReadRun
 from pythiageo.report.columns import BLOCK_END, FINAL_NORM
 
 PROTOCOL = "billa-v4"
@@ -15,7 +15,7 @@ SEEDS = (42, 123, 7)
 DIAGNOSTIC_SETS = 7
 
 
-def last_block(run: LoadedRun, measure: str, task: str | None = None) -> pl.DataFrame:
+def last_block(run: ReadRun, measure: str, task: str | None = None) -> pl.DataFrame:
     """Return ``task``, ``step`` and ``value`` of a measure at the run's last block, before the final LayerNorm."""
     block = pl.col("site").str.ends_with(BLOCK_END)
     rows = run.geometry.filter(block)
@@ -24,32 +24,32 @@ def last_block(run: LoadedRun, measure: str, task: str | None = None) -> pl.Data
     return rows.select("task", "step", "value", "stderr").sort("task", "step")
 
 
-def blocks(run: LoadedRun, measure: str, task: str) -> pl.DataFrame:
+def blocks(run: ReadRun, measure: str, task: str) -> pl.DataFrame:
     """Return ``layer``, ``final`` (whether after the final LayerNorm), ``step`` and ``value`` of every block."""
     rows = run.geometry.filter((pl.col("measure") == measure) & (pl.col("task") == task))
     final = (pl.col("site") == FINAL_NORM).alias("final")
     return rows.select("layer", final, "step", "value").sort("final", "layer", "step")
 
 
-def depth(run: LoadedRun) -> int:
+def depth(run: ReadRun) -> int:
     """Return the number of blocks with a rank, 0 where there is none."""
     deepest = run.geometry["layer"].max()
     return 0 if deepest is None else int(deepest) + 1  # type: ignore[arg-type]
 
 
-def score(run: LoadedRun, measure: str, task: str, level: str) -> pl.DataFrame:
+def score(run: ReadRun, measure: str, task: str, level: str) -> pl.DataFrame:
     """Return ``step`` and ``value`` of a score."""
     here = (pl.col("measure") == measure) & (pl.col("task") == task) & (pl.col("level") == level)
     return run.table.filter(here & pl.col("site").is_null()).select("step", "value").sort("step")
 
 
-def found(run: LoadedRun, event: str, protocol: str = PROTOCOL, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
+def found(run: ReadRun, event: str, protocol: str = PROTOCOL, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
     """Return the run's events of one kind that were found."""
     same = (pl.col("event") == event) & (pl.col("protocol") == protocol) & (pl.col("status") == "found")
     return run.events(measure).filter(same)
 
 
-def tasks(runs: Sequence[LoadedRun]) -> list[str]:
+def tasks(runs: Sequence[ReadRun]) -> list[str]:
     """Return the tasks with a rank, sorted."""
     return sorted({task for run in runs for task in run.geometry["task"].drop_nulls().unique()})
 
@@ -64,7 +64,7 @@ def spectrum_name(measure: str) -> str:
     return SPECTRA.get(measure, measure)
 
 
-def missing_sizes(runs: Sequence[LoadedRun]) -> list[str]:
+def missing_sizes(runs: Sequence[ReadRun]) -> list[str]:
     """Return a sentence on the paper's sizes that no run has, and on its seeds."""
     if not runs:
         return [NO_ALIGNED]
@@ -78,7 +78,7 @@ def missing_sizes(runs: Sequence[LoadedRun]) -> list[str]:
     return said
 
 
-def short_runs(runs: Sequence[LoadedRun], until: int) -> list[str]:
+def short_runs(runs: Sequence[ReadRun], until: int) -> list[str]:
     """Return a sentence for each run that ends before the paper's figure does."""
     ends = [(run.label, int(run.table["step"].max())) for run in runs]  # type: ignore[arg-type]
     return [f"{label} ends at step {last:,}, the paper's figure at {until:,}" for label, last in ends if last < until]

@@ -15,7 +15,7 @@ from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_loss import logits_of
 from pythiageo.measure.probe_sets import Prepared, Probe, prepare
@@ -32,7 +32,7 @@ class Taken:
     model: dict[str, Any]
 
 
-class Meter:
+class OpenedMeasurer:
     """Takes the same observations of one checkpoint after the other.
 
     ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
@@ -48,7 +48,7 @@ class Meter:
         self._compute = compute
         self._device = device
         self._probes = probes
-        self._instruments = Instruments.of(measures, compute.dtype)
+        self._instruments = GeometryPlan.of(measures, compute.dtype)
         self._landscape = Landscape.of(measures.landscape, steps, probes)
         self._tokenizer_sha = ""
         self._prepared: list[Prepared] = []

@@ -24,7 +24,7 @@ BLURRED = "rounding of bfloat16 states makes small singular values of its own: t
 
 
 @dataclass(frozen=True)
-class Instruments:
+class GeometryPlan:
     """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
 
     measures: list[Measure]
@@ -35,7 +35,7 @@ class Instruments:
     linear_probe: LinearProbeConfig | None = None
 
     @classmethod
-    def of(cls, config: MeasureConfig, dtype: str = "float32") -> Instruments:
+    def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
         return cls(measures, readouts, config.bootstrap, dtype != "float32", config.linear_probe)
@@ -77,7 +77,7 @@ class Origin:
 def observe(
     reading: Reading,
     probes: list[Prepared],
-    instruments: Instruments,
+    instruments: GeometryPlan,
     origin: Origin,
     nonfinite: str | None = None,
     tell: Callable[[float], None] = lambda _: None,
@@ -133,7 +133,7 @@ def _scores(reading: Reading, prepared: Prepared, origin: Origin, nonfinite: str
 def _geometry(
     reading: Reading,
     prepared: Prepared,
-    instruments: Instruments,
+    instruments: GeometryPlan,
     origin: Origin,
     nonfinite: str | None,
 ) -> Iterator[Observation]:

@@ -12,10 +12,10 @@ from torch import nn
 
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
-from pythiageo.compute.isolation import undisturbed
+from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
-from pythiageo.measure.checkpoint import Meter
+from pythiageo.measure.checkpoint import OpenedMeasurer
 from pythiageo.measure.geometry import Origin
 from pythiageo.measure.probe_sets import choose_probes
 from pythiageo.observations import table_of
@@ -34,10 +34,10 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
         CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
         MachineError: disk or memory run out.
     """
-    with undisturbed():
+    with isolate_process():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
-        meter = Meter(config.measures, config.compute, device, choose_probes(config.probes), [step])
+        meter = OpenedMeasurer(config.measures, config.compute, device, choose_probes(config.probes), [step])
         with TemporaryDirectory(prefix="pythiageo-") as folder:
             write_snapshot(model, tokenizer, Path(folder))
             with loading():

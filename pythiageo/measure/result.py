@@ -11,7 +11,7 @@ from pythiageo.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Piece:
+class CheckpointResult:
     """A finished checkpoint: its rows, what the manifest says of it, and how many seconds its phases took."""
 
     step: int
@@ -25,14 +25,14 @@ class Piece:
     """``None``: timed by whoever follows the work."""
 
 
-def keep_all(pieces: Iterable[Piece], folder: RunFolder, kept: Callable[[Piece], None]) -> None:
-    """Write each piece into the run folder as it comes, tell ``kept``, and only then ask for the next one.
+def keep_all(results: Iterable[CheckpointResult], folder: RunFolder, kept: Callable[[CheckpointResult], None]) -> None:
+    """Write each result into the run folder as it comes, tell ``kept``, and only then ask for the next one.
 
     This is the loop of every run, of a saved series as of a model in training.
     """
-    for piece in pieces:
-        folder.observations.write(piece.step, piece.rows)
-        if piece.model is not None:
-            folder.manifest["model"] = piece.model
-        folder.add_checkpoint(piece.step, piece.label, piece.weight_sha, piece.status, piece.reason)
-        kept(piece)
+    for result in results:
+        folder.observations.write(result.step, result.rows)
+        if result.model is not None:
+            folder.manifest["model"] = result.model
+        folder.add_checkpoint(result.step, result.label, result.weight_sha, result.status, result.reason)
+        kept(result)

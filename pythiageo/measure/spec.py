@@ -10,15 +10,15 @@ from typing import Any, Protocol
 from pythiageo.compute.allocator import loading
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.measure.checkpoint import Meter
+from pythiageo.measure.checkpoint import OpenedMeasurer
 from pythiageo.measure.geometry import Origin
 from pythiageo.measure.probe_sets import Probe
-from pythiageo.measure.result import Piece
+from pythiageo.measure.result import CheckpointResult
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 
 
 @dataclass(frozen=True)
-class Order:
+class MeasurementSpec:
     """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
 
     ``steps``: those of the whole run. ``identity``: series, regime, size and seed.
@@ -34,10 +34,10 @@ class Order:
         """Return the columns that all rows of a checkpoint share."""
         return Origin(run=self.config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self.identity)
 
-    def failed(self, origin: Origin, label: str, status: str, reason: str) -> Piece:
-        """Return the piece of one row that says why there are no others."""
+    def failed(self, origin: Origin, label: str, status: str, reason: str) -> CheckpointResult:
+        """Return the result of one row that says why there are no others."""
         rows = [origin.failed("checkpoint", status, reason)]
-        return Piece(origin.step, label, origin.weight_sha, status, reason, rows)
+        return CheckpointResult(origin.step, label, origin.weight_sha, status, reason, rows)
 
 
 class Follower(Protocol):
@@ -50,21 +50,21 @@ class Follower(Protocol):
         """Note which share of the checkpoint is measured."""
 
 
-class Workbench:
-    """Measures one checkpoint after the other for an order. Raises ``UserError`` as ``Meter``."""
+class CheckpointMeasurer:
+    """Measures one checkpoint after the other for a specification. Raises ``UserError`` as ``OpenedMeasurer``."""
 
-    def __init__(self, order: Order, follower: Follower) -> None:
-        config = order.config
-        self._order = order
+    def __init__(self, spec: MeasurementSpec, follower: Follower) -> None:
+        config = spec.config
+        self._spec = spec
         self._follower = follower
-        self._meter = Meter(config.measures, config.compute, order.device, order.probes, order.steps)
+        self._meter = OpenedMeasurer(config.measures, config.compute, spec.device, spec.probes, spec.steps)
 
     def measure(
         self, checkpoint: Checkpoint, failure: Exception | None = None, look: Callable[[], None] = lambda: None
-    ) -> Piece:
+    ) -> CheckpointResult:
         """Open and measure a checkpoint; ``look`` is called between its probe sets.
 
-        ``failure``: why it could not be fetched. Whatever is the checkpoint's own fault gives a piece that says so;
+        ``failure``: why it could not be fetched. Whatever is the checkpoint's own fault gives a result that says so;
         any other error is raised.
         """
         try:
@@ -75,16 +75,16 @@ class Workbench:
             with self._follower.phase("compute", f"measuring {checkpoint.label}"):
                 return self._take(checkpoint, opened, look)
         except CheckpointError as error:
-            origin = self._order.origin(checkpoint.step, checkpoint.tokens, None)
-            return self._order.failed(origin, checkpoint.label, error.status, str(error))
+            origin = self._spec.origin(checkpoint.step, checkpoint.tokens, None)
+            return self._spec.failed(origin, checkpoint.label, error.status, str(error))
 
-    def _take(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> Piece:
+    def _take(self, checkpoint: Checkpoint, opened: OpenCheckpoint, look: Callable[[], None]) -> CheckpointResult:
         def tell(share: float) -> None:
             look()
             self._follower.measured(share)
 
-        origin = self._order.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
+        origin = self._spec.origin(checkpoint.step, checkpoint.tokens, opened.weight_sha)
         taken = self._meter.take(opened, origin, tell)
         status = "nonfinite" if opened.nonfinite else "ok"
         sha, label = opened.weight_sha, checkpoint.label
-        return Piece(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model)
+        return CheckpointResult(checkpoint.step, label, sha, status, opened.nonfinite, taken.rows, taken.model)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.events import floors
-from pythiageo.events.runs import READOUT, SIGMA, SIGMA_SQUARED, LoadedRun
+from pythiageo.events.runs import READOUT, SIGMA, SIGMA_SQUARED, ReadRun
 from pythiageo.report.packing import pack
 
 BUDGET = 8_500_000
@@ -45,7 +45,7 @@ class Column:
         return any(line[3] is not None for line in self.lines)
 
 
-def columns(runs: Sequence[LoadedRun]) -> list[Column]:
+def columns(runs: Sequence[ReadRun]) -> list[Column]:
     """Return every column of the runs, in reading order: the measures shown first, the shown readout first."""
     found: dict[tuple[str, str | None], list[tuple[int, pl.DataFrame]]] = {}
     for number, run in enumerate(runs):
@@ -101,7 +101,7 @@ def _reasons(rows: pl.DataFrame) -> dict[str | None, str]:
     return found
 
 
-def floor_steps(runs: Sequence[LoadedRun]) -> dict[str, int]:
+def floor_steps(runs: Sequence[ReadRun]) -> dict[str, int]:
     """Return the step of the last block's floor (billa-v4) by ``measure|readout|run|task``, where one was found."""
     steps: dict[str, int] = {}
     for number, run in enumerate(runs):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, LoadedRun
+from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, ReadRun
 
 
-def findings(run: LoadedRun) -> list[str]:
+def findings(run: ReadRun) -> list[str]:
     """Return the sentences of a run: acquisition, collapse and recovery, and what could not be measured."""
     events = run.events()
     return [*_acquisition(events), *_collapse(run, events), *_gaps(run)]
@@ -43,7 +43,7 @@ def _where(row: dict[str, object]) -> str:
     return f"{row['task']} {row['level']} at step {row['step']:,}"
 
 
-def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
+def _collapse(run: ReadRun, events: pl.DataFrame) -> list[str]:
     floors = _of(events, "billa-v4", "floor")
     if not floors.height:
         return ["No rank measure was taken, so nothing can be said about collapse."]
@@ -65,7 +65,7 @@ def _collapse(run: LoadedRun, events: pl.DataFrame) -> list[str]:
     ]
 
 
-def _gaps(run: LoadedRun) -> list[str]:
+def _gaps(run: ReadRun) -> list[str]:
     bad = run.every.filter(pl.col("status") != "ok")
     repeated = run.every["step"].n_unique() - run.table["step"].n_unique()
     sentences = []

@@ -22,7 +22,7 @@ from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.errors import UserError, nearest
 from pythiageo.events import PROTOCOLS, RANK_MEASURES
-from pythiageo.events.runs import LoadedRun, load_runs
+from pythiageo.events.runs import ReadRun, load_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
@@ -79,7 +79,7 @@ def build_report(
 
 
 def _render(
-    runs: Sequence[LoadedRun],
+    runs: Sequence[ReadRun],
     measures: Sequence[str] | None,
     readouts: Sequence[str] | None,
     claims: Sequence[ClaimResult],
@@ -169,7 +169,7 @@ def measure_definitions() -> dict[str, str]:
     return tomllib.loads((_HERE / "definitions.toml").read_text(encoding="utf-8"))
 
 
-def _timeline(run: LoadedRun) -> dict[str, Any]:
+def _timeline(run: ReadRun) -> dict[str, Any]:
     layers = run.table.select("site", "layer").unique()
     ends = layers.filter(pl.col("site").str.ends_with(BLOCK_END))
     block = (ends if ends.height else layers)["layer"].max()
@@ -180,7 +180,7 @@ def _timeline(run: LoadedRun) -> dict[str, Any]:
     }
 
 
-def _section(run: LoadedRun) -> dict[str, Any]:
+def _section(run: ReadRun) -> dict[str, Any]:
     return {
         "label": run.label,
         "regime": run.regime,
@@ -203,14 +203,14 @@ def _paper_table(table: PaperTable) -> dict[str, Any]:
     return {"title": table.title, "caption": table.caption, "lacks": table.lacks, "grid": grid}
 
 
-def _manifest(run: LoadedRun) -> str:
+def _manifest(run: ReadRun) -> str:
     """Return the manifest as text, less its lists of checkpoints and probe sets, which may be long."""
     short = {key: value for key, value in run.manifest.items() if key not in ("checkpoints", "probe_sets", "audit")}
     text = json.dumps(short, indent=2, ensure_ascii=False)
     return text if len(text) <= _MANIFEST else text[:_MANIFEST] + "\n…"
 
 
-def _comparison(runs: Sequence[LoadedRun]) -> dict[str, Any] | None:
+def _comparison(runs: Sequence[ReadRun]) -> dict[str, Any] | None:
     if len(runs) < 2:
         return None
     found: Comparison = compare([run.table for run in runs], manifests=[run.manifest for run in runs])

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.compare import Comparison, beside_published, published_sizes
-from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, LoadedRun
+from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, ReadRun
 
 Table = dict[str, Any]
 """``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not
@@ -17,7 +17,7 @@ _NOT_OK_ROWS = 60
 _CELL = 160
 
 
-def run_table(runs: Sequence[LoadedRun]) -> Table:
+def run_table(runs: Sequence[ReadRun]) -> Table:
     """Return one column a run: what was measured, on what, with what."""
     rows: dict[str, list[str]] = {}
     for run in runs:
@@ -30,7 +30,7 @@ def run_table(runs: Sequence[LoadedRun]) -> Table:
     }
 
 
-def _facts(run: LoadedRun) -> dict[str, str]:
+def _facts(run: ReadRun) -> dict[str, str]:
     manifest = run.manifest
     model, made = _mapping(manifest.get("model")), _mapping(manifest.get("provenance"))
     steps = run.every["step"]
@@ -61,7 +61,7 @@ def _facts(run: LoadedRun) -> dict[str, str]:
     }
 
 
-def audit_table(runs: Sequence[LoadedRun]) -> Table:
+def audit_table(runs: Sequence[ReadRun]) -> Table:
     """Return how many checkpoints of each run have which verdict or status, and why those that are not ``ok``.
 
     From the observations: each checkpoint that was left out has a row that says why. Checkpoints with both numbers and
@@ -102,7 +102,7 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
-def acquisition_table(run: LoadedRun) -> Table:
+def acquisition_table(run: ReadRun) -> Table:
     """Return a run's acquisition steps by task and level under every protocol, beside the published steps."""
     events = run.events()
     scores = events.filter(pl.col("event") == "acquisition")
@@ -129,7 +129,7 @@ def acquisition_table(run: LoadedRun) -> Table:
     return _with_notes(head, rows, text=2)
 
 
-def floor_table(run: LoadedRun) -> Table:
+def floor_table(run: ReadRun) -> Table:
     """Return a run's floors at the last block by task, for both spectra, beside the published floors."""
     squared, sigma = run.events(SIGMA_SQUARED), run.events(SIGMA)
     figures = _published(run, squared)
@@ -188,7 +188,7 @@ def _share(event: Mapping[str, Any]) -> str:
     return "–" if depth is None else f"{100 * depth:.0f}%"
 
 
-def _published(run: LoadedRun, events: pl.DataFrame) -> pl.DataFrame | None:
+def _published(run: ReadRun, events: pl.DataFrame) -> pl.DataFrame | None:
     """Return published figures for a run; they are of task-aligned models, and beside no others."""
     if run.regime != "task-aligned" or run.size not in published_sizes():
         return None
@@ -208,7 +208,7 @@ def _figure(figures: pl.DataFrame, protocol: str, event: str, task: str, level: 
     return f"{row['published']:,.0f}" if event == "acquisition" else f"{row['published']:.2f}"
 
 
-def not_ok_table(runs: Sequence[LoadedRun]) -> Table:
+def not_ok_table(runs: Sequence[ReadRun]) -> Table:
     """Return the observations without a value, grouped by run, step, status and reason."""
     bad = pl.concat([run.every for run in runs]).filter(pl.col("status") != "ok")
     groups = bad.group_by("run", "step", "status", "reason", maintain_order=True).agg(

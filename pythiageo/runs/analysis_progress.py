@@ -16,7 +16,7 @@ from pythiageo.stopwatch import Stopwatch
 PHASES = ("fetch", "load", "compute")
 
 
-class Watch:
+class AnalysisProgress:
     """Times each checkpoint's phases, reports where the run is, and appends a line a checkpoint to the run's log."""
 
     def __init__(self, run: str, total: int, folder: RunFolder, report: Reporter) -> None:

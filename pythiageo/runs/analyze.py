@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.engines import Crew, Engine
+from pythiageo.engines import Engine, WorkerPool
 from pythiageo.measure.probe_sets import choose_probes, describe_probes
-from pythiageo.measure.result import Piece, keep_all
-from pythiageo.measure.spec import Order
+from pythiageo.measure.result import CheckpointResult, keep_all
+from pythiageo.measure.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
 from pythiageo.progress import Progress, Reporter
-from pythiageo.runs.analysis_progress import Watch
-from pythiageo.runs.choose_steps import Choice, choose_steps
+from pythiageo.runs.analysis_progress import AnalysisProgress
+from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
@@ -44,9 +44,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
     folder.update(**identity, probe_sets=describe_probes(probes), steps=choice.steps)
-    order = Order(config, identity, probes, folder.device, choice.steps)
-    watch = Watch(config.name, len(choice.steps), folder, report)
-    session = _Session(order, folder, engine.crew(order, watch), watch)
+    spec = MeasurementSpec(config, identity, probes, folder.device, choice.steps)
+    progress = AnalysisProgress(config.name, len(choice.steps), folder, report)
+    session = _Session(spec, folder, engine.pool(spec, progress), progress)
     todo = _Todo.of(series, choice, set(folder.observations.steps()) - folder.worth_retrying())
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
@@ -69,7 +69,7 @@ class _Todo:
     left_out: dict[int, Checkpoint | None]
 
     @classmethod
-    def of(cls, series: Series, choice: Choice, done: set[int]) -> _Todo:
+    def of(cls, series: Series, choice: StepChoice, done: set[int]) -> _Todo:
         steps = [step for step in choice.steps if step not in done]
         there = [step for step in steps if step in set(series.steps())]
         checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
@@ -96,33 +96,33 @@ def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
 class _Session:
     """Keeps what comes of the checkpoints, one after the other."""
 
-    def __init__(self, order: Order, folder: RunFolder, crew: Crew, watch: Watch) -> None:
-        self._order = order
+    def __init__(self, spec: MeasurementSpec, folder: RunFolder, pool: WorkerPool, progress: AnalysisProgress) -> None:
+        self._spec = spec
         self._folder = folder
-        self._crew = crew
-        self._watch = watch
+        self._pool = pool
+        self._progress = progress
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
-        """Have checkpoints fetched and measured, and keep each piece as it comes."""
-        self._keep(self._crew.pieces(checkpoints))
+        """Have checkpoints fetched and measured, and keep each result as it comes."""
+        self._keep(self._pool.results(checkpoints))
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""
-        origin = self._order.origin(found.step, checkpoint.tokens if checkpoint else None, None)
+        origin = self._spec.origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
-        self._keep([self._order.failed(origin, label, found.verdict, f"left out by the audit: {found.reason}")])
+        self._keep([self._spec.failed(origin, label, found.verdict, f"left out by the audit: {found.reason}")])
 
-    def refer(self, checkpoint: Checkpoint, choice: Choice) -> bool:
+    def refer(self, checkpoint: Checkpoint, choice: StepChoice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
         known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
         holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
         if holder is None:
             return False
-        origin = self._order.origin(checkpoint.step, checkpoint.tokens, known[holder])
+        origin = self._spec.origin(checkpoint.step, checkpoint.tokens, known[holder])
         reason = f"holds the weights of step {holder}, where they are measured: one observation"
-        self._keep([self._order.failed(origin, checkpoint.label, NEIGHBOUR, reason)])
+        self._keep([self._spec.failed(origin, checkpoint.label, NEIGHBOUR, reason)])
         return True
 
-    def _keep(self, pieces: Iterable[Piece]) -> None:
-        watch = self._watch
-        keep_all(pieces, self._folder, lambda one: watch.close(one.step, one.label, one.status, one.seconds))
+    def _keep(self, results: Iterable[CheckpointResult]) -> None:
+        progress = self._progress
+        keep_all(results, self._folder, lambda one: progress.close(one.step, one.label, one.status, one.seconds))

@@ -15,7 +15,7 @@ from pythiageo.series.steps import select
 
 
 @dataclass(frozen=True)
-class Choice:
+class StepChoice:
     """The steps of a run, ascending, and what the audit found of those that are left out; the others are measured."""
 
     steps: list[int]
@@ -26,7 +26,7 @@ class Choice:
 
 def choose_steps(
     config: AnalyzeConfig, series: Series, keep: Callable[[dict[str, Any]], None], report: Reporter
-) -> Choice:
+) -> StepChoice:
     """Select the steps of a run and, unless it is not wanted, audit the series; ``keep`` is given the audit.
 
     Raises:
@@ -35,7 +35,7 @@ def choose_steps(
     """
     steps = select(config.steps, series.steps())
     if not config.audit or not isinstance(series, Auditable):
-        return Choice(steps)
+        return StepChoice(steps)
     report(Progress(config.name, 0, len(steps), f"auditing {series.name}"))
     audit = audit_series(
         series,
@@ -50,7 +50,7 @@ def choose_steps(
     return _choose(steps, audited, config.trust_revisions)
 
 
-def _choose(steps: Sequence[int], audited: dict[int, StepAudit], trust: bool) -> Choice:
+def _choose(steps: Sequence[int], audited: dict[int, StepAudit], trust: bool) -> StepChoice:
     measured = {OK, NEIGHBOUR, *(DOUBTED if trust else ())}
     left_out = {step: audited[step] for step in steps if audited[step].verdict not in measured}
     earlier = {
@@ -58,4 +58,4 @@ def _choose(steps: Sequence[int], audited: dict[int, StepAudit], trust: bool) ->
         for step in steps
         if audited[step].verdict == NEIGHBOUR
     }
-    return Choice(list(steps), left_out, earlier)
+    return StepChoice(list(steps), left_out, earlier)

@@ -14,15 +14,15 @@ from torch import nn
 
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
-from pythiageo.compute.isolation import undisturbed
+from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.measure.checkpoint import Meter
+from pythiageo.measure.checkpoint import OpenedMeasurer
 from pythiageo.measure.geometry import Origin
 from pythiageo.measure.probe_sets import choose_probes, describe_probes
 from pythiageo.observations import read_manifest
 from pythiageo.progress import silent
-from pythiageo.runs.analysis_progress import Watch
+from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
@@ -33,7 +33,7 @@ SAVES = "saves"
 """Steps of a config: those at which the training saves a checkpoint of its own."""
 
 
-class Following:
+class FollowedTraining:
     """The run folder at ``path``, and the training of ``model`` that it follows from step ``start`` to ``last``.
 
     ``tokens``: seen before ``start``, where the training counts them.
@@ -77,7 +77,7 @@ class Following:
         with self._opened(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
-            self._meter = Meter(config.measures, config.compute, folder.device, probes, possible)
+            self._meter = OpenedMeasurer(config.measures, config.compute, folder.device, probes, possible)
             folder.update(
                 series=config.name,
                 regime=config.regime,
@@ -112,13 +112,16 @@ class Following:
         """
         label = f"step{step}"
         with self._opened() as folder:
-            watch = Watch(self._config.name, len(self._steps), folder, silent)
+            progress = AnalysisProgress(self._config.name, len(self._steps), folder, silent)
             sha: str | None = None
             reason: str | None = None
             try:
-                with watch.phase("load", f"copying {label}"), self._copy(folder, step, tokens, self._keeps) as opened:
+                with (
+                    progress.phase("load", f"copying {label}"),
+                    self._copy(folder, step, tokens, self._keeps) as opened,
+                ):
                     sha, reason = opened.weight_sha, opened.nonfinite
-                    with watch.phase("compute", f"measuring {label}"):
+                    with progress.phase("compute", f"measuring {label}"):
                         taken = self._meter.take(opened, self._origin(step, tokens, sha))
                 rows, status = taken.rows, "nonfinite" if reason else "ok"
                 folder.manifest["model"] = taken.model
@@ -131,7 +134,7 @@ class Following:
             self._shas[step] = sha
             folder.manifest["steps"] = sorted({*self._steps, *self._shas})
             folder.add_checkpoint(step, label, sha, status, reason)
-            watch.close(step, label, status)
+            progress.close(step, label, status)
         return status
 
     def end(self, training: dict[str, Any]) -> None:
@@ -147,7 +150,7 @@ class Following:
     @contextmanager
     def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
-        with undisturbed():
+        with isolate_process():
             torch.set_num_threads(self._config.compute.thread_count)
             device = resolve_device(self._config.compute.device)
             with open_run_folder(self._path, self._config, resume, not resume, device) as folder:

@@ -14,11 +14,11 @@ import torch
 from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import Instruments, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, Origin, observe
 from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_loss import live_logits
 from pythiageo.measure.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measure.result import Piece, keep_all
+from pythiageo.measure.result import CheckpointResult, keep_all
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
@@ -53,7 +53,7 @@ class _Training:
     trainer: Trainer
     probes: list[Probe]
     prepared: list[Prepared]
-    instruments: Instruments
+    instruments: GeometryPlan
     landscape: Landscape
     processes: int
 
@@ -71,7 +71,7 @@ class _Training:
             trainer=make_trainer(config, trainable, shape, corpus, workers),
             probes=probes,
             prepared=prepare(probes, CharacterTokenizer(), shape.context),
-            instruments=Instruments.of(config.measures),
+            instruments=GeometryPlan.of(config.measures),
             landscape=Landscape.of(config.measures.landscape, checkpoint_steps(config), probes),
             processes=workers.count,
         )
@@ -169,7 +169,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     view = TrainingView(config.name, steps[-1], folder, report, config.training.tensorboard)
     series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
 
-    def kept(piece: Piece) -> None:
+    def kept(piece: CheckpointResult) -> None:
         """Save the weights, and last of all the state that a resumed run starts from."""
         if config.training.weights == "keep":
             with folder.new_checkpoint(piece.step) as path:
@@ -218,13 +218,17 @@ def _advance(trainer: Trainer, name: str) -> None:
         )
 
 
-def _pieces(training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView) -> Iterator[Piece]:
+def _pieces(
+    training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView
+) -> Iterator[CheckpointResult]:
     """Measure each checkpoint while it lives."""
     for checkpoint in checkpoints:
         view.measuring(checkpoint.step)
         rows = training.observe(checkpoint)
         status = "nonfinite" if checkpoint.nonfinite else "ok"
-        yield Piece(checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite, rows)
+        yield CheckpointResult(
+            checkpoint.step, checkpoint.label, checkpoint.weight_sha, status, checkpoint.nonfinite, rows
+        )
 
 
 def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:

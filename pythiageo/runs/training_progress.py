@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.measure.result import Piece
+from pythiageo.measure.result import CheckpointResult
 from pythiageo.observations import read_observations
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.folder import RunFolder
@@ -64,7 +64,7 @@ class TrainingView:
         self._seen = time.perf_counter()
         self._report(Progress(self._run, step, self._last_step, f"measuring, {self._score()}"))
 
-    def measured(self, piece: Piece, trainer: Trainer) -> None:
+    def measured(self, piece: CheckpointResult, trainer: Trainer) -> None:
         """Tell of a checkpoint that was measured and written."""
         seconds = time.perf_counter() - self._seen
         found = [row._asdict() for row in piece.rows]

@@ -21,7 +21,7 @@ FEW = 64
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ModelShape:
     """A model's measures without its weights. ``parameters``: a tied one counts once; ``joint``: those in joint
     query, key and value matrices, of which TransformerLens makes copies."""
 
@@ -35,7 +35,7 @@ class Blueprint:
     config: Any
 
     @classmethod
-    def read(cls, folder: Path, label: str) -> Blueprint:
+    def read(cls, folder: Path, label: str) -> ModelShape:
         """Read the config in ``folder`` and count on the meta device, where nothing is allocated.
 
         Raises:

@@ -32,7 +32,7 @@ _HANDED_ON = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class WorkerInfo:
     """What a worker says of itself before it is given work: where it is, its versions, a folder that it lacks."""
 
     host: str
@@ -40,7 +40,7 @@ class Facts:
     unseen: str | None
 
 
-def check(facts: Facts) -> None:
+def check(facts: WorkerInfo) -> None:
     """Refuse a worker whose numbers could be others, or who does not see a folder that it needs.
 
     Raises:

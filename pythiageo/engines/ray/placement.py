@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pythiageo.estimate.plan import Needs
-from pythiageo.measure.spec import Order
+from pythiageo.measure.spec import MeasurementSpec
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """Room for ``workers`` on a node, each with ``gpus`` GPUs or a part of one."""
 
     workers: int
     gpus: float
 
 
-def room_on(resources: Mapping[str, float], order: Order, needs: Needs, gpu_bytes: int) -> Room:
+def capacity_of(resources: Mapping[str, float], spec: MeasurementSpec, needs: Needs, gpu_bytes: int) -> Capacity:
     """Return what a node of these resources has room for, if nothing else runs there.
 
     Workers share a GPU of ``gpu_bytes`` where ``needs`` lets several fit (0: not known, one worker a GPU). The memory
@@ -25,20 +25,20 @@ def room_on(resources: Mapping[str, float], order: Order, needs: Needs, gpu_byte
     divided has all GPUs of its node.
     """
     gpus = int(resources.get("GPU", 0))
-    counts = [int(resources.get("CPU", 0) // order.config.compute.thread_count)]
+    counts = [int(resources.get("CPU", 0) // spec.config.compute.thread_count)]
     if needs.memory:
         counts.append(int(resources.get("memory", 0) // needs.memory))
     each = 0.0
-    if order.device == "split":
+    if spec.device == "split":
         each = float(max(2, gpus))
         counts.append(int(gpus // each))
-    elif order.device != "cpu":
+    elif spec.device != "cpu":
         sharing = max(1, gpu_bytes // needs.memory if needs.memory else 1)
         # no more to a GPU than there are workers for it
         sharing = max(1, min(sharing, -(-min(counts) // gpus))) if gpus else 1
         each = 1 / sharing
         counts.append(gpus * sharing)
-    budget = order.config.fetch.bytes
+    budget = spec.config.fetch.bytes
     if budget is not None and needs.disk:
         counts.append(max(1, budget // needs.disk))  # one that fits nowhere is told by its worker, as it is locally
-    return Room(min(counts), each)
+    return Capacity(min(counts), each)

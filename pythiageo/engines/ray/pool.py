@@ -1,4 +1,4 @@
-"""The engine of several machines: checkpoints handed to the workers of a Ray cluster, pieces back through its objects.
+"""The engine of several machines: checkpoints handed to the workers of a Ray cluster, results back through its objects.
 
 Workers never write to the run folder and need not see it. A worker that ends with its process, its machine or for want
 of memory is replaced, and what it owed is handed out again.
@@ -16,7 +16,7 @@ from typing import Any
 from pythiageo.engines.ray.cluster import (
     CONNECT,
     TRIES,
-    Facts,
+    WorkerInfo,
     alive,
     cause,
     check,
@@ -26,13 +26,13 @@ from pythiageo.engines.ray.cluster import (
     gpu_bytes_of,
     on_node,
 )
-from pythiageo.engines.ray.placement import Room, room_on
+from pythiageo.engines.ray.placement import Capacity, capacity_of
 from pythiageo.engines.ray.worker import Worker
 from pythiageo.errors import MachineError, UserError
 from pythiageo.estimate.plan import find_needs
-from pythiageo.measure.result import Piece
-from pythiageo.measure.spec import Order
-from pythiageo.runs.analysis_progress import Watch
+from pythiageo.measure.result import CheckpointResult
+from pythiageo.measure.spec import MeasurementSpec
+from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
 
@@ -43,7 +43,7 @@ _PAUSE = 3.0
 
 
 @dataclass
-class _Seat:
+class _Slot:
     """A place for one worker on a node, who sits there, and what it owes."""
 
     node: str
@@ -52,7 +52,7 @@ class _Seat:
     batch_tokens: int
     actor: Any = None
     answer: Any = None
-    """The answer that is awaited: the worker's facts at first, then a piece."""
+    """The answer that is awaited: the worker's facts at first, then a result."""
     known: bool = False
     """Whether its versions are ours."""
     ready: bool = False
@@ -75,25 +75,25 @@ class RayEngine:
         """See ``Engine``: the device of the cluster's nodes, whatever this machine has."""
         return device_on(list(alive(self._ray).values()), wanted)
 
-    def crew(self, order: Order, watch: Watch) -> RayCrew:
+    def pool(self, spec: MeasurementSpec, progress: AnalysisProgress) -> RayPool:
         """See ``Engine``."""
-        return RayCrew(self._ray, order, watch)
+        return RayPool(self._ray, spec, progress)
 
 
-class RayCrew:
+class RayPool:
     """Workers on every node that has room.
 
     A node has as many as its CPUs, its GPUs and its memory allow (``plan``'s figures for a checkpoint), and its disk
     budget: each worker has an equal part of it, in which the largest checkpoint must fit.
     """
 
-    def __init__(self, ray: Any, order: Order, watch: Watch) -> None:
+    def __init__(self, ray: Any, spec: MeasurementSpec, progress: AnalysisProgress) -> None:
         self._ray = ray
-        self._order = order
-        self._watch = watch
+        self._spec = spec
+        self._progress = progress
 
-    def pieces(self, checkpoints: Sequence[Checkpoint]) -> Iterator[Piece]:
-        """See ``Crew``.
+    def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
+        """See ``WorkerPool``.
 
         Raises:
             UserError: no node has room for a worker; a worker has other versions, no such device, or does not see the
@@ -101,45 +101,47 @@ class RayCrew:
             MachineError: no worker is left, or one could not go on (disk full, memory out over one example).
         """
         if checkpoints:
-            yield from _Shift(self._ray, self._order, self._watch, checkpoints).pieces()
+            yield from _Pass(self._ray, self._spec, self._progress, checkpoints).results()
 
 
-class _Shift:
+class _Pass:
     """The workers of one pass over checkpoints."""
 
-    def __init__(self, ray: Any, order: Order, watch: Watch, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self, ray: Any, spec: MeasurementSpec, progress: AnalysisProgress, checkpoints: Sequence[Checkpoint]
+    ) -> None:
         self._ray = ray
-        self._order = order
-        self._watch = watch
+        self._spec = spec
+        self._progress = progress
         self._all = list(checkpoints)
         self._waiting = deque(checkpoints)
-        self._needs = find_needs(order.config, checkpoints, order.probes)
+        self._needs = find_needs(spec.config, checkpoints, spec.probes)
         self._streamed = any(isinstance(checkpoint, HubCheckpoint) for checkpoint in checkpoints)
         self._nodes: set[str] = set()
-        self._seats: list[_Seat] = []
+        self._slots: list[_Slot] = []
         self._ended: Counter[int] = Counter()
         self._begun = self._last_seen = time.monotonic()
         self._open = False
         self._hindrance = ""
 
-    def pieces(self) -> Iterator[Piece]:
+    def results(self) -> Iterator[CheckpointResult]:
         owed = len(self._all)
         self._look_for_nodes()
-        if not self._seats:
+        if not self._slots:
             raise UserError(f"no node of the Ray cluster has room for one worker: it takes {self._wants()}")
         try:
             while owed:
-                for seat in self._answered():
-                    for piece in self._hear(seat):
+                for slot in self._answered():
+                    for result in self._hear(slot):
                         owed -= 1
-                        yield piece
+                        yield result
                 self._hand_out()
         finally:
             self._close()
 
     def _wants(self) -> str:
-        compute, disk = self._order.config.compute, self._needs.disk
-        gpu = {"cpu": "", "split": ", two GPUs"}.get(self._order.device, ", a GPU")
+        compute, disk = self._spec.config.compute, self._needs.disk
+        gpu = {"cpu": "", "split": ", two GPUs"}.get(self._spec.device, ", a GPU")
         room = f", a disk budget of {disk / 1e9:.1f} GB" if disk else ""
         return f"{compute.thread_count} CPUs{gpu}, {self._needs.memory / 1e9:.1f} GB of memory{room}"
 
@@ -149,39 +151,39 @@ class _Shift:
             if node in self._nodes:
                 continue
             self._nodes.add(node)
-            room = self._room(node, resources)
-            budget = self._order.config.fetch.bytes
+            room = self._capacity(node, resources)
+            budget = self._spec.config.fetch.bytes
             part = None if budget is None or not room.workers else budget // room.workers
-            for _ in range(min(room.workers, len(self._all) - len(self._seats))):
-                seat = _Seat(node, room.gpus, part, self._order.config.compute.batch_tokens)
-                self._seats.append(seat)
-                self._start(seat)
+            for _ in range(min(room.workers, len(self._all) - len(self._slots))):
+                slot = _Slot(node, room.gpus, part, self._spec.config.compute.batch_tokens)
+                self._slots.append(slot)
+                self._start(slot)
 
-    def _room(self, node: str, resources: Mapping[str, float]) -> Room:
-        asked = self._order.device == "cuda:0" and resources.get("GPU", 0)
-        return room_on(resources, self._order, self._needs, gpu_bytes_of(self._ray, node) if asked else 0)
+    def _capacity(self, node: str, resources: Mapping[str, float]) -> Capacity:
+        asked = self._spec.device == "cuda:0" and resources.get("GPU", 0)
+        return capacity_of(resources, self._spec, self._needs, gpu_bytes_of(self._ray, node) if asked else 0)
 
-    def _start(self, seat: _Seat) -> None:
+    def _start(self, slot: _Slot) -> None:
         remote = self._ray.remote(Worker).options(
-            num_cpus=self._order.config.compute.thread_count,
-            num_gpus=seat.gpus,
+            num_cpus=self._spec.config.compute.thread_count,
+            num_gpus=slot.gpus,
             memory=self._needs.memory or None,
             max_restarts=0,
-            scheduling_strategy=on_node(seat.node),
+            scheduling_strategy=on_node(slot.node),
         )
-        seat.actor = remote.remote()
-        seat.start_at, seat.known, seat.ready = None, False, False
-        seat.answer = seat.actor.introduce.remote()
+        slot.actor = remote.remote()
+        slot.start_at, slot.known, slot.ready = None, False, False
+        slot.answer = slot.actor.introduce.remote()
 
-    def _answered(self) -> list[_Seat]:
-        """Wait for a while; return the seats whose answer is there."""
-        for seat in self._seats:
-            if seat.start_at is not None and seat.start_at < time.monotonic():
-                self._start(seat)
-        awaited = {seat.answer: seat for seat in self._seats if seat.answer is not None}
+    def _answered(self) -> list[_Slot]:
+        """Wait for a while; return the slots whose answer is there."""
+        for slot in self._slots:
+            if slot.start_at is not None and slot.start_at < time.monotonic():
+                self._start(slot)
+        awaited = {slot.answer: slot for slot in self._slots if slot.answer is not None}
         found, _ = self._ray.wait(list(awaited), timeout=_TICK, fetch_local=False) if awaited else ([], [])
         now = time.monotonic()
-        if any(seat.ready for seat in self._seats) or (self._seats and not self._hindrance):
+        if any(slot.ready for slot in self._slots) or (self._slots and not self._hindrance):
             self._last_seen = now  # at work, or waiting for a place that others still use
         if not found:
             self._look_for_nodes()
@@ -192,106 +194,106 @@ class _Shift:
                 f"no worker of the Ray cluster has been there for {PATIENCE:.0f} s{self._hindrance}; what was "
                 "measured is kept: --resume"
             )
-        self._watch.elsewhere(self._doing())
+        self._progress.elsewhere(self._doing())
         return [awaited[answer] for answer in found]
 
     def _doing(self) -> str:
         """Return who works, and who is waited for, in words."""
-        busy = sum(1 for seat in self._seats if seat.owes)
+        busy = sum(1 for slot in self._slots if slot.owes)
         if not busy:
             return f"waiting for workers{self._hindrance or ', or for their place in the cluster'}"
-        return f"{busy} of {len(self._seats)} workers measure" if len(self._seats) > 1 else "1 worker measures"
+        return f"{busy} of {len(self._slots)} workers measure" if len(self._slots) > 1 else "1 worker measures"
 
-    def _hear(self, seat: _Seat) -> Iterator[Piece]:
-        """Take a worker's answer: a piece is passed on; where the worker has ended, it is replaced."""
+    def _hear(self, slot: _Slot) -> Iterator[CheckpointResult]:
+        """Take a worker's answer: a result is passed on; where the worker has ended, it is replaced."""
         errors = self._ray.exceptions
         try:
-            answer = self._ray.get(seat.answer)
+            answer = self._ray.get(slot.answer)
         except errors.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except errors.RayError as error:  # ended, killed for want of memory, or its answer lost with its node
-            seat.answer = None
-            yield from self._lost(seat, error)
+            slot.answer = None
+            yield from self._lost(slot, error)
             return
-        seat.answer = None
-        if isinstance(answer, Piece):
-            seat.owes.popleft()
+        slot.answer = None
+        if isinstance(answer, CheckpointResult):
+            slot.owes.popleft()
             yield answer
         else:
-            self._meet(seat, answer)
+            self._meet(slot, answer)
 
-    def _meet(self, seat: _Seat, facts: Facts) -> None:
+    def _meet(self, slot: _Slot, facts: WorkerInfo) -> None:
         """Take a worker in: its versions first, and only then what other versions might not read."""
         check(facts)
-        if seat.known:
-            seat.ready, seat.failed, self._hindrance = True, 0, ""
+        if slot.known:
+            slot.ready, slot.failed, self._hindrance = True, 0, ""
             return
-        seat.known = True
+        slot.known = True
         series = [] if self._streamed else self._all
-        seat.answer = seat.actor.begin.remote(self._order, seat.budget, self._streamed, seat.batch_tokens, series)
+        slot.answer = slot.actor.begin.remote(self._spec, slot.budget, self._streamed, slot.batch_tokens, series)
 
     def _hand_out(self) -> None:
         """Give work to the workers that wait for it; none before every first worker was looked at, or took too long."""
         if not self._open:
             late = time.monotonic() - self._begun > PATIENCE
-            self._open = late or all(seat.ready for seat in self._seats)
+            self._open = late or all(slot.ready for slot in self._slots)
             if not self._open:
                 return
-        ready = [seat for seat in self._seats if seat.ready]
-        for seat in ready:
-            if seat.answer is not None:
+        ready = [slot for slot in self._slots if slot.ready]
+        for slot in ready:
+            if slot.answer is not None:
                 continue
-            given = list(seat.again)
-            seat.again.clear()
+            given = list(slot.again)
+            slot.again.clear()
             # near the end nobody holds what another could begin with
             share = -(-len(self._waiting) // len(ready))
-            ahead = min(self._order.config.fetch.ahead, share - 1) if self._streamed else 0
-            while self._waiting and len(seat.owes) + len(given) < 1 + ahead:
+            ahead = min(self._spec.config.fetch.ahead, share - 1) if self._streamed else 0
+            while self._waiting and len(slot.owes) + len(given) < 1 + ahead:
                 given.append(self._waiting.popleft())
-            seat.owes.extend(given)
-            if seat.owes:
-                seat.answer = seat.actor.take.remote(given)
+            slot.owes.extend(given)
+            if slot.owes:
+                slot.answer = slot.actor.take.remote(given)
 
-    def _lost(self, seat: _Seat, error: Exception) -> Iterator[Piece]:
+    def _lost(self, slot: _Slot, error: Exception) -> Iterator[CheckpointResult]:
         """Replace a worker that ended; the checkpoint that it was at is tried again, a few times."""
         check_code(error)
-        there = seat.node in alive(self._ray)
-        seat.failed += not seat.ready
-        check_welcome(error, seat.failed)
+        there = slot.node in alive(self._ray)
+        slot.failed += not slot.ready
+        check_welcome(error, slot.failed)
         with suppress(Exception):
-            self._ray.kill(seat.actor)  # where its answer alone was lost
-        if not seat.ready:
+            self._ray.kill(slot.actor)  # where its answer alone was lost
+        if not slot.ready:
             self._hindrance = f": {cause(error)}"
-        if seat.owes:
-            blamed = seat.owes.popleft()
+        if slot.owes:
+            blamed = slot.owes.popleft()
             self._ended[blamed.step] += 1
             if self._ended[blamed.step] < TRIES:
-                seat.again.append(blamed)
+                slot.again.append(blamed)
             else:
                 reason = f"{blamed.label}: {TRIES} workers ended over it, the last one so: {cause(error)}"
-                origin = self._order.origin(blamed.step, blamed.tokens, None)
-                yield self._order.failed(origin, blamed.label, "unreadable", reason)
+                origin = self._spec.origin(blamed.step, blamed.tokens, None)
+                yield self._spec.failed(origin, blamed.label, "unreadable", reason)
             memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
             if memory or self._ended[blamed.step] == TRIES - 1:  # the kernel's killer gives no reason
-                seat.batch_tokens = max(1, seat.batch_tokens // 2)
-        self._waiting.extendleft(reversed(seat.owes))
-        seat.owes.clear()
-        if there and seat.ready:
-            self._start(seat)
+                slot.batch_tokens = max(1, slot.batch_tokens // 2)
+        self._waiting.extendleft(reversed(slot.owes))
+        slot.owes.clear()
+        if there and slot.ready:
+            self._start(slot)
         elif there:  # it never was: at once it would be no better
-            seat.start_at = time.monotonic() + _PAUSE
+            slot.start_at = time.monotonic() + _PAUSE
         else:
-            self._waiting.extendleft(reversed(seat.again))
-            self._seats.remove(seat)
+            self._waiting.extendleft(reversed(slot.again))
+            self._slots.remove(slot)
 
     def _close(self) -> None:
         """Let workers drop what they fetched, then end them."""
         with suppress(Exception):
             self._ray.wait(
-                [seat.actor.close.remote() for seat in self._seats if not seat.owes],
-                num_returns=max(1, sum(not seat.owes for seat in self._seats)),
+                [slot.actor.close.remote() for slot in self._slots if not slot.owes],
+                num_returns=max(1, sum(not slot.owes for slot in self._slots)),
                 timeout=CONNECT,
             )
-        for seat in self._seats:
+        for slot in self._slots:
             with suppress(Exception):
-                self._ray.kill(seat.actor)
+                self._ray.kill(slot.actor)

@@ -20,7 +20,7 @@ from pythiageo.engines import LOCAL
 from pythiageo.engines.jobs import Failure, Job, outcome
 from pythiageo.engines.ray.cluster import (
     TRIES,
-    Facts,
+    WorkerInfo,
     alive,
     cause,
     check,
@@ -130,7 +130,7 @@ class _Sweep:
                 return
             reason = f"{TRIES} workers ended over it, the last one so: {cause(error)}"
             answer = Failure(name, f"{name}: {reason}; --resume goes on", EXIT_MACHINE)
-        if isinstance(answer, Facts):
+        if isinstance(answer, WorkerInfo):
             check(answer)
         elif isinstance(answer, Failure):
             self._failures.append(answer)
@@ -171,8 +171,8 @@ def _leave_sign(jobs: Sequence[Job]) -> Path:
     return sign
 
 
-def _train(given: list[Any], messages: Any, sign: str, mine: dict[str, str | None]) -> int | Failure | Facts:
-    """Do the one job that was given on a worker; ``Facts`` where it cannot be done here."""
+def _train(given: list[Any], messages: Any, sign: str, mine: dict[str, str | None]) -> int | Failure | WorkerInfo:
+    """Do the one job that was given on a worker; ``WorkerInfo`` where it cannot be done here."""
     import ray  # noqa: PLC0415 - an extra
 
     def tell(message: Progress) -> None:
@@ -181,5 +181,5 @@ def _train(given: list[Any], messages: Any, sign: str, mine: dict[str, str | Non
 
     seen = Path(sign).exists()
     if not seen or versions() != mine:
-        return Facts(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
+        return WorkerInfo(socket.gethostname(), versions(), None if seen else str(Path(sign).parent))
     return outcome(ray.get(given[0]), tell)

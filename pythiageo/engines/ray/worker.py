@@ -1,4 +1,4 @@
-"""A process of a Ray cluster that measures checkpoints: fetches ahead into a folder of its own, gives pieces back."""
+"""A process of a Ray cluster that measures checkpoints: fetches ahead into a folder of its own, gives results back."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from pythiageo.compute.device import resolve_device
-from pythiageo.engines.ray.cluster import Facts
-from pythiageo.measure.result import Piece
-from pythiageo.measure.spec import Order, Workbench
+from pythiageo.engines.ray.cluster import WorkerInfo
+from pythiageo.measure.result import CheckpointResult
+from pythiageo.measure.spec import CheckpointMeasurer, MeasurementSpec
 from pythiageo.runs.provenance import versions
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
@@ -30,16 +30,16 @@ SCRATCH = "pythiageo-ray"
 
 
 class Worker:
-    """Introduces itself, begins on an order, then measures what it is given, one after the other."""
+    """Introduces itself, begins on a specification, then measures what it is given, one after the other."""
 
-    def introduce(self) -> Facts:
+    def introduce(self) -> WorkerInfo:
         """Return where this is and its versions."""
-        return Facts(socket.gethostname(), versions(), None)
+        return WorkerInfo(socket.gethostname(), versions(), None)
 
     def begin(
-        self, order: Order, budget: int | None, streamed: bool, batch_tokens: int, series: Sequence[Checkpoint]
-    ) -> Facts:
-        """Make ready for ``order``; return whether the checkpoint folders of ``series`` are seen from here too.
+        self, spec: MeasurementSpec, budget: int | None, streamed: bool, batch_tokens: int, series: Sequence[Checkpoint]
+    ) -> WorkerInfo:
+        """Make ready for ``spec``; return whether the checkpoint folders of ``series`` are seen from here too.
 
         ``budget``: bytes that checkpoints may take on the disk. ``streamed``: they are on the Hub. ``batch_tokens``
         takes the place of the config's.
@@ -47,20 +47,20 @@ class Worker:
         Raises:
             UserError: it has not the device that the run is measured on.
         """
-        resolve_device(order.device)
-        compute = order.config.compute.model_copy(update={"batch_tokens": batch_tokens})
-        self._order = replace(order, config=order.config.model_copy(update={"compute": compute}))
+        resolve_device(spec.device)
+        compute = spec.config.compute.model_copy(update={"batch_tokens": batch_tokens})
+        self._spec = replace(spec, config=spec.config.model_copy(update={"compute": compute}))
         self._budget = budget
         self._clock = Stopwatch()
         self._waiting: queue.Queue[Checkpoint | None] = queue.Queue()
         self._scratch = Scratch(Path(gettempdir()) / SCRATCH) if streamed else None
-        self._pieces = self._fetched() if streamed else self._here()
+        self._results = self._fetched() if streamed else self._here()
         folders = [one.path for one in series if isinstance(one, FolderCheckpoint)]
         unseen = next((str(folder) for folder in folders if not folder.is_dir()), None)
         return replace(self.introduce(), unseen=unseen)
 
-    def take(self, given: Sequence[Checkpoint]) -> Piece:
-        """Take ``given`` on, and return the piece of the first checkpoint that is still owed.
+    def take(self, given: Sequence[Checkpoint]) -> CheckpointResult:
+        """Take ``given`` on, and return the result of the first checkpoint that is still owed.
 
         Raises:
             UserError: something that cannot be measured so.
@@ -68,33 +68,33 @@ class Worker:
         """
         for checkpoint in given:
             self._waiting.put(checkpoint)
-        return replace(next(self._pieces), seconds=self._clock.read())
+        return replace(next(self._results), seconds=self._clock.read())
 
     def close(self) -> None:
         """Drop what was fetched."""
         self._waiting.put(None)
-        self._pieces.close()
+        self._results.close()
         if self._scratch is not None:
             self._scratch.remove()
 
-    def _bench(self) -> Workbench:
-        torch.set_num_threads(self._order.config.compute.thread_count)
-        return Workbench(self._order, self._clock)
+    def _bench(self) -> CheckpointMeasurer:
+        torch.set_num_threads(self._spec.config.compute.thread_count)
+        return CheckpointMeasurer(self._spec, self._clock)
 
-    def _here(self) -> Generator[Piece, None, None]:
+    def _here(self) -> Generator[CheckpointResult, None, None]:
         bench = self._bench()
         for checkpoint in iter(self._waiting.get, None):
             yield bench.measure(checkpoint)
 
-    def _fetched(self) -> Generator[Piece, None, None]:
+    def _fetched(self) -> Generator[CheckpointResult, None, None]:
         bench = self._bench()
-        stream = Stream(self._brought(), self._budget, self._order.config.fetch.ahead)
+        stream = Stream(self._brought(), self._budget, self._spec.config.fetch.ahead)
         for checkpoint in stream:
             self._clock.fetched(stream.seconds(checkpoint))
             yield bench.measure(checkpoint, stream.failure(checkpoint))
 
     def _brought(self) -> Iterator[HubCheckpoint]:
-        keep = self._order.config.fetch.keep
+        keep = self._spec.config.fetch.keep
         assert self._scratch is not None
         for checkpoint in iter(self._waiting.get, None):
             assert isinstance(checkpoint, HubCheckpoint)
