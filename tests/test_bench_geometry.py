@@ -14,8 +14,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measure.rows import Origin
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
 

@@ -22,9 +22,10 @@ from pythiageo.errors import CheckpointError
 from pythiageo.estimate.trial import Trial, sites_of, spread
 from pythiageo.lens import BridgeReader
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.linear_probe import Decoder
 from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measure.rows import Origin
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder

@@ -18,8 +18,9 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
+from pythiageo.measure.rows import Origin
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pythiageo import __version__
+from pythiageo._version import __version__
 from pythiageo.cli import (
     analyze,
     audit,

@@ -13,10 +13,11 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_loss import live_logits
 from pythiageo.measure.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
+from pythiageo.measure.rows import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader

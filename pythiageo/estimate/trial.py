@@ -19,11 +19,12 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measure.forward import SCORED, Reading, passes
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.landscape import Landscape, llc_settings
 from pythiageo.measure.linear_probe import Decoder
 from pythiageo.measure.probe_loss import logits_of, problem_of
 from pythiageo.measure.probe_sets import GEOMETRY, Prepared
+from pythiageo.measure.rows import Origin
 from pythiageo.measure.sites import parse_layers
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict

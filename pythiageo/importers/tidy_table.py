@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pythiageo import __version__
+from pythiageo._version import __version__
 from pythiageo.config.tables import Regime
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder

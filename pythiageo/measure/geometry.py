@@ -17,6 +17,7 @@ from pythiageo.geometry.view import SiteStates, View
 from pythiageo.measure.forward import Reading
 from pythiageo.measure.linear_probe import Decoder
 from pythiageo.measure.probe_sets import SCORE, Prepared
+from pythiageo.measure.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
 
@@ -49,29 +50,6 @@ class GeometryPlan:
         if not self.resamples:
             return None
         return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The columns that all rows of a checkpoint share."""
-
-    run: str
-    series: str
-    regime: str
-    size: str
-    seed: int | None
-    step: int
-    tokens: int | None
-    weight_sha: str | None
-
-    def row(self, **columns: Any) -> Observation:
-        """Return an observation; what is not given is null."""
-        empty = dict.fromkeys(Observation._fields)
-        return Observation(**{**empty, **vars(self), "status": "ok", **columns})
-
-    def failed(self, measure: str, status: str, reason: str, **columns: Any) -> Observation:
-        """Return an observation without a value."""
-        return self.row(measure=measure, status=status, reason=reason, **columns)
 
 
 def observe(

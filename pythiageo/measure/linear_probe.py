@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,11 +21,9 @@ from pythiageo.linear_probe.fit import (
 )
 from pythiageo.measure.forward import Reading
 from pythiageo.measure.probe_sets import Prepared
+from pythiageo.measure.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
-
-if TYPE_CHECKING:
-    from pythiageo.measure.geometry import Origin
 
 PROBE, CONTROL, SELECTIVITY = "linear_probe", "linear_probe_control", "linear_probe_selectivity"
 MODEL, MAJORITY = "linear_probe_model", "linear_probe_majority"

@@ -11,9 +11,9 @@ from pythiageo.compute.allocator import loading
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.measure.checkpoint import OpenedMeasurer
-from pythiageo.measure.geometry import Origin
 from pythiageo.measure.probe_sets import Probe
 from pythiageo.measure.result import CheckpointResult
+from pythiageo.measure.rows import Origin
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 
 

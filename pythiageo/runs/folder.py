@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pythiageo.config.runs import RunConfig
 from pythiageo.errors import MachineError, UserError
+from pythiageo.measure.result import CheckpointResult
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
 from pythiageo.runs.provenance import provenance
 
@@ -62,6 +63,18 @@ class RunFolder:
         entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
         others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
         self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+
+    def keep_all(self, results: Iterable[CheckpointResult], kept: Callable[[CheckpointResult], None]) -> None:
+        """Write each result as it comes, call ``kept`` with it, and only then ask for the next one.
+
+        This is the loop of every run, of a saved series as of a model in training.
+        """
+        for result in results:
+            self.observations.write(result.step, result.rows)
+            if result.model is not None:
+                self.manifest["model"] = result.model
+            self.add_checkpoint(result.step, result.label, result.weight_sha, result.status, result.reason)
+            kept(result)
 
     def forget_after(self, step: int) -> list[int]:
         """Remove what was measured at later steps, weights too; return these steps."""

@@ -18,8 +18,8 @@ from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measure.checkpoint import OpenedMeasurer
-from pythiageo.measure.geometry import Origin
 from pythiageo.measure.probe_sets import choose_probes, describe_probes
+from pythiageo.measure.rows import Origin
 from pythiageo.observations import read_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress

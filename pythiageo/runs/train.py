@@ -14,11 +14,12 @@ import torch
 from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, Origin, observe
+from pythiageo.measure.geometry import GeometryPlan, observe
 from pythiageo.measure.landscape import Landscape
 from pythiageo.measure.probe_loss import live_logits
 from pythiageo.measure.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measure.result import CheckpointResult, keep_all
+from pythiageo.measure.result import CheckpointResult
+from pythiageo.measure.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
@@ -178,7 +179,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
         view.measured(piece, trainer)
 
     try:
-        keep_all(_pieces(training, series.checkpoints(remaining), view), folder, kept)
+        folder.keep_all(_pieces(training, series.checkpoints(remaining), view), kept)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
