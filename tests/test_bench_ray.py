@@ -26,8 +26,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pythiageo.observations import read_observations
+from pythiageo.study.sizes import SIZES
 from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.sizes import SIZES
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -18,7 +18,6 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 from pythiageo.claims import trained_tasks
-from pythiageo.claims.result import STUDY_TASKS
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import ComputeConfig
@@ -27,9 +26,10 @@ from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.build_training import checkpoint_steps, resolve, shape_of, training_memory
+from pythiageo.study.sizes import SIZES
+from pythiageo.study.tasks import TASKS as STUDY_TASKS
 from pythiageo.synthetic.batches import TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
-from pythiageo.synthetic.sizes import SIZES
 from pythiageo.synthetic.trainable import ARCHITECTURES
 from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from pythiageo.errors import UserError
 from pythiageo.events import PROTOCOLS, events
+from pythiageo.names import READOUT
 from pythiageo.observations import read_manifest, read_observations
 
 
@@ -54,7 +55,7 @@ class Run:
     def events(
         self,
         protocol: str | None = None,
-        readout: str = "answer/centred",
+        readout: str = READOUT,
         measure: str = "covariance_effective_rank",
     ) -> pl.DataFrame:
         """Return acquisition, collapse floor and recovery (columns: ``anatomy.EVENT_COLUMNS``), one row an event.

@@ -21,7 +21,6 @@ from pythiageo.claims.recovery import recovery
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
-    STUDY_TASKS,
     SUPPORTED,
     TIES,
     ClaimResult,
@@ -32,8 +31,10 @@ from pythiageo.claims.result import (
 from pythiageo.claims.seeds import seeds
 from pythiageo.claims.topdown import top_down_profile, top_down_propagation
 from pythiageo.errors import UserError, nearest
-from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, RANK_MEASURES
+from pythiageo.events.trajectory import RANK_MEASURES
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
 from pythiageo.study.protocols import PROTOCOLS
+from pythiageo.study.tasks import TASKS as STUDY_TASKS
 
 EVENT, PLACE, LAYERS = ("protocol", "event"), ("measure", "readout", "site"), ("measure", "readout")
 CURVE_RESAMPLES = 199

@@ -30,9 +30,9 @@ def price(
 ) -> None:
     """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
     from pythiageo.config.options import overrides
-    from pythiageo.estimate.study_cost import SEEDS, cheapest
+    from pythiageo.estimate.study_cost import cheapest
     from pythiageo.estimate.study_cost import price as time_size
-    from pythiageo.synthetic.sizes import get_size
+    from pythiageo.study.sizes import SEEDS, get_size
 
     names = [name.strip() for name in sizes.split(",")]
     if len(set(names)) < len(names):
@@ -47,10 +47,11 @@ def price(
             own = {} if count is None else {"compute.threads": count}
             prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, dear))
     best = cheapest(prices)
-    total = SEEDS * sum(one.hours for one in best)
+    seeds = len(SEEDS)
+    total = seeds * sum(one.hours for one in best)
     if as_json:
         found = [{**vars(one), "hours": one.hours} for one in prices]
-        display.print_json({"sizes": found, "seeds": SEEDS, "total_hours": total, "dear_measures": dear})
+        display.print_json({"sizes": found, "seeds": seeds, "total_hours": total, "dear_measures": dear})
         return
     header = ("size", "threads", "ms a step", "s a checkpoint", "s, dear measures", "steps", "checkpoints",
               "training h", "cheap h", "dear h", "a seed h")  # fmt: skip
@@ -63,7 +64,7 @@ def price(
     display.print_table(f"the study on this machine, {prices[0].device}, {precision}", header, rows)
     left_out = "" if dear else ", gradient ranks, Hessian and LLC left out (--dear)"
     chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
-    typer.echo(f"{len(best)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+    typer.echo(f"{len(best)} sizes x {seeds} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
 
 
 def _counts(threads: str | None) -> list[int | None]:

@@ -18,7 +18,8 @@ from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
 from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
-from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.events.trajectory import depth_of
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
 
@@ -87,7 +88,7 @@ def compare(
     runs: Sequence[pl.DataFrame],
     protocols: Sequence[str] = tuple(PROTOCOLS),
     manifests: Sequence[Mapping[str, Any]] | None = None,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
     align: Align = "steps",
 ) -> Comparison:

@@ -24,8 +24,6 @@ from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable
 
-SEEDS = 3
-"""Of each size, in the study."""
 PROTOCOL = "billa-v4"
 DEAR = ("gradient_rank", "gradient_covariance_rank", "hessian")
 """Of every task at every checkpoint; of nano the LLC too, as in the study."""

@@ -7,15 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.trajectory import (
-    LAST_BLOCK,
-    RANK_MEASURES,
-    RUN_KEY,
-    Trajectory,
-    at_site,
-    chosen,
-    trajectories,
-)
+from pythiageo.events.trajectory import RANK_MEASURES, RUN_KEY, Trajectory, at_site, chosen, trajectories
+from pythiageo.names import LAST_BLOCK, READOUT
 from pythiageo.observations.schema import COLUMNS
 from pythiageo.study.protocols import Protocol, get_protocol
 
@@ -66,7 +59,7 @@ def first_run(holds: Sequence[bool | None], consecutive: int) -> int | None:
 def events(
     observations: pl.DataFrame,
     protocol: Protocol | str,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
     site: str = LAST_BLOCK,
 ) -> pl.DataFrame:

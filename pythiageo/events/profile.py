@@ -5,14 +5,15 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.events.trajectory import FINAL_NORM, RANK_MEASURES, RUN_KEY, chosen
+from pythiageo.events.trajectory import RANK_MEASURES, RUN_KEY, chosen
+from pythiageo.names import FINAL_NORM, READOUT
 
 
 def layer_profile(
     observations: pl.DataFrame,
     step: int,
     task: str,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
 ) -> pl.DataFrame:
     """Return a measure by layer at one checkpoint, for every run that has the step.

@@ -12,12 +12,10 @@ import polars as pl
 
 from pythiageo.errors import UserError
 from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, RANKME, READOUT
 from pythiageo.observations import read_manifest, read_observations
 
-READOUT = "answer/centred"
-"""The readout a report shows where the run has it."""
-SIGMA, SIGMA_SQUARED = "rankme", "covariance_effective_rank"
-SPECTRA = {SIGMA_SQUARED: "Covariance effective rank (σ²)", SIGMA: "RankMe (σ)"}
+SPECTRA = {COVARIANCE_RANK: "Covariance effective rank (σ²)", RANKME: "RankMe (σ)"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,11 @@ class ReadRun:
     @cached_property
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
-        site = pl.col("site").str.ends_with(".hook_resid_post") | (pl.col("site") == "ln_final.hook_out")
+        site = pl.col("site").str.ends_with(BLOCK_END) | (pl.col("site") == FINAL_NORM)
         shown = pl.col("measure").is_in(RANK_MEASURES) & (pl.col("readout") == (self.readout or "")) & site
         return self.table.filter(shown)
 
-    def events(self, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
+    def events(self, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
         """Return the run's events under every protocol; its floors are those of ``measure`` at the last
         block."""
         if measure not in self.known:

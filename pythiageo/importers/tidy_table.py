@@ -17,6 +17,7 @@ from pythiageo._version import __version__
 from pythiageo.config.tables import Regime
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
+from pythiageo.names import FINAL_NORM
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import SORT_KEY, SOURCE
@@ -29,7 +30,6 @@ Column = Literal[
 NEEDED = ("step", "measure", "value")
 _LARGEST = 2**53
 """Below it every whole number is a float of its own."""
-FINAL_NORM = "ln_final.hook_out"
 _NOT_FINITE = "the source holds no finite number here"
 
 

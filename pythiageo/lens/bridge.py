@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
 from pythiageo.lens.placing import SPLIT, place
+from pythiageo.names import FINAL_NORM
 
 # transformer-lens brings wandb, which must never be asked to phone home
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-LN_FINAL = "ln_final.hook_out"
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -59,7 +59,7 @@ class BridgeReader:
     def sites(self) -> dict[str, int]:
         """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output."""
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
-        return {**sites, LN_FINAL: self._layers - 1}
+        return {**sites, FINAL_NORM: self._layers - 1}
 
     def hooks(self) -> dict[str, str]:
         """Return every hook name that gives one state a position, aliases too, with the hook's own name.

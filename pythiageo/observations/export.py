@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.names import FINAL_NORM
 from pythiageo.observations.store import replace_file
 
 WIDE_KEY = [
@@ -67,7 +68,7 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     kept = layered if measures is None else layered.filter(pl.col("measure").is_in(list(measures)))
     depth = int(kept["layer"].max()) + 1  # type: ignore[arg-type]
     layers = [f"layer_{index}" for index in range(depth)]
-    final = (pl.col("site") == "ln_final.hook_out").fill_null(False)
+    final = (pl.col("site") == FINAL_NORM).fill_null(False)
     residual = final | (pl.col("site").str.extract(_BLOCK_SITE) == "hook_resid_post").fill_null(False)
     kind = (
         pl.when(of_block)

@@ -10,8 +10,9 @@ import polars as pl
 
 from pythiageo.claims import ClaimResult, Specification, ask_each, trained_tasks
 from pythiageo.claims.every import specification_curve as every_specification
-from pythiageo.events.runs import READOUT, ReadRun
+from pythiageo.events.runs import ReadRun
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.names import READOUT
 from pythiageo.report.tables import Table
 
 VERDICTS = {

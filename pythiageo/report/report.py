@@ -24,9 +24,10 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.events import PROTOCOLS, RANK_MEASURES
 from pythiageo.events.runs import ReadRun, load_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
+from pythiageo.names import BLOCK_END
 from pythiageo.observations.store import replace_file
 from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
-from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
+from pythiageo.report.columns import Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.packing import deflate
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table

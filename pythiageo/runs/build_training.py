@@ -13,11 +13,11 @@ from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.series.steps import select
+from pythiageo.study.sizes import get_size
 from pythiageo.synthetic.batches import Batches, TaskMix, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
 from pythiageo.synthetic.losses import in_bfloat16, recorded
 from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.sizes import get_size
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, LossOf, Optimiser, Schedule, Trainer, batch_loss
 from pythiageo.synthetic.workers import ALONE, Workers
