@@ -42,11 +42,11 @@ from pythiageo.claims import (
 )
 from pythiageo.claims.controls import controls
 from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
-from pythiageo.compare.published import published
 from pythiageo.errors import UserError
 from pythiageo.events import EVENT_COLUMNS, TRANSITIONS, transitions
 from pythiageo.observations import COLUMNS
 from pythiageo.stats.resampling import kendall_scores, label_orders
+from pythiageo.study.published import published
 from pythiageo.study.tasks import TASKS as STUDY_TASKS
 
 STEPS = tuple(range(0, 4001, 100))

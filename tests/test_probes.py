@@ -19,10 +19,10 @@ from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.probeset import PROBE_STREAM, TRAIN_STREAM, Example, draw, make_probe_set, stream
 from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict, score
 from pythiageo.probes.task import GeneratorTask, get_task, load_tasks, read_task
-from pythiageo.study.tasks import TASKS
+from pythiageo.study.tasks import TASKS as ALGORITHMIC
 
 TASKS = load_tasks()
-COMBINATIONS = [(name, level) for name in TASKS for level in TASKS[name].levels]
+COMBINATIONS = [(name, level) for name in ALGORITHMIC for level in TASKS[name].levels]
 PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.compare.published import published
 from pythiageo.errors import UserError
 from pythiageo.events import floors, get_protocol
 from pythiageo.events.trajectory import depth_of
 from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
 from pythiageo.observations import write_table
 from pythiageo.observations.store import replace_file
+from pythiageo.study.published import published
 
 PROTOCOL = "billa-v4"
 _SPECTRUM = {
