@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pythiageo.claims.of_runs import ask
 from pythiageo.errors import UserError, nearest
 from pythiageo.events.runs import load_runs
 from pythiageo.figures.catalogue import paper_figures, paper_tables
@@ -13,7 +14,6 @@ from pythiageo.figures.draw import draw
 from pythiageo.figures.spec import PaperTable
 from pythiageo.observations.export import latex_text, write_table
 from pythiageo.observations.store import replace_file
-from pythiageo.report.claims import ask
 
 FORMATS = ("png", "svg", "pdf")
 

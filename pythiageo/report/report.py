@@ -18,6 +18,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
+from pythiageo.claims.of_runs import ask, ask_everywhere
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.errors import UserError, nearest
@@ -26,7 +27,7 @@ from pythiageo.events.runs import ReadRun, load_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.names import BLOCK_END
 from pythiageo.observations.store import replace_file
-from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
+from pythiageo.report.claims import case_tables, claims_table, specification_curve
 from pythiageo.report.columns import Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.packing import deflate
