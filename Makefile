@@ -47,7 +47,7 @@ agree:
 	$(PYTHON) -m venv .venv-agree
 	.venv-agree/bin/python -m pip install --quiet -c .ci/constraints.txt torch
 	.venv-agree/bin/python -m pip install --quiet -c .ci/constraints.txt -r .ci/agree.txt -e ".[dev]"
-	HF_HUB_OFFLINE=1 .venv-agree/bin/python -m pytest -n 0 tests/test_harness.py
+	HF_HUB_OFFLINE=1 .venv-agree/bin/python -m pytest -n 0 tests/probes/test_harness.py
 
 clean:
 	rm -rf $(VENV) .venv-agree build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,7 +28,7 @@ from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.scoring import MEASURES, Options, Predictions, score
 from pythiageo.probes.task import load_tasks, read_task
 
-PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 VOCAB = 41
 TABLE = torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(0))
 

@@ -20,7 +20,7 @@ from pythiageo.study.tasks import DIAGNOSTIC
 from pythiageo.study.tasks import TASKS as ALGORITHMIC
 
 TASKS = load_tasks()
-PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 needs_pythia = pytest.mark.skipif(
     not PYTHIA_TOKENIZER.exists(), reason="the real Pythia tokenizer is not beside the checkout"
 )
@@ -231,7 +231,7 @@ def test_few_shot_forms_are_the_same_task_with_solved_examples_before_it(name: s
 
 
 def test_more_shots_than_there_are_inputs_is_refused(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "tasks" / "PAR-fewshot.toml").read_text()
+    text = (Path(__file__).parents[2] / "tasks" / "PAR-fewshot.toml").read_text()
     text = text.replace("PAR-fewshot", "tiny").replace("length = 4", "length = 2").replace("shots = 4", "shots = 4")
     (tmp_path / "tiny.toml").write_text(text)
     with pytest.raises(
@@ -254,7 +254,7 @@ def test_groups_stand_for_their_tasks(tmp_path: Path) -> None:
         UserError, match=r"no task 'diagnostics' \(did you mean 'diagnostic'\?\); there are .* and groups"
     ):
         choose_tasks(("diagnostics",), ProbeConfig())
-    text = (Path(__file__).parents[1] / "tasks" / "ADD.toml").read_text()
+    text = (Path(__file__).parents[2] / "tasks" / "ADD.toml").read_text()
     (tmp_path / "mine.toml").write_text(text.replace('name = "ADD"', 'name = "diagnostic"'))
     with pytest.raises(UserError, match="defines 'diagnostic', which is the name of a group"):
         choose_tasks(("ADD",), ProbeConfig(tasks_folder=tmp_path))

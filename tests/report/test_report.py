@@ -396,7 +396,7 @@ def cielab(colour: str, vision: str) -> np.ndarray:
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize(("theme", "ground"), [("light", "#ffffff"), ("dark", "#14181c")])
 def test_any_two_colours_are_told_apart(theme: str, ground: str, vision: str) -> None:
-    page = Path(__file__).parents[1] / "pythiageo" / "report" / "page"
+    page = Path(__file__).parents[2] / "pythiageo" / "report" / "page"
     assert f"--bg: {ground}" in (page / "report.css").read_text(encoding="utf-8")
     source = (page / "theme.js").read_text(encoding="utf-8")
     palette = re.search(theme + r": \{ categories: \[([^\]]+)\]", source)

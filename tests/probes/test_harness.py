@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_rows import locally
+from test_datasets import locally
 
 from pythiageo.measure.forward import Reading
 from pythiageo.measure.probe_sets import SCORE, Probe, prepare
@@ -26,7 +26,7 @@ from pythiageo.probes.scoring import score
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: make agree")
 pytestmark = pytest.mark.bench
 
-PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 FRUITS = "On a shelf, there are three fruits: a pear, a lime and a fig. The {} is leftmost.\nOptions:\n"
 ROWS: dict[str, list[dict[str, Any]]] = {
     "lambada": [

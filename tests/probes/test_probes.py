@@ -23,7 +23,7 @@ from pythiageo.study.tasks import TASKS as ALGORITHMIC
 
 TASKS = load_tasks()
 COMBINATIONS = [(name, level) for name in ALGORITHMIC for level in TASKS[name].levels]
-PYTHIA_TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 
 
 def solve(prompt: str) -> str:
@@ -265,7 +265,7 @@ def test_a_malformed_task_file_names_file_and_key(tmp_path: Path, before: str, a
 
 
 def test_generator_mistakes_are_named(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "tasks" / "MOD.toml").read_text()
+    text = (Path(__file__).parents[2] / "tasks" / "MOD.toml").read_text()
     cases = {
         'generator = "modulo"|generator = "module"': r"no generator 'module' \(did you mean 'modulo'\?\)",
         "moduli = [2, 3, 5, 7]|modul = [2, 3, 5, 7]": "moduli",

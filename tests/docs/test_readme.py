@@ -17,7 +17,7 @@ import pytest
 from pythiageo.cli.app import run as cli
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]

@@ -13,7 +13,7 @@ import pytest
 
 from pythiageo.cli.app import run as cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 PAGE = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ from pythiageo.probes.probeset import Example, make_probe_set
 from pythiageo.probes.rows import fill
 from pythiageo.probes.task import DatasetTask, load_tasks, read_task
 
-TASKS = Path(__file__).parents[1] / "tasks"
+TASKS = Path(__file__).parents[2] / "tasks"
 ORDER = "Three birds sit on a branch. The owl is left of the crow.\nOptions:\n(A) owl first\n(B) crow first\n(C) none"
 # rows of our own, with the columns that the data sets have
 ROWS: dict[str, list[dict[str, Any]]] = {

@@ -15,7 +15,7 @@ from pythiageo.compare import compare
 from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the tables measured by others are not here")
 MAPPING = """
 tokens_per_step = 100

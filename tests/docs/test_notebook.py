@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 import pythiageo
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook.ipynb"
 
 
 def test_it_is_stored_without_outputs() -> None:

@@ -256,7 +256,7 @@ def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.
 
 
 def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    config = (Path(__file__).parents[1] / "configs" / "demo" / "tasks.toml").read_text()
+    config = (Path(__file__).parents[2] / "configs" / "demo" / "tasks.toml").read_text()
     (tmp_path / "other.toml").write_text(config.replace('name = "demo-tasks"', 'name = "other"'))
     command = [sys.executable, "-m", "pythiageo", "train", "demo/tasks.toml", "other.toml", "--jobs", "2", *TINY, *LONG]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -422,7 +422,7 @@ def test_a_probe_set_longer_than_the_context_is_refused(tmp_path: Path, capsys: 
 def test_runs_side_by_side_are_the_runs_alone(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.toml"
-    config = (Path(__file__).parents[1] / "configs" / "demo" / "tasks.toml").read_text()
+    config = (Path(__file__).parents[2] / "configs" / "demo" / "tasks.toml").read_text()
     other.write_text(config.replace('name = "demo-tasks"', 'name = "other"'))
     bad = tmp_path / "bad.toml"
     bad.write_text(config.replace('name = "demo-tasks"', 'name = "bad"'))

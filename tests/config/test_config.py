@@ -12,7 +12,7 @@ from pythiageo.importers.tidy_table import load_mapping
 from pythiageo.measure.probe_sets import choose_probes
 from pythiageo.runs.build_training import build_model, checkpoint_steps, resolve
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 MAPPINGS = sorted(path.relative_to(CONFIGS) for path in (CONFIGS / "import").glob("*.toml"))
 SHIPPED = sorted({path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.toml")} - set(MAPPINGS))
 DEMO = CONFIGS / "demo" / "tasks.toml"

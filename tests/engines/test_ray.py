@@ -48,7 +48,7 @@ ray = pytest.importorskip("ray", reason="the extra pythiageo[ray]")
 
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 STEPS = (0, 10, 20, 30, 40)
-SCRIPT = Path(__file__).parents[1] / "configs" / "cluster" / "slurm.sh"
+SCRIPT = Path(__file__).parents[2] / "configs" / "cluster" / "slurm.sh"
 TRAIN = sweep._train
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -72,7 +72,10 @@ def started(environment: dict[str, str], **head: Any) -> Iterator[Any]:
 
     here = Path(__file__).parent
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PYTHONPATH": f"{here.parent}{os.pathsep}{here}", **environment}.items():
+        for name, value in {
+            "PYTHONPATH": os.pathsep.join(map(str, (here.parents[1], here, here.parent / "support"))),
+            **environment,
+        }.items():
             patch.setenv(name, value)
         patient = {"health_check_period_ms": 1000, "health_check_failure_threshold": 20}  # of a busy machine
         settings = {**patient, **head.pop("_system_config", {})}

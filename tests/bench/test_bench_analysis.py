@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-TOKENIZER = Path(__file__).parents[2] / "shared" / "data" / "pythia_tokenizer.json"
+TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
 TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "ADD,MUL,syntactic-agreement,analogies,running-text")
 """Short prompts and long ones, with and without options."""
