@@ -13,7 +13,7 @@ from transformers import SchedulerType, TrainerCallback, TrainerControl, Trainer
 from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
-from pythiageo.measure.in_memory import device_of
+from pythiageo.measurement.in_memory import device_of
 from pythiageo.runs.follow import SAVES, FollowedTraining
 from pythiageo.runs.train import run_path
 
@@ -84,7 +84,7 @@ class MeasureCallback(TrainerCallback):
             "threads": threads or torch.get_num_threads(),
         }
         facts = {"name": name, "regime": regime, "size": size or name, "steps": steps, "weights": weights}
-        config = make_config(facts, keyword_overrides(keywords, settings), "follow", "MeasureCallback")
+        config = make_config(facts, keyword_overrides(FollowConfig, keywords, settings), "follow", "MeasureCallback")
         assert isinstance(config, FollowConfig)
         self._config = config
         self._device = device

@@ -62,7 +62,7 @@ def measure(
     """
     import torch  # noqa: PLC0415 - a mistake in the keywords need not wait for it
 
-    from pythiageo.measure.in_memory import device_of, measure_model  # noqa: PLC0415
+    from pythiageo.measurement.in_memory import device_of, measure_model  # noqa: PLC0415
 
     if type(step) is not int or step < 0:
         raise UserError(f"step: expected a whole number from 0, got {step!r}")
@@ -76,6 +76,8 @@ def measure(
         "dtype": dtype,
         "threads": threads or torch.get_num_threads(),
     }
-    config = make_config({"name": name, "target": name}, keyword_overrides(keywords, settings), "analyze", "measure")
+    config = make_config(
+        {"name": name, "target": name}, keyword_overrides(AnalyzeConfig, keywords, settings), "analyze", "measure"
+    )
     assert isinstance(config, AnalyzeConfig)
     return measure_model(model, tokenizer, config, step)

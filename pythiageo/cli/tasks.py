@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
     """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
-    from pythiageo.measure.probe_sets import GROUPS
+    from pythiageo.measurement.probe_sets import GROUPS
     from pythiageo.probes.task import load_tasks
 
     tasks = load_tasks(tasks_folder).values()

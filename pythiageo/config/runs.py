@@ -8,21 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pythiageo.config.tables import (
-    ComputeConfig,
-    Count,
-    MeasureConfig,
-    ProbeConfig,
-    Regime,
-    RunName,
-    Size,
-    Steps,
-    Table,
-    parse_size,
-)
+from pythiageo.config.fields import Count, Option, Regime, RunName, Size, Steps, Table, parse_size
+from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
-from pythiageo.probes.task import describe
+from pythiageo.validation import describe_problem
 
 
 class ModelConfig(Table):
@@ -132,11 +122,11 @@ class TrainConfig(Table):
 class FetchConfig(Table):
     """How checkpoints come from the Hub."""
 
-    disk_budget: Size | None = None
+    disk_budget: Annotated[Size | None, Option("Most that fetched checkpoints may take at one time, e.g. 12GB.")] = None
     """Most that fetched checkpoints may take on the disk at one time, such as ``12GB``; default: no bound."""
     ahead: Annotated[int, Field(ge=0, le=16)] = 2
     """Checkpoints fetched ahead of the one that is measured, at most."""
-    keep: bool = False
+    keep: Annotated[bool, Option("Leave fetched checkpoints in the Hub client's cache.")] = False
     """Fetch into the Hub client's own cache, and leave them there; ``disk_budget`` must then be left out."""
 
     @model_validator(mode="after")
@@ -155,19 +145,25 @@ class AnalyzeConfig(Table):
     """A run of ``pythiageo analyze``."""
 
     kind: Literal["analyze"] = "analyze"
-    name: RunName
+    name: Annotated[RunName, Option("Name of the run.")]
     target: str
     """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
-    regime: Regime | None = None
+    regime: Annotated[Regime | None, Option("task-aligned, naturalistic or mix:P.")] = None
     """Default: what the run folder's manifest says, else naturalistic."""
-    steps: Steps = "all"
+    steps: Annotated[
+        Steps, Option("all, log:12, every:1000, 0,1,2,512, 1000-20000:1000 or billa-2.8b. Default: all.")
+    ] = "all"
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
-    step_pattern: str | None = None
+    step_pattern: Annotated[
+        str | None, Option("How revisions are named: a regular expression with a group (?P<step>...).")
+    ] = None
     """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
-    audit: bool = True
+    audit: Annotated[
+        bool, Option("Do not compare the weight files of the series first.", name="no_audit", sets=False)
+    ] = True
     """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
     fetch: FetchConfig = FetchConfig()
-    trust_revisions: bool = False
+    trust_revisions: Annotated[bool, Option("Measure suspect, ambiguous and mixed steps too.")] = False
     """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
@@ -234,7 +230,7 @@ def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: s
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{origin}: {describe(error, model)}") from None
+        raise UserError(f"{origin}: {describe_problem(error, model)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

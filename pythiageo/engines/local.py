@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint

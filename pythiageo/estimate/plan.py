@@ -15,8 +15,8 @@ import torch
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.trial import Trial
-from pythiageo.measure.landscape import Landscape
-from pythiageo.measure.probe_sets import Probe, choose_probes, prepare
+from pythiageo.measurement.landscape import Landscape
+from pythiageo.measurement.probe_sets import Probe, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.choose_steps import StepChoice, choose_steps

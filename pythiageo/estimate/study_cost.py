@@ -12,12 +12,12 @@ import torch
 from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.landscape import Landscape
-from pythiageo.measure.probe_loss import live_logits
-from pythiageo.measure.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.landscape import Landscape
+from pythiageo.measurement.probe_loss import live_logits
+from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader

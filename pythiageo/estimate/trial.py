@@ -18,14 +18,14 @@ from torch import Tensor
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.linear_probe.fit import warm_up
-from pythiageo.measure.forward import SCORED, Reading, passes
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.landscape import Landscape, llc_settings
-from pythiageo.measure.linear_probe import Decoder
-from pythiageo.measure.probe_loss import logits_of, problem_of
-from pythiageo.measure.probe_sets import GEOMETRY, Prepared
-from pythiageo.measure.rows import Origin
-from pythiageo.measure.sites import parse_layers
+from pythiageo.measurement.forward import SCORED, Reading, passes
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.landscape import Landscape, llc_settings
+from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.probe_loss import logits_of, problem_of
+from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
+from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.sites import parse_layers
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
 from pythiageo.series.files.fingerprint import examine

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pythiageo._version import __version__
-from pythiageo.config.tables import Regime
+from pythiageo.config.fields import Regime
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.names import FINAL_NORM
@@ -22,7 +22,7 @@ from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import SORT_KEY, SOURCE
 from pythiageo.observations.store import replace_file
-from pythiageo.probes.task import describe
+from pythiageo.validation import describe_problem
 
 Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
@@ -73,7 +73,7 @@ def load_mapping(path: Path) -> Mapping:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error, Mapping)}") from None
+        raise UserError(f"{path}: {describe_problem(error, Mapping)}") from None
 
 
 def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Path, name: str | None = None) -> Path:

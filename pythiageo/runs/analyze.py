@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.measure.probe_sets import choose_probes, describe_probes
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.spec import MeasurementSpec
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress

@@ -7,7 +7,7 @@ import os
 from pythiageo.compute.device import free_memory, make_repeatable, resolve_device
 from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import MachineError, UserError, nearest
-from pythiageo.measure.probe_sets import choose_tasks
+from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask

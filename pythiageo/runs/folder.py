@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pythiageo.config.runs import RunConfig
 from pythiageo.errors import MachineError, UserError
-from pythiageo.measure.result import CheckpointResult
+from pythiageo.measurement.result import CheckpointResult
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore, read_manifest
 from pythiageo.runs.provenance import provenance
 

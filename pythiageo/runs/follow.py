@@ -17,9 +17,9 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.measure.checkpoint import OpenedMeasurer
-from pythiageo.measure.probe_sets import choose_probes, describe_probes
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.checkpoint import OpenedMeasurer
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import read_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress

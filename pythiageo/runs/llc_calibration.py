@@ -18,8 +18,8 @@ from pythiageo.landscape.lanczos import top_eigenvalues
 from pythiageo.landscape.llc import named_settings
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import Undefined
-from pythiageo.measure.probe_loss import logits_of, problem_of
-from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measurement.probe_loss import logits_of, problem_of
+from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.series import open_series

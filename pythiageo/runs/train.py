@@ -13,13 +13,13 @@ import torch
 
 from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.landscape import Landscape
-from pythiageo.measure.probe_loss import live_logits
-from pythiageo.measure.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.landscape import Landscape
+from pythiageo.measurement.probe_loss import live_logits
+from pythiageo.measurement.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.measure.result import CheckpointResult
+from pythiageo.measurement.result import CheckpointResult
 from pythiageo.observations import read_observations
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.folder import RunFolder

@@ -34,10 +34,10 @@ from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
 from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
-from pythiageo.measure.forward import Reading, batches
-from pythiageo.measure.probe_sets import choose_probes, prepare
-from pythiageo.measure.geometry import Instruments, observe
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading, batches
+from pythiageo.measurement.probe_sets import choose_probes, prepare
+from pythiageo.measurement.geometry import Instruments, observe
+from pythiageo.measurement.rows import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge

@@ -13,10 +13,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
 

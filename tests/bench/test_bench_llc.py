@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pythiageo.landscape.llc import LLC, Settings, llc
 from pythiageo.landscape.problem import Problem
-from pythiageo.measure.probe_loss import shared_problem_of
+from pythiageo.measurement.probe_loss import shared_problem_of
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks

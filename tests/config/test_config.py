@@ -9,7 +9,7 @@ import pytest
 from pythiageo.config.runs import AnalyzeConfig, TrainConfig, load_config, make_config
 from pythiageo.errors import UserError
 from pythiageo.importers.tidy_table import load_mapping
-from pythiageo.measure.probe_sets import choose_probes
+from pythiageo.measurement.probe_sets import choose_probes
 from pythiageo.runs.build_training import build_model, checkpoint_steps, resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -21,11 +21,11 @@ from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfi
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.trial import Trial, sites_of, spread
 from pythiageo.lens import BridgeReader
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.linear_probe import Decoder
-from pythiageo.measure.probe_sets import GEOMETRY, choose_probes, prepare
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder

@@ -23,10 +23,10 @@ from pythiageo.linear_probe.fit import (
     project,
 )
 from pythiageo.linear_probe.split import split_by_example, split_by_position
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.probe_sets import GEOMETRY, Probe, prepare
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.probe_sets import GEOMETRY, Probe, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE

@@ -13,7 +13,7 @@ import pytest
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
-from pythiageo.measure.probe_sets import GROUPS
+from pythiageo.measurement.probe_sets import GROUPS
 from pythiageo.probes.probeset import Example, make_probe_set
 from pythiageo.probes.rows import fill
 from pythiageo.probes.task import DatasetTask, load_tasks, read_task

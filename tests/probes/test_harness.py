@@ -18,8 +18,8 @@ import torch
 import yaml
 from test_datasets import locally
 
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.probe_sets import SCORE, Probe, prepare
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.probe_sets import SCORE, Probe, prepare
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.scoring import score
 

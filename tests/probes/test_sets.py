@@ -11,7 +11,7 @@ import pytest
 
 from pythiageo.config.tables import ProbeConfig
 from pythiageo.errors import UserError
-from pythiageo.measure.probe_sets import GROUPS, choose_probes, choose_tasks
+from pythiageo.measurement.probe_sets import GROUPS, choose_probes, choose_tasks
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, FileTokenizer, encode_example, encode_wrong
 from pythiageo.probes.kinds import Item, ItemTask
 from pythiageo.probes.probeset import Example, get_majority_rate, make_probe_set, to_example

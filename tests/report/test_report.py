@@ -26,7 +26,7 @@ from pythiageo.events.runs import load_runs
 from pythiageo.figures.draw import CATEGORIES
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
-from pythiageo.measure.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
+from pythiageo.measurement.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report import build_report
 from pythiageo.report.columns import columns, packed

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
-from pythiageo.measure.probe_loss import live_logits, problem_of, shared_problem_of
+from pythiageo.measurement.probe_loss import live_logits, problem_of, shared_problem_of
 from pythiageo.observations import read_manifest
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set

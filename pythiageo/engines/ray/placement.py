@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pythiageo.estimate.plan import Needs
-from pythiageo.measure.spec import MeasurementSpec
+from pythiageo.measurement.spec import MeasurementSpec
 
 
 @dataclass(frozen=True)

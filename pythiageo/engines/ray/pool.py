@@ -30,8 +30,8 @@ from pythiageo.engines.ray.placement import Capacity, capacity_of
 from pythiageo.engines.ray.worker import Worker
 from pythiageo.errors import MachineError, UserError
 from pythiageo.estimate.plan import find_needs
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.spec import MeasurementSpec
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.engines.ray.cluster import WorkerInfo
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
 from pythiageo.runs.provenance import versions
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint

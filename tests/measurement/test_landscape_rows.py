@@ -17,9 +17,9 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
 from pythiageo.landscape.gram import GradientGram, gradient_gram
 from pythiageo.landscape.hessian import Hessian
-from pythiageo.measure.landscape import Landscape, block_prefix, llc_settings
-from pythiageo.measure.probe_loss import live_logits, logits_of, problem_of, shared_problem_of
-from pythiageo.measure.probe_sets import GEOMETRY, SCORE, Probe, prepare
+from pythiageo.measurement.landscape import Landscape, block_prefix, llc_settings
+from pythiageo.measurement.probe_loss import live_logits, logits_of, problem_of, shared_problem_of
+from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Probe, prepare
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set

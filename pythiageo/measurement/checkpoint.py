@@ -14,12 +14,12 @@ from pythiageo.compute.allocator import loading
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.geometry import GeometryPlan, observe
-from pythiageo.measure.landscape import Landscape
-from pythiageo.measure.probe_loss import logits_of
-from pythiageo.measure.probe_sets import Prepared, Probe, prepare
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.landscape import Landscape
+from pythiageo.measurement.probe_loss import logits_of
+from pythiageo.measurement.probe_sets import Prepared, Probe, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.checkpoint import OpenCheckpoint

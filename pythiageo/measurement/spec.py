@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from pythiageo.compute.allocator import loading
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.measure.checkpoint import OpenedMeasurer
-from pythiageo.measure.probe_sets import Probe
-from pythiageo.measure.result import CheckpointResult
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.checkpoint import OpenedMeasurer
+from pythiageo.measurement.probe_sets import Probe
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.rows import Origin
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 
 

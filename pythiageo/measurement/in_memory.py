@@ -15,9 +15,9 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
-from pythiageo.measure.checkpoint import OpenedMeasurer
-from pythiageo.measure.probe_sets import choose_probes
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.checkpoint import OpenedMeasurer
+from pythiageo.measurement.probe_sets import choose_probes
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import table_of
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot

@@ -18,9 +18,9 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.errors import MachineError, UserError
 from pythiageo.lens import BridgeReader
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.probe_sets import GEOMETRY, Prepared, Probe, prepare
-from pythiageo.measure.sites import choose_sites, parse_layers
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe, prepare
+from pythiageo.measurement.sites import choose_sites, parse_layers
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import make_probe_set

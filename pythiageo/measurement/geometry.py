@@ -14,10 +14,10 @@ from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError, get_measures
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.view import SiteStates, View
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.linear_probe import Decoder
-from pythiageo.measure.probe_sets import SCORE, Prepared
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, score
 

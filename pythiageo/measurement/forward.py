@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.errors import MachineError
-from pythiageo.measure.probe_sets import SCORE, Prepared
-from pythiageo.measure.sites import choose_sites
+from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.sites import choose_sites
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Options, Predictions, predict
 

@@ -19,9 +19,9 @@ from pythiageo.linear_probe.fit import (
     fit_probe,
     make_split,
 )
-from pythiageo.measure.forward import Reading
-from pythiageo.measure.probe_sets import Prepared
-from pythiageo.measure.rows import Origin
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
 
