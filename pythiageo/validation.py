@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -9,12 +11,19 @@ from pydantic import BaseModel, ValidationError
 from pythiageo.errors import nearest
 
 
-def describe_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return one sentence for the first problem in ``error``: key, what is wrong, the nearest right key."""
+def describe_problem(
+    error: ValidationError, model: type[BaseModel], renamed: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return one sentence for the first problem in ``error``: key, what is wrong, the nearest right key.
+
+    ``renamed``: keys of earlier releases, and what they are called now.
+    """
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "file"
     known = _fields_at(model, first["loc"][:-1])
     if first["type"] == "extra_forbidden":
+        if key in renamed:
+            return f"{key} is called {renamed[key]} now"
         word = str(first["loc"][-1])
         options = f"; expected one of {', '.join(known)}" if known else ""
         return f"unknown key {key!r}{nearest(word, known)}{options}"

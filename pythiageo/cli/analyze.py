@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pythiageo.cli.options import with_options_of
-from pythiageo.config.options import option_keys, options_of, overrides
+from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
@@ -87,9 +87,8 @@ def plan(
 
 
 def config_of(target: str, given: Mapping[str, Any], sets: list[str] | None) -> AnalyzeConfig:
-    """Return the config that a command's options stand for. Raises ``UserError``."""
-    values = option_keys(list(options_of(AnalyzeConfig)), given)
-    changes = overrides(values) + (sets or [])
+    """Return the config for a target, keys that options set, and ``--set``. Raises ``UserError``."""
+    changes = overrides(given) + (sets or [])
     if target.endswith(".toml"):
         config = load_config(Path(target), changes, "analyze")
     else:

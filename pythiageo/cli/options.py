@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
 from pythiageo.config.fields import Table
-from pythiageo.config.options import options_of
+from pythiageo.config.options import option_keys, options_of
 
 GIVEN = "given"
-"""The parameter of a command's function in whose place the options stand, and which receives their values by name."""
+"""The parameter of a command's function in whose place the options stand: the config's keys that they set."""
 PANELS = {
     "": "Which checkpoints",
+    "training": "Training",
     "fetch": "Fetching",
     "probes": "Probe sets",
     "measures": "What is measured",
@@ -24,15 +25,22 @@ PANELS = {
 """Headings in a command's help, by the table of the config."""
 
 
-def with_options_of(config: type[Table], *left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for every field of ``config`` that is annotated with one, but for those ``left_out``."""
-    options = [option for option in options_of(config) if option.name not in left_out]
+def with_options_of(
+    config: type[Table], tables: Container[str] | None = None, keys: Container[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for every field of ``config`` that is annotated with one.
+
+    ``tables``: only for fields of these tables, and for the fields ``keys``.
+    """
+    options = list(options_of(config))
+    if tables is not None:
+        options = [option for option in options if option.table in tables or option.key in keys]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(**values: Any) -> Any:
             given = {option.name: values.pop(option.name) for option in options}
-            return function(**values, **{GIVEN: given})
+            return function(**values, **{GIVEN: option_keys(options, given)})
 
         parameters = []
         for parameter in inspect.signature(function, eval_str=True).parameters.values():

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pythiageo.config.fields import Count, Option, Regime, RunName, Size, Steps, Table, parse_size
+from pythiageo.config.renamed import RENAMED_KEYS
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
@@ -59,19 +60,26 @@ class TrainingConfig(Table):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 1.0
-    checkpoints: Steps = "0-10000:100,10000-50000:500,50000-1000000:2000"
+    checkpoints: Annotated[
+        Steps, Option("Steps at which a checkpoint is measured and saved: 0-1000:100, or 0,1,2,4.")
+    ] = "0-10000:100,10000-50000:500,50000-1000000:2000"
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
-    weights: Literal["keep", "measure-only"] = "keep"
+    weights: Annotated[
+        Literal["keep", "measure-only"],
+        Option("Keep each checkpoint's weights, or not.", metavar="keep|measure-only"),
+    ] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
-    tensorboard: bool = False
+    tensorboard: Annotated[bool, Option("Write TensorBoard's event files too.")] = False
     """Write TensorBoard's event files too, into the run's folder."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], Option("Of a training step's matrix products.")] = "float32"
     """Of the matrix products of a step; weights, gradients, moments and everything that is measured stay float32."""
     cuda_graphs: bool = False
     """On a GPU, record a step once and replay it: for models so small that starting kernels is most of a step."""
-    freeze_block: int | None = None
+    freeze_block: Annotated[
+        int | None, Option("Block that stands still at first: 0 the first, -1 the last.", metavar="K")
+    ] = None
     """Block that stands still at first: 0 is the input block, -1 the output block."""
-    freeze_until: Annotated[int, Field(ge=0)] = 0
+    freeze_until: Annotated[int, Field(ge=0), Option("For how many steps.", metavar="STEP")] = 0
     """Steps for which it does."""
 
     @model_validator(mode="after")
@@ -113,7 +121,7 @@ class TrainConfig(Table):
     @model_validator(mode="after")
     def _measured_in_full(self) -> TrainConfig:
         if self.compute.dtype != "float32":
-            raise ValueError("a model in training is measured in float32: training.precision is that of its steps")
+            raise ValueError("a model in training is measured in float32: training.dtype is that of its steps")
         if self.compute.device == "split":
             raise ValueError("compute.device: a model trains on one device: cpu, cuda, cuda:1 or auto")
         return self
@@ -230,7 +238,7 @@ def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: s
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{origin}: {describe_problem(error, model)}") from None
+        raise UserError(f"{origin}: {describe_problem(error, model, RENAMED_KEYS)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

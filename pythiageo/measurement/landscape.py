@@ -59,7 +59,7 @@ class Landscape:
 
     @classmethod
     def of(cls, config: LandscapeConfig, steps: Sequence[int], probes: Sequence[Probe]) -> Landscape:
-        """Choose steps and tasks; by default few steps and the first task, since these measures are dear.
+        """Choose steps and tasks; by default few steps and the first task, since these measures are expensive.
 
         Raises:
             UserError: measures that there are not, steps or tasks that the run does not have, LLC settings that

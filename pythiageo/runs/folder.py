@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from pythiageo.config.renamed import with_new_keys
 from pythiageo.config.runs import RunConfig
 from pythiageo.errors import MachineError, UserError
 from pythiageo.measurement.result import CheckpointResult
@@ -215,7 +216,7 @@ def _earlier(old: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
 def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """Return an older config with the defaults of settings that did not exist yet; itself where it is no config now."""
     try:
-        return type(config).model_validate(old).model_dump(mode="json")
+        return type(config).model_validate(with_new_keys(old)).model_dump(mode="json")
     except ValidationError:
         return old
 
