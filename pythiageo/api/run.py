@@ -58,7 +58,7 @@ class Run:
         readout: str = READOUT,
         measure: str = "covariance_effective_rank",
     ) -> pl.DataFrame:
-        """Return acquisition, collapse floor and recovery (columns: ``anatomy.EVENT_COLUMNS``), one row an event.
+        """Return acquisition, collapse floor and recovery (columns: ``events.EVENT_COLUMNS``), one row an event.
 
         One set of weights counts once. ``protocol``: ``pythiageo``, ``billa-v1`` or ``billa-v4``; by default all, one
         after the other. Floors are those of ``measure`` at the last block under ``readout``.

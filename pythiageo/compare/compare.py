@@ -64,7 +64,7 @@ class Comparison:
     """What ``compare`` found.
 
     Attributes:
-        events: events of all runs under all protocols asked for (columns: ``anatomy.EVENT_COLUMNS``).
+        events: events of all runs under all protocols asked for (columns: ``events.EVENT_COLUMNS``).
         aligned: one row an observation that both runs of a pair have, ``ok`` in both (columns:
             ``ALIGNED_SCHEMA``). ``step`` is a's checkpoint and ``step_b`` b's, ``apart`` how far from one another they
             are (see ``checkpoint_pairs``). ``difference`` is ``value_b - value_a``; ``ratio`` is ``value_b /
