@@ -14,7 +14,8 @@ from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
 from pythiageo.measurement.in_memory import device_of
-from pythiageo.runs.follow import SAVES, FollowedTraining
+from pythiageo.runs.check_names import SAVES, check_names
+from pythiageo.runs.follow import FollowedTraining
 from pythiageo.runs.train import run_path
 
 _LOG = logging.getLogger("pythiageo")
@@ -86,6 +87,7 @@ class MeasureCallback(TrainerCallback):
         facts = {"name": name, "regime": regime, "size": size or name, "steps": steps, "weights": weights}
         config = make_config(facts, keyword_overrides(FollowConfig, keywords, settings), "follow", "MeasureCallback")
         assert isinstance(config, FollowConfig)
+        check_names(config)
         self._config = config
         self._device = device
         self._tokenizer = tokenizer

@@ -43,10 +43,12 @@ def analyze(
     from pythiageo.cli.train import finish
     from pythiageo.engines import EngineChoice
     from pythiageo.engines.jobs import Job
+    from pythiageo.runs.check_names import check_names
     from pythiageo.runs.train import run_path
 
     where = EngineChoice(engine, address)
     if dry_run:
+        check_names(config)
         print_json(config.model_dump(mode="json"))
         return 0
     if resume and overwrite:

@@ -16,6 +16,7 @@ from pythiageo.config.runs import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.engines import LOCAL, EngineChoice, open_engine
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.progress import Progress, Reporter
+from pythiageo.runs.check_names import check_names
 from pythiageo.runs.folder import STATE, open_run_folder
 from pythiageo.synthetic.launcher import join_workers, started_together
 from pythiageo.synthetic.workers import ALONE, Workers
@@ -40,6 +41,7 @@ def execute(job: Job, report: Reporter) -> int:
     Raises:
         PythiageoError: see ``open_engine``, ``open_run_folder``, ``train`` and ``analyze``.
     """
+    check_names(job.config)
     workers = _workers(job.config) if isinstance(job.config, TrainConfig) else ALONE
     if isinstance(job.config, TrainConfig) and workers.rank > 0:
         from pythiageo.runs.train import train_along  # noqa: PLC0415

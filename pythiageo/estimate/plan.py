@@ -19,6 +19,7 @@ from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_sets import Probe, choose_probes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
+from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.checkpoint import Checkpoint
@@ -103,6 +104,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
         MachineError: the Hub cannot be reached.
     """
+    check_names(config)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
     if isinstance(series, HubSeries) and not config.fetch.keep:

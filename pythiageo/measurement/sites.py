@@ -43,6 +43,13 @@ def choose_sites(model: Sited, patterns: Sequence[str], layers: str) -> dict[str
     return chosen
 
 
+def check_layers(text: str) -> None:
+    """Check that ``parse_layers`` can read ``text``, however many layers there are. Raises ``UserError``."""
+    if text.strip() != "all":
+        for part in (word.strip() for word in text.split(",")):
+            _read_layers(part, text)
+
+
 def parse_layers(text: str, count: int) -> set[int] | None:
     """Return the layers that ``text`` names, ``None`` for all.
 
@@ -53,14 +60,19 @@ def parse_layers(text: str, count: int) -> set[int] | None:
         return None
     chosen: set[int] = set()
     for part in (word.strip() for word in text.split(",")):
-        match = _LAYERS.fullmatch(part)
-        if match is None:
-            raise UserError(f"layers {text!r}: cannot read {part!r}; expected all, or a list such as 0,3-5,last")
+        match = _read_layers(part, text)
         first, final = (count - 1 if word == "last" else int(word) for word in (match[1], match[2] or match[1]))
         if first > final or final >= count:
             raise UserError(f"layers {text!r}: {part!r} is not within the model's layers, 0 to {count - 1}")
         chosen.update(range(first, final + 1))
     return chosen
+
+
+def _read_layers(part: str, text: str) -> re.Match[str]:
+    match = _LAYERS.fullmatch(part)
+    if match is None:
+        raise UserError(f"layers {text!r}: cannot read {part!r}; expected all, or a list such as 0,3-5,last")
+    return match
 
 
 def _matched(hooks: Mapping[str, str], patterns: Sequence[str], last: int) -> list[tuple[str, int | None]]:

@@ -23,14 +23,12 @@ from pythiageo.measurement.rows import Origin
 from pythiageo.observations import read_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
+from pythiageo.runs.check_names import SAVES
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot
 from pythiageo.series.steps import select
-
-SAVES = "saves"
-"""Steps of a config: those at which the training saves a checkpoint of its own."""
 
 
 class FollowedTraining:

@@ -147,6 +147,17 @@ def select(text: str, available: Sequence[int], beyond: str = "error") -> list[i
     return sorted(chosen)
 
 
+def check_selection(text: str) -> None:
+    """Check that ``select`` can read ``text``, whatever steps there are.
+
+    Raises:
+        UserError: it cannot.
+    """
+    for part in (word.strip() for word in text.split(",")):
+        if part not in _SELECTIONS and not re.fullmatch(r"all|(log:|every:)?\d+|\d+-\d+(:\d+)?", part):
+            raise UserError(f"steps {text!r}: cannot read {part!r}; {_EXPECTED}")
+
+
 def parse_grid(text: str) -> tuple[int, ...]:
     """Return the steps that ``text`` says a series should have, ascending.
 
