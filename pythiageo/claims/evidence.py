@@ -11,7 +11,8 @@ import polars as pl
 from pythiageo.claims.result import Specification
 from pythiageo.events.find import FOUND, events, timeline_rows
 from pythiageo.events.trajectory import RUN_KEY, at_site, chosen, without_duplicates
-from pythiageo.events.transitions import SCORES, transitions
+from pythiageo.events.transitions import transitions
+from pythiageo.observations.measures import score_measures
 
 
 class Evidence:
@@ -39,7 +40,7 @@ class Evidence:
             .sort()
             .to_list()
         )
-        return [name for name in found if name not in SCORES and not name.startswith("linear_probe")]
+        return [name for name in found if name not in score_measures() and not name.startswith("linear_probe")]
 
     def acquisitions(self, specification: Specification) -> pl.DataFrame:
         """Return the acquisition of every run, task and level under the specification's protocol and event."""
@@ -76,7 +77,7 @@ class Evidence:
         )
 
     def _acquisitions(self, protocol: str, event: str) -> pl.DataFrame:
-        scores = self.observations.filter(pl.col("measure").is_in(SCORES))
+        scores = self.observations.filter(pl.col("measure").is_in(score_measures()))
         # a run's checkpoints are the whole table's: one without scores is a gap
         everywhere = pl.concat([scores, timeline_rows(self.observations)])
         found = events(everywhere, protocol).filter(pl.col("event") == event)

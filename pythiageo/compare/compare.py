@@ -17,17 +17,18 @@ from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events import PROTOCOLS, events, without_duplicates
 from pythiageo.events.trajectory import depth_of
 from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations import write_table
+from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.store import replace_file
 
 PLACE = ["task", "level", "place", "readout", "measure"]
 """What must be equal for two observations to be of the same thing; ``place`` is a hook name where the
 models are equally deep, else ``last-block`` or ``final-ln``, and null for a score."""
 
-_IS_RANK = pl.col("measure").is_in(RANK_MEASURES)
+_IS_RANK = pl.col("measure").is_in(rank_measures())
 _KEPT = "the tables written before are whole"
 
 ALIGNED_SCHEMA: dict[str, pl.DataType] = {

@@ -2,16 +2,14 @@
 
 from pythiageo.events.find import EVENT_COLUMNS, EVENT_STATUSES, events, first_run, floors
 from pythiageo.events.profile import layer_profile
-from pythiageo.events.trajectory import RANK_MEASURES, Trajectory, trajectories, without_duplicates
-from pythiageo.events.transitions import TRANSITIONS, transitions
+from pythiageo.events.trajectory import Trajectory, trajectories, without_duplicates
+from pythiageo.events.transitions import transitions
 from pythiageo.study.protocols import PROTOCOLS, Protocol, get_protocol
 
 __all__ = [
     "EVENT_COLUMNS",
     "EVENT_STATUSES",
     "PROTOCOLS",
-    "RANK_MEASURES",
-    "TRANSITIONS",
     "Protocol",
     "Trajectory",
     "events",

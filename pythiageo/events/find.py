@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.trajectory import RANK_MEASURES, RUN_KEY, Trajectory, at_site, chosen, trajectories
+from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, chosen, trajectories
 from pythiageo.names import LAST_BLOCK, READOUT
+from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.schema import COLUMNS
 from pythiageo.study.protocols import Protocol, get_protocol
 
@@ -94,7 +95,7 @@ def events(
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     rows = [*_acquisitions(observations, protocol), *_log_prob_acquisitions(observations, protocol)]
-    geometry = observations.filter(pl.col("measure").is_in(RANK_MEASURES))
+    geometry = observations.filter(pl.col("measure").is_in(rank_measures()))
     if geometry.height:
         selected = chosen(chosen(at_site(geometry, site), "measure", measure), "readout", readout)
         selected = pl.concat([selected, timeline_rows(observations)])
@@ -104,7 +105,7 @@ def events(
 
 
 def floors(
-    observations: pl.DataFrame, protocol: Protocol | str, measures: Sequence[str] = RANK_MEASURES
+    observations: pl.DataFrame, protocol: Protocol | str, measures: Sequence[str] = rank_measures()
 ) -> pl.DataFrame:
     """Return the floor of every task at every layer, site, readout and rank measure (columns:
     ``EVENT_COLUMNS``)."""

@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events import PROTOCOLS, events, without_duplicates
 from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, RANKME, READOUT
 from pythiageo.observations import read_manifest, read_observations
+from pythiageo.observations.measures import rank_measures
 
 SPECTRA = {COVARIANCE_RANK: "Covariance effective rank (σ²)", RANKME: "RankMe (σ)"}
 
@@ -48,7 +49,7 @@ class ReadRun:
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
         site = pl.col("site").str.ends_with(BLOCK_END) | (pl.col("site") == FINAL_NORM)
-        shown = pl.col("measure").is_in(RANK_MEASURES) & (pl.col("readout") == (self.readout or "")) & site
+        shown = pl.col("measure").is_in(rank_measures()) & (pl.col("readout") == (self.readout or "")) & site
         return self.table.filter(shown)
 
     def events(self, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
@@ -61,7 +62,7 @@ class ReadRun:
     def _read_events(self, measure: str) -> pl.DataFrame:
         shown = self.geometry.filter(pl.col("measure") == measure)
         # what no event is read from is left away, but for one row a step, so that every checkpoint is still one
-        timeline = self.table.filter(~pl.col("measure").is_in(RANK_MEASURES) & pl.col("site").is_null())
+        timeline = self.table.filter(~pl.col("measure").is_in(rank_measures()) & pl.col("site").is_null())
         missing = self.table.filter(~pl.col("step").is_in(timeline["step"].unique().implode())).unique("step")
         table = pl.concat([timeline, missing.with_columns(pl.lit("checkpoint").alias("measure")), shown])
         return pl.concat([events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS])
@@ -102,5 +103,5 @@ def _labels(named: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _readout(table: pl.DataFrame) -> str | None:
-    found = table.filter(pl.col("measure").is_in(RANK_MEASURES))["readout"].drop_nulls().unique().sort().to_list()
+    found = table.filter(pl.col("measure").is_in(rank_measures()))["readout"].drop_nulls().unique().sort().to_list()
     return READOUT if READOUT in found else (str(found[0]) if found else None)

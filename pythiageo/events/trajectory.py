@@ -17,7 +17,6 @@ RUN_KEY = ["run", "series", "regime", "size", "seed"]
 """The columns that tell one training run from another."""
 QUANTITY_KEY = ["task", "level", "layer", "site", "readout", "measure"]
 """The columns that tell one measured quantity from another within a run."""
-RANK_MEASURES = ("rankme", "covariance_effective_rank", "participation_ratio")
 
 
 @dataclass(frozen=True)
