@@ -40,8 +40,8 @@ bench: $(INSTALLED)
 
 gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -n 0 -m gpu
-	$(BIN)/pythiageo price --device cuda --steps 50 --precision bfloat16
-	$(BIN)/pythiageo price --device cuda --steps 50 --precision bfloat16 --cuda-graphs --dear
+	$(BIN)/pythiageo price --device cuda --steps 50 --dtype bfloat16
+	$(BIN)/pythiageo price --device cuda --steps 50 --dtype bfloat16 --cuda-graphs --expensive
 
 agree:
 	$(PYTHON) -m venv .venv-agree

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pythiageo._version import __version__
+
 if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.memory import measure
     from pythiageo.api.run import Run, open_run
     from pythiageo.errors import PythiageoError, UserError
 
-__version__ = "0.1.0"
 __all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
 
 _HOMES = {

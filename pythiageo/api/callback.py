@@ -85,7 +85,7 @@ class MeasureCallback(TrainerCallback):
             "threads": threads or torch.get_num_threads(),
         }
         facts = {"name": name, "regime": regime, "size": size or name, "steps": steps, "weights": weights}
-        config = make_config(facts, keyword_overrides(keywords, settings), "follow", "MeasureCallback")
+        config = make_config(facts, keyword_overrides(FollowConfig, keywords, settings), "follow", "MeasureCallback")
         assert isinstance(config, FollowConfig)
         check_names(config)
         self._config = config

@@ -76,6 +76,8 @@ def measure(
         "dtype": dtype,
         "threads": threads or torch.get_num_threads(),
     }
-    config = make_config({"name": name, "target": name}, keyword_overrides(keywords, settings), "analyze", "measure")
+    config = make_config(
+        {"name": name, "target": name}, keyword_overrides(AnalyzeConfig, keywords, settings), "analyze", "measure"
+    )
     assert isinstance(config, AnalyzeConfig)
     return measure_model(model, tokenizer, config, step)

@@ -11,6 +11,7 @@ import polars as pl
 
 from pythiageo.errors import UserError
 from pythiageo.events import PROTOCOLS, events
+from pythiageo.names import READOUT
 from pythiageo.observations import read_manifest, read_observations
 
 
@@ -54,10 +55,10 @@ class Run:
     def events(
         self,
         protocol: str | None = None,
-        readout: str = "answer/centred",
+        readout: str = READOUT,
         measure: str = "covariance_effective_rank",
     ) -> pl.DataFrame:
-        """Return acquisition, collapse floor and recovery (columns: ``anatomy.EVENT_COLUMNS``), one row an event.
+        """Return acquisition, collapse floor and recovery (columns: ``events.EVENT_COLUMNS``), one row an event.
 
         One set of weights counts once. ``protocol``: ``pythiageo``, ``billa-v1`` or ``billa-v4``; by default all, one
         after the other. Floors are those of ``measure`` at the last block under ``readout``.

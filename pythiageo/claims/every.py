@@ -21,7 +21,6 @@ from pythiageo.claims.recovery import recovery
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
-    STUDY_TASKS,
     SUPPORTED,
     TIES,
     ClaimResult,
@@ -32,8 +31,10 @@ from pythiageo.claims.result import (
 from pythiageo.claims.seeds import seeds
 from pythiageo.claims.topdown import top_down_profile, top_down_propagation
 from pythiageo.errors import UserError, nearest
-from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, RANK_MEASURES
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
+from pythiageo.observations.measures import rank_measures
 from pythiageo.study.protocols import PROTOCOLS
+from pythiageo.study.tasks import TASKS as STUDY_TASKS
 
 EVENT, PLACE, LAYERS = ("protocol", "event"), ("measure", "readout", "site"), ("measure", "readout")
 CURVE_RESAMPLES = 199
@@ -201,7 +202,7 @@ def _grid(depends: tuple[str, ...], evidence: Evidence, base: Specification) -> 
     elif "protocol" in depends:
         choices.append([{"protocol": name} for name in PROTOCOLS])
     if "measure" in depends:
-        taken = evidence.observations.filter(pl.col("measure").is_in(RANK_MEASURES))
+        taken = evidence.observations.filter(pl.col("measure").is_in(rank_measures()))
         places = taken.select("measure", "readout").unique().sort("measure", "readout")
         sites = [LAST_BLOCK, FINAL_LN] if (taken["site"] == FINAL_NORM).any() else [LAST_BLOCK]
         pairs = [{"measure": measure, "readout": readout} for measure, readout in places.iter_rows()]

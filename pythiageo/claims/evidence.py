@@ -12,7 +12,8 @@ from pythiageo.claims.result import Specification
 from pythiageo.events.find import events, timeline_rows
 from pythiageo.events.questions import check_questions
 from pythiageo.events.trajectory import RUN_KEY, at_site, chosen, without_duplicates
-from pythiageo.events.transitions import SCORES, transitions
+from pythiageo.events.transitions import transitions
+from pythiageo.observations.measures import score_measures
 from pythiageo.study.protocols import AT_EDGE, FOUND, get_protocol
 
 
@@ -46,7 +47,7 @@ class Evidence:
             .sort()
             .to_list()
         )
-        return [name for name in found if name not in SCORES and not name.startswith("linear_probe")]
+        return [name for name in found if name not in score_measures() and not name.startswith("linear_probe")]
 
     def acquisitions(self, specification: Specification) -> pl.DataFrame:
         """Return the acquisition of every run, task and level under the specification's protocol and event."""
@@ -83,7 +84,7 @@ class Evidence:
         )
 
     def _acquisitions(self, protocol: str, event: str) -> pl.DataFrame:
-        scores = self.observations.filter(pl.col("measure").is_in(SCORES))
+        scores = self.observations.filter(pl.col("measure").is_in(score_measures()))
         # a run's checkpoints are the whole table's: one without scores is a gap
         everywhere = pl.concat([scores, timeline_rows(self.observations)])
         found = events(everywhere, protocol).filter(pl.col("event") == event)

@@ -8,19 +8,13 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.events.trajectory import LAST_BLOCK
+from pythiageo.names import LAST_BLOCK, READOUT
 from pythiageo.study.protocols import get_protocol
+from pythiageo.study.tasks import EASY, HARD
 
 SUPPORTED, CONTRADICTED, NOT_DECIDABLE = "supported", "contradicted", "not decidable"
 VERDICTS = (SUPPORTED, CONTRADICTED, NOT_DECIDABLE)
 ALPHA = 0.05
-EASY = {
-    "billa-v1": ("COPY", "REV", "CMP", "PAR"),
-    "billa-v4": ("COPY", "REV", "CMP", "PAR", "SORT"),
-    "pythiageo": ("COPY", "REV", "CMP", "PAR", "SORT"),
-}
-STUDY_TASKS = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
-HARD = {name: tuple(task for task in STUDY_TASKS if task not in easy) for name, easy in EASY.items()}
 RULES = ("v1", "v4", "ours")
 TIES = ("error", "half", "dropped")
 EVENTS = (
@@ -54,7 +48,7 @@ class Specification:
 
     protocol: str = "billa-v4"
     measure: str = "covariance_effective_rank"
-    readout: str = "answer/centred"
+    readout: str = READOUT
     site: str = LAST_BLOCK
     event: str = "acquisition"
     rule: str = "ours"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pythiageo import __version__
+from pythiageo._version import __version__
 from pythiageo.cli import (
     analyze,
     audit,
@@ -27,6 +27,7 @@ from pythiageo.cli import (
     tasks,
     train,
 )
+from pythiageo.config.renamed import RENAMED_OPTIONS
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
@@ -89,6 +90,9 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except typer.TyperException as error:  # a wrong option or argument
+        if renamed := RENAMED_OPTIONS.get(arguments[0], {}).get(getattr(error, "option_name", "")):
+            typer.echo(f"pythiageo: {error.option_name} is called {renamed} now", err=True)  # type: ignore[attr-defined]
+            return EXIT_USER
         error.show(file=sys.stderr)  # type: ignore[attr-defined]
         return EXIT_USER
     except BrokenPipeError:

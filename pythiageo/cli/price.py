@@ -12,11 +12,11 @@ from pythiageo.errors import UserError
 
 
 def price(
-    sizes: Annotated[str, typer.Option(help="Sizes, separated by commas.")] = "nano,micro,small,medium,large,xlarge",
+    size: Annotated[str, typer.Option(help="Sizes, separated by commas.")] = "nano,micro,small,medium,large,xlarge",
     steps: Annotated[int, typer.Option(min=1, help="Training steps to time, of each size.")] = 5,
     sample: Annotated[int, typer.Option(min=10, help="Examples of each probe set to time measures on.")] = 20,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, or auto.")] = "auto",
-    precision: Annotated[
+    dtype: Annotated[
         str, typer.Option(metavar="float32|bfloat16", help="Of a training step's matrix products.")
     ] = "float32",
     cuda_graphs: Annotated[
@@ -25,45 +25,46 @@ def price(
     threads: Annotated[
         str | None, typer.Option(help="Threads to try, as 1,2,4; default: what train takes.", show_default=False)
     ] = None,
-    dear: Annotated[bool, typer.Option("--dear", help="Time gradient ranks, Hessian and LLC too.")] = False,
+    expensive: Annotated[bool, typer.Option("--expensive", help="Time gradient ranks, Hessian and LLC too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
     from pythiageo.config.options import overrides
-    from pythiageo.estimate.study_cost import SEEDS, cheapest
+    from pythiageo.estimate.study_cost import cheapest
     from pythiageo.estimate.study_cost import price as time_size
-    from pythiageo.study.sizes import get_size
+    from pythiageo.study.sizes import SEEDS, get_size
 
-    names = [name.strip() for name in sizes.split(",")]
+    names = [name.strip() for name in size.split(",")]
     if len(set(names)) < len(names):
-        raise UserError("--sizes: each size once")
+        raise UserError("--size: each size once")
     for name in names:
         get_size(name)
-    settings = {"compute.device": device, "training.precision": precision, "training.cuda_graphs": cuda_graphs}
+    settings = {"compute.device": device, "training.dtype": dtype, "training.cuda_graphs": cuda_graphs}
     prices = []
     for name in names:
         for count in _counts(threads):
             display.say(f"{name}{'' if count is None else f', {count} threads'} ...", err=True)
             own = {} if count is None else {"compute.threads": count}
-            prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, dear))
+            prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, expensive))
     best = cheapest(prices)
-    total = SEEDS * sum(one.hours for one in best)
+    seeds = len(SEEDS)
+    total = seeds * sum(one.hours for one in best)
     if as_json:
         found = [{**vars(one), "hours": one.hours} for one in prices]
-        display.print_json({"sizes": found, "seeds": SEEDS, "total_hours": total, "dear_measures": dear})
+        display.print_json({"sizes": found, "seeds": seeds, "total_hours": total, "expensive_measures": expensive})
         return
-    header = ("size", "threads", "ms a step", "s a checkpoint", "s, dear measures", "steps", "checkpoints",
-              "training h", "cheap h", "dear h", "a seed h")  # fmt: skip
+    header = ("size", "threads", "ms a step", "s a checkpoint", "s, expensive measures", "steps", "checkpoints",
+              "training h", "cheap h", "expensive h", "a seed h")  # fmt: skip
     rows = [
         (one.size, one.threads, f"{1000 * one.step:.1f}", f"{one.cheap:.1f}",
-         "-" if one.dear is None else f"{one.dear:.1f}", one.steps, one.checkpoints,
+         "-" if one.expensive is None else f"{one.expensive:.1f}", one.steps, one.checkpoints,
          *(f"{part:.2f}" for part in one.parts), f"{one.hours:.2f}")
         for one in prices
     ]  # fmt: skip
-    display.print_table(f"the study on this machine, {prices[0].device}, {precision}", header, rows)
-    left_out = "" if dear else ", gradient ranks, Hessian and LLC left out (--dear)"
+    display.print_table(f"the study on this machine, {prices[0].device}, {dtype}", header, rows)
+    left_out = "" if expensive else ", gradient ranks, Hessian and LLC left out (--expensive)"
     chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
-    display.say(f"{len(best)} sizes x {SEEDS} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+    display.say(f"{len(best)} sizes x {seeds} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
 
 
 def _counts(threads: str | None) -> list[int | None]:

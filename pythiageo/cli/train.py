@@ -6,23 +6,28 @@ import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pythiageo.cli import display
+from pythiageo.cli.options import with_options_of
+from pythiageo.config.options import overrides as as_overrides
+from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder
 
 if TYPE_CHECKING:
-    from pythiageo.config.runs import TrainConfig
     from pythiageo.engines.jobs import Failure, Job
 
 PROTOCOLS = ("billa-v4",)
 """Studies whose training is shipped as a config."""
+OLD_REGIMES = {"aligned": "task-aligned", "natural": "naturalistic"}
 
 
+@with_options_of(TrainConfig, tables=("training",), keys=("compute.device", "compute.threads"))
 def train(
+    given: dict[str, Any],
     configs: Annotated[
         list[str] | None, typer.Argument(metavar="[CONFIG...]", help="Config files (TOML), yours or shipped.")
     ] = None,
@@ -35,23 +40,11 @@ def train(
     regime: Annotated[
         str | None,
         typer.Option(
-            metavar="aligned|natural|mix:P",
+            metavar="task-aligned|naturalistic|mix:P",
             help="Train on the tasks, on text, or on text with a share P of task examples; several by commas.",
         ),
     ] = None,
     seed: Annotated[str | None, typer.Option(help="Seed of weights and batches; several by commas.")] = None,
-    checkpoints: Annotated[
-        str | None, typer.Option(metavar="keep|measure-only", help="Keep each checkpoint's weights, or not.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, or auto (the default).")] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="float32|bfloat16", help="Of a training step's matrix products.")
-    ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
-    freeze_block: Annotated[
-        int | None, typer.Option(metavar="K", help="Block that stands still at first: 0 the first, -1 the last.")
-    ] = None,
-    freeze_until: Annotated[int | None, typer.Option(metavar="STEP", min=1, help="For how many steps.")] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, e.g. seed=7."),
@@ -73,8 +66,6 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Train small transformers, with the probes measured at every checkpoint."""
-    from pythiageo.config.options import overrides as as_overrides
-    from pythiageo.config.runs import TrainConfig, load_config
     from pythiageo.engines import EngineChoice
     from pythiageo.engines.jobs import Job
     from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
@@ -82,17 +73,11 @@ def train(
     from pythiageo.synthetic.launcher import started_together
 
     where = EngineChoice(engine, address)
-    options = {
-        "compute.device": device,
-        "training.precision": precision,
-        "training.weights": checkpoints,
-        "training.tensorboard": tensorboard or None,
-        "training.freeze_block": freeze_block,
-        "training.freeze_until": freeze_until,
-    }
+    if given.get("training.checkpoints") in {"keep", "measure-only"}:
+        raise UserError("--checkpoints says at which steps; whether weights are kept is --weights keep or measure-only")
     shared = ['data.source="text"'] if corpus and regime is None else []
     shared += [f"data.corpus={[str(path) for path in corpus]}"] if corpus else []
-    shared += as_overrides({key: value for key, value in options.items() if value is not None})
+    shared += as_overrides(given)
     if protocol is not None:
         _check_protocol(protocol, configs, size)
     elif not configs:
@@ -100,8 +85,8 @@ def train(
     resolved: list[TrainConfig] = []
     for one in _combinations(size, seed, regime):
         for path in configs or [f"{protocol}.toml"]:
-            given = [*one.overrides, *one.name(protocol), *shared, *(sets or [])]
-            config = load_config(Path(path), given, "train")
+            changes = [*one.overrides, *one.name(protocol), *shared, *(sets or [])]
+            config = load_config(Path(path), changes, "train")
             assert isinstance(config, TrainConfig)
             if one.suffix and protocol is None:
                 config = config.model_copy(update={"name": f"{config.name}-{one.suffix}"})
@@ -129,17 +114,18 @@ def _regime(text: str) -> list[str]:
     Raises:
         UserError: no such regime.
     """
-    words = {"aligned": ("task-aligned", "tasks"), "natural": ("naturalistic", "text")}
-    if text in words:
-        name, source = words[text]
-        return [f'regime="{name}"', f'data.source="{source}"']
+    if text in OLD_REGIMES:
+        raise UserError(f"--regime: {text} is called {OLD_REGIMES[text]} now")
+    sources = {"task-aligned": "tasks", "naturalistic": "text"}
+    if text in sources:
+        return [f'regime="{text}"', f'data.source="{sources[text]}"']
     share = text.removeprefix("mix:")
     try:
         if share == text or not 0 < float(share) < 1:
             raise ValueError
     except ValueError:
         raise UserError(
-            f"--regime: expected aligned, natural or mix:P with a share P between 0 and 1, got {text!r}"
+            f"--regime: expected task-aligned, naturalistic or mix:P with a share P between 0 and 1, got {text!r}"
         ) from None
     return [f'regime="mix:{float(share):g}"', 'data.source="mix"', f"data.task_share={float(share)}"]
 
@@ -213,7 +199,6 @@ def _check_protocol(protocol: str, configs: list[str] | None, size: str | None) 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
-    from pythiageo.config.runs import TrainConfig
     from pythiageo.engines.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
     from pythiageo.synthetic.launcher import started_together

@@ -18,18 +18,20 @@ from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events import PROTOCOLS, events, without_duplicates
 from pythiageo.events.questions import other_questions
-from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.events.trajectory import depth_of
 from pythiageo.locations import make_folder
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations import write_table
+from pythiageo.observations.measures import rank_measures
 from pythiageo.untrusted_text import escaped
 
 PLACE = ["task", "level", "place", "readout", "measure"]
 """What must be equal for two observations to be of the same thing; ``place`` is a hook name where the
 models are equally deep, else ``last-block`` or ``final-ln``, and null for a score."""
 
-_IS_RANK = pl.col("measure").is_in(RANK_MEASURES)
+_IS_RANK = pl.col("measure").is_in(rank_measures())
 _KEPT = "the tables written before are whole"
 
 ALIGNED_SCHEMA: dict[str, pl.DataType] = {
@@ -66,7 +68,7 @@ class Comparison:
     """What ``compare`` found.
 
     Attributes:
-        events: events of all runs under all protocols asked for (columns: ``anatomy.EVENT_COLUMNS``).
+        events: events of all runs under all protocols asked for (columns: ``events.EVENT_COLUMNS``).
         aligned: one row an observation that both runs of a pair have, ``ok`` in both (columns:
             ``ALIGNED_SCHEMA``). ``step`` is a's checkpoint and ``step_b`` b's, ``apart`` how far from one another they
             are (see ``checkpoint_pairs``). ``difference`` is ``value_b - value_a``; ``ratio`` is ``value_b /
@@ -90,7 +92,7 @@ def compare(
     runs: Sequence[pl.DataFrame],
     protocols: Sequence[str] = tuple(PROTOCOLS),
     manifests: Sequence[Mapping[str, Any]] | None = None,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
     align: Align = "steps",
 ) -> Comparison:

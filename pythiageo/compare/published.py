@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.study.published import published, published_sizes
 
 _KEY = ["run", "regime", "seed", "protocol", "event", "task", "level", "measure", "readout"]
-
-
-@cache
-def published() -> dict[str, Any]:
-    """Return the figures: ``event -> protocol -> {source, sizes, task -> level -> list by size}``.
-
-    And ``profile -> protocol -> {source, size -> task -> list by layer}``.
-    """
-    with Path(__file__).with_name("published.toml").open("rb") as file:
-        return tomllib.load(file)
-
-
-def published_sizes() -> list[str]:
-    """Return the sizes that have published figures, in the order of the source."""
-    return list(published()["acquisition"]["billa-v4"]["sizes"])
 
 
 def beside_published(events: pl.DataFrame, size: str) -> pl.DataFrame:

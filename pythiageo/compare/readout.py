@@ -9,14 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.compare.published import published
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
 from pythiageo.events import AT_EDGE, floors, get_protocol
 from pythiageo.events.questions import check_questions
-from pythiageo.events.trajectory import FINAL_LN, FINAL_NORM, LAST_BLOCK, depth_of
+from pythiageo.events.trajectory import depth_of
 from pythiageo.locations import make_folder
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
 from pythiageo.observations import write_table
+from pythiageo.study.published import published
 
 PROTOCOL = "billa-v4"
 _SPECTRUM = {

@@ -8,22 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pythiageo.config.tables import (
-    ComputeConfig,
-    Count,
-    MeasureConfig,
-    ProbeConfig,
-    Regime,
-    RunName,
-    Size,
-    Steps,
-    Table,
-    parse_size,
-)
+from pythiageo.config.fields import Count, Option, Regime, RunName, Size, Steps, Table, parse_size
+from pythiageo.config.renamed import RENAMED_KEYS
+from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
-from pythiageo.probes.task import describe
 from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
+from pythiageo.validation import describe_problem
 
 MOST_STEPS = 10_000_000
 """Steps of a training, at most: weeks for the smallest model, and each is a number in a list."""
@@ -73,19 +64,26 @@ class TrainingConfig(Table):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 1.0
-    checkpoints: Steps = "0-10000:100,10000-50000:500,50000-1000000:2000"
+    checkpoints: Annotated[
+        Steps, Option("Steps at which a checkpoint is measured and saved: 0-1000:100, or 0,1,2,4.")
+    ] = "0-10000:100,10000-50000:500,50000-1000000:2000"
     """Steps at which a checkpoint is measured and saved (``0-1000:100``, ``0,1,2,4``); the last step always is."""
-    weights: Literal["keep", "measure-only"] = "keep"
+    weights: Annotated[
+        Literal["keep", "measure-only"],
+        Option("Keep each checkpoint's weights, or not.", metavar="keep|measure-only"),
+    ] = "keep"
     """Whether each checkpoint's weights are kept; the state that a resumed run starts from always is."""
-    tensorboard: bool = False
+    tensorboard: Annotated[bool, Option("Write TensorBoard's event files too.")] = False
     """Write TensorBoard's event files too, into the run's folder."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], Option("Of a training step's matrix products.")] = "float32"
     """Of the matrix products of a step; weights, gradients, moments and everything that is measured stay float32."""
     cuda_graphs: bool = False
     """On a GPU, record a step once and replay it: for models so small that starting kernels is most of a step."""
-    freeze_block: int | None = None
+    freeze_block: Annotated[
+        int | None, Option("Block that stands still at first: 0 the first, -1 the last.", metavar="K")
+    ] = None
     """Block that stands still at first: 0 is the input block, -1 the output block."""
-    freeze_until: Annotated[int, Field(ge=0)] = 0
+    freeze_until: Annotated[int, Field(ge=0), Option("For how many steps.", metavar="STEP")] = 0
     """Steps for which it does."""
 
     @model_validator(mode="after")
@@ -127,7 +125,7 @@ class TrainConfig(Table):
     @model_validator(mode="after")
     def _measured_in_full(self) -> TrainConfig:
         if self.compute.dtype != "float32":
-            raise ValueError("a model in training is measured in float32: training.precision is that of its steps")
+            raise ValueError("a model in training is measured in float32: training.dtype is that of its steps")
         if self.compute.device == "split":
             raise ValueError("compute.device: a model trains on one device: cpu, cuda, cuda:1 or auto")
         return self
@@ -136,11 +134,11 @@ class TrainConfig(Table):
 class FetchConfig(Table):
     """How checkpoints come from the Hub."""
 
-    disk_budget: Size | None = None
+    disk_budget: Annotated[Size | None, Option("Most that fetched checkpoints may take at one time, e.g. 12GB.")] = None
     """Most that fetched checkpoints may take on the disk at one time, such as ``12GB``; default: no bound."""
     ahead: Annotated[int, Field(ge=0, le=16)] = 2
     """Checkpoints fetched ahead of the one that is measured, at most."""
-    keep: bool = False
+    keep: Annotated[bool, Option("Leave fetched checkpoints in the Hub client's cache.")] = False
     """Fetch into the Hub client's own cache, and leave them there; ``disk_budget`` must then be left out."""
 
     @model_validator(mode="after")
@@ -159,22 +157,31 @@ class AnalyzeConfig(Table):
     """A run of ``pythiageo analyze``."""
 
     kind: Literal["analyze"] = "analyze"
-    name: RunName
+    name: Annotated[RunName, Option("Name of the run.")]
     target: str
     """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
-    regime: Regime | None = None
+    regime: Annotated[Regime | None, Option("task-aligned, naturalistic or mix:P.")] = None
     """Default: what the run folder's manifest says, else naturalistic."""
-    steps: Steps = "all"
+    steps: Annotated[
+        Steps, Option("all, log:12, every:1000, 0,1,2,512, 1000-20000:1000 or billa-2.8b. Default: all.")
+    ] = "all"
     """``all``, ``log:12``, ``every:1000``, ``0,1,2,512``, ``1000-20000:1000`` or ``billa-2.8b``."""
-    step_pattern: str | None = None
+    step_pattern: Annotated[
+        str | None, Option("How revisions are named: a regular expression with a group (?P<step>...).")
+    ] = None
     """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[
+        str | None,
+        Option("Take this tokenizer, for checkpoints without one of their own.", metavar="REPO_OR_FOLDER"),
+    ] = None
     """A folder, a ``tokenizer.json`` or a Hub repository (``owner/name``, ``owner/name@revision``) whose tokenizer is
     taken for every checkpoint; default: each checkpoint's own."""
-    audit: bool = True
+    audit: Annotated[
+        bool, Option("Do not compare the weight files of the series first.", name="no_audit", sets=False)
+    ] = True
     """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
     fetch: FetchConfig = FetchConfig()
-    trust_revisions: bool = False
+    trust_revisions: Annotated[bool, Option("Measure suspect, ambiguous and mixed steps too.")] = False
     """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
@@ -241,7 +248,7 @@ def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: s
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{origin}: {describe(error, model)}") from None
+        raise UserError(f"{origin}: {describe_problem(error, model, RENAMED_KEYS)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

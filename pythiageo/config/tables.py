@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+from pythiageo.config.fields import Count, Option, Size, Steps, Table, parse_size
+from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 
-
-def parse_size(text: str) -> int:
-    """Return the bytes that ``500MB`` or ``12GB`` stand for. Raises ``ValueError`` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
-    if match is None:
-        raise ValueError(f"expected a size such as 500MB or 12GB, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def _readable_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-def _regime(name: str) -> str:
-    known = re.fullmatch(r"task-aligned|naturalistic|mix:(0\.\d{1,6})", name)
-    if known is None or (known[1] is not None and name != f"mix:{float(known[1]):g}"):
-        raise ValueError(f"expected task-aligned, naturalistic or a mixture such as mix:0.1, got {name!r}")
-    return name
-
-
-def _step_text(value: Any) -> Any:
-    return str(value) if type(value) is int else value
-
-
-Size = Annotated[str, AfterValidator(_readable_size)]
-Steps = Annotated[str, BeforeValidator(_step_text)]
-"""A selection of steps; of one step alone the number will do."""
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
-Count = Annotated[int, Field(ge=1)]
-Regime = Annotated[str, AfterValidator(_regime)]
-"""``task-aligned``, ``naturalistic``, or ``mix:0.1``: a stream of text, a tenth of whose examples are the tasks'."""
-
-
-class Table(BaseModel):
-    """A table of a config: unknown keys are refused, and nothing changes after it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+LINEAR_PROBE = "linear_probe"
 
 
 class ProbeConfig(Table):
     """Which probe sets are measured. Scores are taken per level; geometry on levels mixed in equal parts."""
 
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[
+        tuple[str, ...],
+        Option("Tasks or groups (diagnostic), separated by commas. Default: the eight.", keyword=True),
+    ] = ()
     """Names of tasks or groups (``diagnostic``); empty: the eight algorithmic tasks."""
     levels: tuple[str, ...] = ()
     """Levels to be scored; empty: every level of each task."""
@@ -63,7 +30,7 @@ class ProbeConfig(Table):
     """Examples a task, all levels in equal parts."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the probe sets: keep it, so that runs meet the same examples."""
-    tasks_folder: Path | None = None
+    tasks_folder: Annotated[Path | None, Option("A folder of task files of your own.")] = None
     """A folder of task files beside pythiageo's own."""
 
 
@@ -138,18 +105,43 @@ class LinearProbeConfig(Table):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+def measure_keys(names: Sequence[str]) -> dict[str, Any]:
+    """Return the config's keys for measures that are named together: geometry, landscape and the linear probe."""
+    expensive = [name for name in names if name in {*LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS}]
+    keys: dict[str, Any] = {
+        "measures.geometry": [name for name in names if name not in {*expensive, LINEAR_PROBE}],
+        "measures.landscape.measures": expensive,
+    }
+    if LINEAR_PROBE in names:
+        keys["measures.linear_probe"] = True
+    return keys
+
+
 class MeasureConfig(Table):
     """Which numbers are taken."""
 
-    geometry: tuple[str, ...] = ("rankme", "covariance_effective_rank", "participation_ratio")
-    readouts: tuple[str, ...] = ("all",)
-    sites: tuple[str, ...] = ()
+    geometry: Annotated[
+        tuple[str, ...],
+        Option(
+            "Measures, separated by commas: pythiageo measures lists them.",
+            name="measures",
+            keys=measure_keys,
+            keyword=True,
+        ),
+    ] = ("rankme", "covariance_effective_rank", "participation_ratio")
+    readouts: Annotated[tuple[str, ...], Option("Readouts, separated by commas. Default: all.", keyword=True)] = (
+        "all",
+    )
+    sites: Annotated[
+        tuple[str, ...],
+        Option("Hooks by name or pattern. Default: every resid_post, and the final LayerNorm.", keyword=True),
+    ] = ()
     """Hook names of TransformerLens, or patterns such as ``blocks.*.hook_mlp_out``; empty: every resid_post and the
     final LayerNorm's output."""
     landscape: LandscapeConfig = LandscapeConfig()
     linear_probe: LinearProbeConfig | None = None
     """``true`` or a table of settings; default: none."""
-    layers: str = "all"
+    layers: Annotated[str, Option("all, or e.g. 0,3-5,last.", keyword=True)] = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum. Measures
@@ -164,12 +156,18 @@ class MeasureConfig(Table):
 class ComputeConfig(Table):
     """How it is computed. The same threads give the same bits."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|split|cuda(:\d{1,3})?)$")] = "auto"
+    device: Annotated[
+        str,
+        Field(pattern=r"^(auto|cpu|split|cuda(:\d{1,3})?)$"),
+        Option("auto, cpu, cuda, cuda:1, or split: over all GPUs. Default: auto.", keyword=True),
+    ] = "auto"
     """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one; ``split`` divides a model
     over all GPUs."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], Option("float32 or bfloat16, of the forward pass.", keyword=True)
+    ] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
-    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    threads: Annotated[int | None, Field(ge=1, le=256), Option("Threads. Default: one.", keyword=True)] = None
     """Default: one, and for training a model of ``WIDE`` or more as many as there are cores (docs/training.md)."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""

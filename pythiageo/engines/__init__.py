@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.errors import UserError, nearest
 
 if TYPE_CHECKING:  # a command knows the engines' names without their libraries
-    from pythiageo.measurement.result import CheckpointResult
     from pythiageo.measurement.spec import MeasurementSpec
     from pythiageo.runs.analysis_progress import AnalysisProgress
-    from pythiageo.series.checkpoint import Checkpoint
+    from pythiageo.runs.engine import Engine, WorkerPool
 
 ENGINES = ("local", "ray")
 
@@ -38,34 +37,6 @@ class EngineChoice:
 
 
 LOCAL = EngineChoice()
-
-
-class WorkerPool(Protocol):
-    """Takes checkpoints, fetches and measures them, gives finished results."""
-
-    def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
-        """Yield each checkpoint's result once, in any order, as soon as it is finished.
-
-        Whoever asks for the next one has kept the last. Leaving early ends the work and drops what was fetched.
-        """
-
-
-class Engine(Protocol):
-    """A place where runs are measured."""
-
-    def device(self, wanted: str) -> str:
-        """Return the device that a config's ``auto``, ``cpu``, ``cuda`` or ``split`` stands for there.
-
-        Raises:
-            UserError: there is none such.
-        """
-
-    def pool(self, spec: MeasurementSpec, progress: AnalysisProgress) -> WorkerPool:
-        """Return who works on ``spec``.
-
-        Raises:
-            UserError: measures, readouts, steps or tasks that there are not.
-        """
 
 
 class LocalEngine:

@@ -13,18 +13,17 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable
 
-SEEDS = 3
-"""Of each size, in the study."""
 PROTOCOL = "billa-v4"
 DEAR = ("gradient_rank", "gradient_covariance_rank", "hessian")
 """Of every task at every checkpoint; of nano the LLC too, as in the study."""
@@ -32,11 +31,11 @@ DEAR = ("gradient_rank", "gradient_covariance_rank", "hessian")
 
 @dataclass(frozen=True)
 class Price:
-    """What one seed of one size takes, in seconds: a step, a checkpoint's cheap measures, and its dear ones.
+    """What one seed of one size takes, in seconds: a step, a checkpoint's cheap measures, and its expensive ones.
 
     On ``device``, with ``threads`` threads.
 
-    ``cheap``: scores of 1,000 examples a task and level, and geometry of 200 a task under every readout. ``dear``:
+    ``cheap``: scores of 1,000 examples a task and level, and geometry of 200 a task under every readout. ``expensive``:
     gradient ranks, Hessian and (nano) LLC of 200 examples of every task; ``None`` where they were not timed. Both from
     a sample of the examples, and so at most: what examples share is less in a sample.
     """
@@ -48,13 +47,13 @@ class Price:
     checkpoints: int
     step: float
     cheap: float
-    dear: float | None
+    expensive: float | None
 
     @property
     def parts(self) -> tuple[float, float, float]:
-        """Hours of training, of cheap measures and of dear ones."""
-        cheap, dear = (self.checkpoints * seconds / 3600 for seconds in (self.cheap, self.dear or 0.0))
-        return self.steps * self.step / 3600, cheap, dear
+        """Hours of training, of cheap measures and of expensive ones."""
+        cheap, expensive = (self.checkpoints * seconds / 3600 for seconds in (self.cheap, self.expensive or 0.0))
+        return self.steps * self.step / 3600, cheap, expensive
 
     @property
     def hours(self) -> float:
@@ -68,7 +67,7 @@ def cheapest(prices: list[Price]) -> list[Price]:
     return [min((one for one in prices if one.size == size), key=lambda one: one.hours) for size in sizes]
 
 
-def price(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
+def price(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
     """Time a size on this machine: the median of ``steps`` optimiser steps, and measures of ``sample`` examples.
 
     ``sets`` (``key=value``) say which size, and how it is computed.
@@ -100,7 +99,7 @@ def price(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
         begun = time.perf_counter()
         observe(reading, [probe], instruments, origin)
         cheap += (time.perf_counter() - begun) * whole / len(probe.encoded)
-    seconds = _dear(config, trainable, shape, sample) if dear else None
+    seconds = _expensive(config, trainable, shape, sample) if expensive else None
     assert config.training.steps is not None
     return Price(
         size=size,
@@ -110,12 +109,12 @@ def price(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
         checkpoints=len(checkpoint_steps(config)),
         step=statistics.median(spent),
         cheap=cheap,
-        dear=seconds,
+        expensive=seconds,
     )
 
 
-def _dear(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:
-    """Return seconds a checkpoint of the dear measures: one task's, times the number of tasks.
+def _expensive(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:
+    """Return seconds a checkpoint of the expensive measures: one task's, times the number of tasks.
 
     Gradients and Hessian products cost in proportion to the examples; the draws of the LLC do not, so it has them all.
     """

@@ -25,11 +25,12 @@ from pythiageo.errors import CheckpointError
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import SCORED, Reading, passes
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import Decoder
 from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
+from pythiageo.measurement.rows import Origin
 from pythiageo.measurement.sites import parse_layers
 from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded

@@ -2,8 +2,8 @@
 
 from pythiageo.events.find import EVENT_COLUMNS, events, first_run, floors
 from pythiageo.events.profile import layer_profile
-from pythiageo.events.trajectory import RANK_MEASURES, Trajectory, trajectories, without_duplicates
-from pythiageo.events.transitions import TRANSITIONS, transitions
+from pythiageo.events.trajectory import Trajectory, trajectories, without_duplicates
+from pythiageo.events.transitions import transitions
 from pythiageo.study.protocols import AT_EDGE, EVENT_STATUSES, FOUND, PROTOCOLS, Protocol, get_protocol
 
 __all__ = [
@@ -12,8 +12,6 @@ __all__ = [
     "EVENT_STATUSES",
     "FOUND",
     "PROTOCOLS",
-    "RANK_MEASURES",
-    "TRANSITIONS",
     "Protocol",
     "Trajectory",
     "events",

@@ -7,16 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.trajectory import (
-    LAST_BLOCK,
-    RANK_MEASURES,
-    RUN_KEY,
-    Trajectory,
-    at_site,
-    chosen,
-    is_at_edge,
-    trajectories,
-)
+from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, chosen, is_at_edge, trajectories
+from pythiageo.names import LAST_BLOCK, READOUT
+from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.schema import COLUMNS
 from pythiageo.study.protocols import AT_EDGE, FOUND, NOT_REACHED, UNDEFINED, Protocol, get_protocol
 
@@ -65,7 +58,7 @@ def first_run(holds: Sequence[bool | None], consecutive: int) -> int | None:
 def events(
     observations: pl.DataFrame,
     protocol: Protocol | str,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
     site: str = LAST_BLOCK,
 ) -> pl.DataFrame:
@@ -103,7 +96,7 @@ def events(
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     rows = [*_acquisitions(observations, protocol), *_log_prob_acquisitions(observations, protocol)]
-    geometry = observations.filter(pl.col("measure").is_in(RANK_MEASURES))
+    geometry = observations.filter(pl.col("measure").is_in(rank_measures()))
     if geometry.height:
         selected = chosen(chosen(at_site(geometry, site), "measure", measure), "readout", readout)
         selected = pl.concat([selected, timeline_rows(observations)])
@@ -113,7 +106,7 @@ def events(
 
 
 def floors(
-    observations: pl.DataFrame, protocol: Protocol | str, measures: Sequence[str] = RANK_MEASURES
+    observations: pl.DataFrame, protocol: Protocol | str, measures: Sequence[str] = rank_measures()
 ) -> pl.DataFrame:
     """Return the floor of every task at every layer, site, readout and rank measure (columns:
     ``EVENT_COLUMNS``)."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.events.trajectory import FINAL_NORM, RANK_MEASURES, RUN_KEY, chosen
+from pythiageo.events.trajectory import RUN_KEY, chosen
+from pythiageo.names import FINAL_NORM, READOUT
+from pythiageo.observations.measures import rank_measures
 
 
 def layer_profile(
     observations: pl.DataFrame,
     step: int,
     task: str,
-    readout: str = "answer/centred",
+    readout: str = READOUT,
     measure: str = "covariance_effective_rank",
 ) -> pl.DataFrame:
     """Return a measure by layer at one checkpoint, for every run that has the step.
@@ -24,7 +26,7 @@ def layer_profile(
     Raises:
         UserError: no geometry, or an unknown step, task, readout or measure.
     """
-    geometry = observations.filter(pl.col("measure").is_in(RANK_MEASURES) & pl.col("site").is_not_null())
+    geometry = observations.filter(pl.col("measure").is_in(rank_measures()) & pl.col("site").is_not_null())
     if not geometry.height:
         raise UserError("these observations hold no rank measure, so there is no layer profile.")
     for column, name in (("task", task), ("readout", readout), ("measure", measure)):

@@ -11,16 +11,15 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, RANK_MEASURES, events, without_duplicates
+from pythiageo.events import PROTOCOLS, events, without_duplicates
+from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, RANKME, READOUT
 from pythiageo.observations import read_manifest
 from pythiageo.observations.export import visible_table
 from pythiageo.observations.extent import read_bounded
+from pythiageo.observations.measures import rank_measures
 from pythiageo.untrusted_text import visible, visible_all
 
-READOUT = "answer/centred"
-"""The readout a report shows where the run has it."""
-SIGMA, SIGMA_SQUARED = "rankme", "covariance_effective_rank"
-SPECTRA = {SIGMA_SQUARED: "Covariance effective rank (σ²)", SIGMA: "RankMe (σ)"}
+SPECTRA = {COVARIANCE_RANK: "Covariance effective rank (σ²)", RANKME: "RankMe (σ)"}
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class ReadRun:
     @cached_property
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
-        site = pl.col("site").str.ends_with(".hook_resid_post") | (pl.col("site") == "ln_final.hook_out")
-        shown = pl.col("measure").is_in(RANK_MEASURES) & (pl.col("readout") == (self.readout or "")) & site
+        site = pl.col("site").str.ends_with(BLOCK_END) | (pl.col("site") == FINAL_NORM)
+        shown = pl.col("measure").is_in(rank_measures()) & (pl.col("readout") == (self.readout or "")) & site
         return self.table.filter(shown)
 
-    def events(self, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
+    def events(self, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
         """Return the run's events under every protocol; its floors are those of ``measure`` at the last
         block."""
         if measure not in self.known:
@@ -66,7 +65,7 @@ class ReadRun:
     def _read_events(self, measure: str) -> pl.DataFrame:
         shown = self.geometry.filter(pl.col("measure") == measure)
         # what no event is read from is left away, but for one row a step, so that every checkpoint is still one
-        timeline = self.table.filter(~pl.col("measure").is_in(RANK_MEASURES) & pl.col("site").is_null())
+        timeline = self.table.filter(~pl.col("measure").is_in(rank_measures()) & pl.col("site").is_null())
         missing = self.table.filter(~pl.col("step").is_in(timeline["step"].unique().implode())).unique("step")
         table = pl.concat([timeline, missing.with_columns(pl.lit("checkpoint").alias("measure")), shown])
         return pl.concat([events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS])
@@ -108,5 +107,5 @@ def _labels(named: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _readout(table: pl.DataFrame) -> str | None:
-    found = table.filter(pl.col("measure").is_in(RANK_MEASURES))["readout"].drop_nulls().unique().sort().to_list()
+    found = table.filter(pl.col("measure").is_in(rank_measures()))["readout"].drop_nulls().unique().sort().to_list()
     return READOUT if READOUT in found else (str(found[0]) if found else None)

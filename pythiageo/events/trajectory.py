@@ -11,17 +11,12 @@ from typing import Any
 import polars as pl
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
 
 RUN_KEY = ["run", "series", "regime", "size", "seed"]
 """The columns that tell one training run from another."""
 QUANTITY_KEY = ["task", "level", "layer", "site", "readout", "measure"]
 """The columns that tell one measured quantity from another within a run."""
-RANK_MEASURES = ("rankme", "covariance_effective_rank", "participation_ratio", "stable_rank")
-FINAL_NORM = "ln_final.hook_out"
-LAST_BLOCK = "last-block"
-"""Word for the output of a run's last block, whatever its index, before the final LayerNorm."""
-FINAL_LN = "final-ln"
-"""Word for the output of the final LayerNorm."""
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,9 @@ import polars as pl
 
 from pythiageo.events.find import EVENT_COLUMNS, MIN_FLOOR_CHECKPOINTS
 from pythiageo.events.trajectory import QUANTITY_KEY, RUN_KEY, without_duplicates
+from pythiageo.observations.measures import HALF_WAY, MAXIMUM, MINIMUM, score_measures, transitions_of_measures
 from pythiageo.study.protocols import AT_EDGE, FOUND, NOT_REACHED, UNDEFINED, Protocol, get_protocol
 
-MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
-TRANSITIONS = {
-    "rankme": MINIMUM,
-    "covariance_effective_rank": MINIMUM,
-    "participation_ratio": MINIMUM,
-    "stable_rank": MINIMUM,
-    "entropy_dataset": MINIMUM,
-    "entropy_sentence": MINIMUM,
-    "gradient_rank": MINIMUM,
-    "gradient_covariance_rank": MINIMUM,
-    "first_parameters_covariance_rank": MINIMUM,
-    "hessian_top": MAXIMUM,
-}
-"""What the transition of a measure is. ``minimum`` is the study's word for ranks (and the matrix entropies that others
-measure are logarithms of one); it says nothing of the others, so
-these are ours: the largest Hessian eigenvalue has its ``maximum``; every other measure (LLC, trace) is ``half-way``."""
-
-SCORES = (
-    "accuracy", "accuracy_normalised", "log_prob", "perplexity", "chance_accuracy", "majority_rate", "held_out_loss",
-    "items_left_out", "checkpoint",
-)  # fmt: skip
 _KEY = [*RUN_KEY, *QUANTITY_KEY]
 
 
@@ -37,7 +17,7 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
 
     - ``transition``: the step of the minimum or of the maximum in the protocol's floor window (of equal ones the
       first), or, for a measure that is ``half-way``, the first checkpoint of the run at which it is at least half as
-      far from its first value as it ever gets. ``TRANSITIONS`` says which.
+      far from its first value as it ever gets. the file that declares the measure says which.
     - ``half_collapse``, where the transition is the minimum: the first checkpoint up to it whose value is at or below
       the middle of the first value and the minimum. Both ends are the layer's own, so a profile that is there at step
       0 cancels.
@@ -55,12 +35,12 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
         pl.col("step").min().alias("run_first"), pl.col("step").max().alias("run_last")
     )
     rows = measured.filter(
-        ~pl.col("measure").is_in(SCORES)
+        ~pl.col("measure").is_in(score_measures())
         & ~pl.col("measure").str.starts_with("linear_probe")
         & pl.col("task").is_not_null()
         & pl.col("readout").is_not_null()  # a score of others, whatever its name
     )
-    kind = pl.col("measure").replace_strict(TRANSITIONS, default=HALF_WAY, return_dtype=pl.String)
+    kind = pl.col("measure").replace_strict(transitions_of_measures(), default=HALF_WAY, return_dtype=pl.String)
     rows = (
         rows.join(run, on=RUN_KEY, nulls_equal=True).with_columns(kind.alias("kind")).sort("step", maintain_order=True)
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.claims import ClaimResult
-from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, SPECTRA, ReadRun
+from pythiageo.events.runs import SPECTRA, ReadRun
 from pythiageo.figures.spec import (
     HARD,
     Axis,
@@ -30,8 +30,9 @@ from pythiageo.figures.values import (
     score,
     spectrum_name,
 )
+from pythiageo.names import COVARIANCE_RANK, RANKME
 
-MEASURES = (SIGMA_SQUARED, SIGMA, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
+MEASURES = (COVARIANCE_RANK, RANKME, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
 PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-easy": "easy", "prediction-swap": "swap"}
 """The claims of Figure 5b and what its axis calls them."""

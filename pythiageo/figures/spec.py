@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from pythiageo.events.runs import ReadRun
+from pythiageo.study import tasks as study
 
-EASY = ("COPY", "REV", "CMP", "PAR")
-HARD = ("MOD", "ADD", "SORT", "MUL")
-"""The paper's classes of tasks, version 1; version 4 counts SORT among the easy ones."""
+EASY, HARD = study.EASY["billa-v1"], study.HARD_IN_FIGURES
+"""The paper's classes of tasks in its figures: those of version 1."""
 
 
 @dataclass(frozen=True)

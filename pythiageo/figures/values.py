@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.events import AT_EDGE, PROTOCOLS
-from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, ReadRun
-from pythiageo.report.columns import BLOCK_END, FINAL_NORM
+from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM
+from pythiageo.study.sizes import SEEDS, VERSION_1
+from pythiageo.study.tasks import DIAGNOSTIC
 
 PROTOCOL = "billa-v4"
-SIZES = ("nano", "micro", "small", "medium", "large")
-SEEDS = (42, 123, 7)
-DIAGNOSTIC_SETS = 7
+DIAGNOSTIC_SETS = len(DIAGNOSTIC)
 
 
 def last_block(run: ReadRun, measure: str, task: str | None = None) -> pl.DataFrame:
@@ -44,7 +44,7 @@ def score(run: ReadRun, measure: str, task: str, level: str) -> pl.DataFrame:
     return run.table.filter(here & pl.col("site").is_null()).select("step", "value").sort("step")
 
 
-def found(run: ReadRun, event: str, protocol: str = PROTOCOL, measure: str = SIGMA_SQUARED) -> pl.DataFrame:
+def found(run: ReadRun, event: str, protocol: str = PROTOCOL, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
     """Return the run's events of one kind that were found, and those at the edge of a window where they count."""
     same = (pl.col("event") == event) & (pl.col("protocol") == protocol)
     return run.events(measure).filter(same & pl.col("status").is_in(PROTOCOLS[protocol].counted))
@@ -78,7 +78,7 @@ def missing_sizes(runs: Sequence[ReadRun]) -> list[str]:
     if not runs:
         return [NO_ALIGNED]
     there = {run.size for run in runs}
-    absent = [size for size in SIZES if size not in there]
+    absent = [size for size in VERSION_1 if size not in there]
     said = [f"no run of size {', '.join(absent)}"] if absent else []
     seeds = {run.table["seed"][0] for run in runs if run.table["seed"][0] is not None}
     if len(seeds) < len(SEEDS):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pythiageo.claims.of_runs import ask
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.events.runs import load_runs
@@ -14,7 +15,6 @@ from pythiageo.figures.draw import draw
 from pythiageo.figures.spec import PaperTable
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.observations.export import latex_text, write_table
-from pythiageo.report.claims import ask
 
 FORMATS = ("png", "svg", "pdf")
 

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, Literal, NamedTuple
 
 from pythiageo.errors import UserError, nearest
@@ -63,6 +64,10 @@ class Estimate(NamedTuple):
 class Measure:
     """A number of the states at a readout, with what there is to know about it.
 
+    ``definition`` says in a sentence what it is, for people who read a page. ``kind``: a ``rank`` has a collapse floor.
+    ``transition``: what counts as the step of its change. These are read by rooms that never import torch, so they must
+    be written out where the measure is made (``observations.measures``).
+
     ``uses`` names what it normalises or compares: ``sigma`` (singular values), ``sigma^2`` (covariance eigenvalues),
     ``rows``. ``needs``, ``cost`` and ``invariances`` are keys of ``NEEDS``, ``COSTS`` and ``INVARIANCES``. ``least``
     and ``greatest`` bound it; ``values`` is the number of singular values. ``stderr`` says what the standard error of
@@ -84,6 +89,9 @@ class Measure:
     least: float = -math.inf
     greatest: float | Literal["values"] = math.inf
     stderr: str = ""
+    definition: str = ""
+    kind: Literal["rank", "geometry"] = "geometry"
+    transition: Literal["minimum", "maximum", "half-way"] = "half-way"
 
     def __post_init__(self) -> None:
         for what, names, known in (
@@ -186,7 +194,8 @@ class Measure:
 
 
 def load_measures() -> dict[str, Measure]:
-    """Return every measure by name: each module of ``geometry/measures`` holds one as ``MEASURE``.
+    """Return every measure by name: each module of ``geometry/measures`` holds one as ``MEASURE``, and so
+    does each module that an installed package names as an entry point ``pythiageo.measures``.
 
     Raises:
         ValueError: two modules with one measure name.
@@ -194,8 +203,9 @@ def load_measures() -> dict[str, Measure]:
     from pythiageo.geometry import measures  # noqa: PLC0415 - the package whose modules are being listed
 
     found: dict[str, Measure] = {}
-    for module in sorted(pkgutil.iter_modules(measures.__path__), key=lambda entry: entry.name):
-        measure: Measure = importlib.import_module(f"{measures.__name__}.{module.name}").MEASURE
+    own = sorted(f"{measures.__name__}.{module.name}" for module in pkgutil.iter_modules(measures.__path__))
+    for module in (*own, *(point.value for point in entry_points(group="pythiageo.measures"))):
+        measure: Measure = importlib.import_module(module).MEASURE
         if measure.name in found:
             raise ValueError(f"two measures are called {measure.name!r}")
         found[measure.name] = measure

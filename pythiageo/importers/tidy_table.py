@@ -13,19 +13,20 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pythiageo import __version__
-from pythiageo.config.tables import Regime
+from pythiageo._version import __version__
+from pythiageo.config.fields import Regime
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.importers import cells
 from pythiageo.importers.cells import read_table
 from pythiageo.locations import packaged_folder
+from pythiageo.names import FINAL_NORM
 from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
 from pythiageo.observations.ranges import outside
 from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import LAYERS, SORT_KEY, SOURCE
-from pythiageo.probes.task import describe
 from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
+from pythiageo.validation import describe_problem
 
 Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
@@ -33,7 +34,6 @@ Column = Literal[
 NEEDED = ("step", "measure", "value")
 _WHO = {"series", "model", "model_name", "run", "size", "seed"}
 """Columns by which people tell models apart."""
-FINAL_NORM = "ln_final.hook_out"
 _NOT_FINITE = "the source holds no finite number here"
 
 
@@ -81,7 +81,7 @@ def load_mapping(path: Path) -> Mapping:
     except BadFileError as error:
         raise UserError(f"{path}: not a TOML mapping: it {error}") from None
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error, Mapping)}") from None
+        raise UserError(f"{path}: {describe_problem(error, Mapping)}") from None
 
 
 def import_table(source: Path, mapping: Mapping, where: dict[str, str], out: Path, name: str | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pythiageo.errors import UserError, nearest
 
@@ -14,7 +15,9 @@ SECOND_DERIVATIVES = "second derivatives"
 
 @dataclass(frozen=True)
 class LandscapeMeasure:
-    """``needs``: derivatives of the loss. ``cost``: in passes, one being forward and backward over all examples.
+    """``definition`` and ``transition``: as for a geometry measure.
+
+    ``needs``: derivatives of the loss. ``cost``: in passes, one being forward and backward over all examples.
 
     ``invariances``: what may be done to loss, examples or parameters without changing the value. ``function`` is where
     it is computed.
@@ -22,12 +25,14 @@ class LandscapeMeasure:
 
     name: str
     title: str
+    definition: str
     needs: str
     cost: str
     formula: str
     source: str
     invariances: tuple[str, ...]
     function: str
+    transition: Literal["minimum", "maximum", "half-way"] = "half-way"
 
 
 _RANK = ("scale of the loss", "order of examples", "rotation of parameters")
@@ -37,74 +42,88 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
     measure.name: measure
     for measure in (
         LandscapeMeasure(
-            "gradient_rank",
-            "gradient effective rank",
-            PER_EXAMPLE_GRADIENTS,
-            "a few passes, and N^2 products of gradients",
-            "exp(-sum p log p), p = eigenvalues of G G^T over their sum",
-            "Billa 2026",
-            _RANK,
-            "gradient_rank.gradient_effective_rank",
+            name="gradient_rank",
+            title="gradient effective rank",
+            definition=(
+                "Gradient effective rank: exp(−Σ p log p), p the eigenvalues of G Gᵀ over their sum, G the per-"
+                "example gradients."
+            ),
+            transition="minimum",
+            needs=PER_EXAMPLE_GRADIENTS,
+            cost="a few passes, and N^2 products of gradients",
+            formula="exp(-sum p log p), p = eigenvalues of G G^T over their sum",
+            source="Billa 2026",
+            invariances=_RANK,
+            function="gradient_rank.gradient_effective_rank",
         ),
         LandscapeMeasure(
-            "gradient_covariance_rank",
-            "gradient covariance rank",
-            PER_EXAMPLE_GRADIENTS,
-            "nothing beside gradient_rank",
-            "as gradient_rank, of batch gradients less their mean, on all parameters",
-            "Billa 2026, without its cut at 50,000 parameters",
-            _RANK,
-            "gradient_rank.gradient_covariance_rank",
+            name="gradient_covariance_rank",
+            title="gradient covariance rank",
+            definition="Effective rank of batch gradients less their mean, on all parameters.",
+            transition="minimum",
+            needs=PER_EXAMPLE_GRADIENTS,
+            cost="nothing beside gradient_rank",
+            formula="as gradient_rank, of batch gradients less their mean, on all parameters",
+            source="Billa 2026, without its cut at 50,000 parameters",
+            invariances=_RANK,
+            function="gradient_rank.gradient_covariance_rank",
         ),
         LandscapeMeasure(
-            "first_parameters_covariance_rank",
-            "gradient covariance rank, first 50,000 parameters",
-            GRADIENT,
-            "one pass",
-            "as gradient_covariance_rank, on the first 50,000 parameters",
-            "Billa 2026",
-            ("scale of the loss", "order of batches"),
-            "gradient_rank.first_parameters_covariance_rank",
+            name="first_parameters_covariance_rank",
+            title="gradient covariance rank, first 50,000 parameters",
+            definition="As the gradient covariance rank, on the first 50,000 parameters only.",
+            transition="minimum",
+            needs=GRADIENT,
+            cost="one pass",
+            formula="as gradient_covariance_rank, on the first 50,000 parameters",
+            source="Billa 2026",
+            invariances=("scale of the loss", "order of batches"),
+            function="gradient_rank.first_parameters_covariance_rank",
         ),
         LandscapeMeasure(
-            "hessian_top",
-            "top Hessian eigenvalues",
-            SECOND_DERIVATIVES,
-            "20 to 100 products, two passes each",
-            "largest eigenvalues of d^2 L / dx^2, repeated ones counted, by thick-restart Lanczos",
-            "Wu and Simon 2000; van Dorsselaer et al. 2000",
-            _CURVATURE,
-            "lanczos.top_eigenvalues",
+            name="hessian_top",
+            title="top Hessian eigenvalues",
+            definition="Largest eigenvalues of the loss's second derivative, by Lanczos.",
+            transition="maximum",
+            needs=SECOND_DERIVATIVES,
+            cost="20 to 100 products, two passes each",
+            formula="largest eigenvalues of d^2 L / dx^2, repeated ones counted, by thick-restart Lanczos",
+            source="Wu and Simon 2000; van Dorsselaer et al. 2000",
+            invariances=_CURVATURE,
+            function="lanczos.top_eigenvalues",
         ),
         LandscapeMeasure(
-            "hessian_trace",
-            "Hessian trace",
-            SECOND_DERIVATIVES,
-            "one product a probe and two a sketched direction, two passes each",
-            "mean of v^T H v over random signs v",
-            "Hutchinson 1990; Meyer et al. 2021",
-            _CURVATURE,
-            "hessian.trace",
+            name="hessian_trace",
+            title="Hessian trace",
+            definition="Trace of the loss's second derivative, by random signs.",
+            needs=SECOND_DERIVATIVES,
+            cost="one product a probe and two a sketched direction, two passes each",
+            formula="mean of v^T H v over random signs v",
+            source="Hutchinson 1990; Meyer et al. 2021",
+            invariances=_CURVATURE,
+            function="hessian.trace",
         ),
         LandscapeMeasure(
-            "hessian_density",
-            "Hessian spectral density",
-            SECOND_DERIVATIVES,
-            "vectors times steps products, two passes each",
-            "stochastic Lanczos quadrature of the eigenvalue distribution",
-            "Ubaru, Chen, Saad 2017",
-            _CURVATURE,
-            "lanczos.spectral_density",
+            name="hessian_density",
+            title="Hessian spectral density",
+            definition="Distribution of the eigenvalues of the loss's second derivative.",
+            needs=SECOND_DERIVATIVES,
+            cost="vectors times steps products, two passes each",
+            formula="stochastic Lanczos quadrature of the eigenvalue distribution",
+            source="Ubaru, Chen, Saad 2017",
+            invariances=_CURVATURE,
+            function="lanczos.spectral_density",
         ),
         LandscapeMeasure(
-            "llc",
-            "local learning coefficient",
-            GRADIENT,
-            "chains times (burn-in and draws) passes over a batch",
-            "n_beta (E[L(x)] - L(x0)), x from exp(-n_beta L - gamma |x - x0|^2 / 2)",
-            "Lau et al. 2023",
-            _CURVATURE,
-            "llc.llc",
+            name="llc",
+            title="local learning coefficient",
+            definition=("Local learning coefficient: nβ (E[L(w)] − L(w₀)), w drawn around the checkpoint w₀ by SGLD."),
+            needs=GRADIENT,
+            cost="chains times (burn-in and draws) passes over a batch",
+            formula="n_beta (E[L(x)] - L(x0)), x from exp(-n_beta L - gamma |x - x0|^2 / 2)",
+            source="Lau et al. 2023",
+            invariances=_CURVATURE,
+            function="llc.llc",
         ),
     )
 }

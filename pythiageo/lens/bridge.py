@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
 from pythiageo.lens.placing import SPLIT, place
+from pythiageo.names import FINAL_NORM
 
 # transformer-lens brings wandb, which must never be asked to phone home
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-LN_FINAL = "ln_final.hook_out"
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -76,7 +76,7 @@ class BridgeReader:
         Some old architectures, whose blocks end in a LayerNorm, have no final one, and no such site.
         """
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
-        return {**sites, LN_FINAL: self._layers - 1} if LN_FINAL in self._bridge.hook_dict else sites
+        return {**sites, FINAL_NORM: self._layers - 1} if FINAL_NORM in self._bridge.hook_dict else sites
 
     def hooks(self) -> dict[str, str]:
         """Return every hook name that gives one state a position, aliases too, with the hook's own name.

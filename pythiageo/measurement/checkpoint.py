@@ -16,10 +16,11 @@ from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import logits_of
 from pythiageo.measurement.probe_sets import Prepared, Probe, check_left, named, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.architecture import context_of

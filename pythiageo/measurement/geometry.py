@@ -22,6 +22,7 @@ from pythiageo.measurement.failures import FAILED, Gap, Mishaps
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.linear_probe import Decoder
 from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
@@ -67,29 +68,6 @@ class GeometryPlan:
         probe_set = prepared.probe.probe_set
         strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
         return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The columns that all rows of a checkpoint share."""
-
-    run: str
-    series: str
-    regime: str
-    size: str
-    seed: int | None
-    step: int
-    tokens: int | None
-    weight_sha: str | None
-
-    def row(self, **columns: Any) -> Observation:
-        """Return an observation; what is not given is null."""
-        empty = dict.fromkeys(Observation._fields)
-        return Observation(**{**empty, **vars(self), "status": "ok", **columns})
-
-    def failed(self, measure: str, status: str, reason: str, **columns: Any) -> Observation:
-        """Return an observation without a value."""
-        return self.row(measure=measure, status=status, reason=reason, **columns)
 
 
 def observe(

@@ -18,8 +18,8 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
 from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
-from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import choose_probes
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import table_of
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot

@@ -29,9 +29,10 @@ from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
 from pythiageo.measurement.failures import FAILED, Gap, Mishaps
-from pythiageo.measurement.geometry import Origin, columns_of
+from pythiageo.measurement.geometry import columns_of
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.series.steps import select
 
@@ -59,7 +60,7 @@ class Landscape:
 
     @classmethod
     def of(cls, config: LandscapeConfig, steps: Sequence[int], probes: Sequence[Probe]) -> Landscape:
-        """Choose steps and tasks; by default few steps and the first task, since these measures are dear.
+        """Choose steps and tasks; by default few steps and the first task, since these measures are expensive.
 
         Raises:
             UserError: measures that there are not, steps or tasks that the run does not have, LLC settings that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,11 +22,9 @@ from pythiageo.linear_probe.fit import (
 from pythiageo.measurement.failures import Gap
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
-
-if TYPE_CHECKING:
-    from pythiageo.measurement.geometry import Origin
 
 PROBE, CONTROL, SELECTIVITY = "linear_probe", "linear_probe_control", "linear_probe_selectivity"
 MODEL, MAJORITY = "linear_probe_model", "linear_probe_majority"

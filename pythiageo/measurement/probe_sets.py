@@ -14,22 +14,11 @@ from pythiageo.probes.encoding import Encoded, Tokenizer, encode_compared, encod
 from pythiageo.probes.kinds import TEXT
 from pythiageo.probes.probeset import Example, ProbeSet, make_probe_set
 from pythiageo.probes.task import MIXED, Task, get_levels, get_task, load_tasks
+from pythiageo.study.tasks import DIAGNOSTIC, TASKS
 
-ALGORITHMIC = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
-"""The study's eight tasks: what is probed and trained on when a config names none."""
-DIAGNOSTIC = (
-    "syntactic-agreement",
-    "analogies",
-    "arithmetic-fewshot",
-    "in-context-labels",
-    "facts",
-    "syllogisms",
-    "running-text",
-)
-"""The seven sets for language models."""
 GROUPS: dict[str, tuple[str, ...]] = {
-    "algorithmic": ALGORITHMIC,
-    "algorithmic-fewshot": tuple(f"{name}-fewshot" for name in ALGORITHMIC),
+    "algorithmic": TASKS,
+    "algorithmic-fewshot": tuple(f"{name}-fewshot" for name in TASKS),
     "diagnostic": DIAGNOSTIC,
     "benchmarks": ("logical-deduction", "lambada", "sciq", "arc-easy", "piqa"),
 }

@@ -1,13 +1,11 @@
-"""What came of one checkpoint, wherever it was measured, and how it is kept."""
+"""What came of one checkpoint, wherever it was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pythiageo.observations import Observation
-from pythiageo.runs.folder import RunFolder
 from pythiageo.series.origin import Source
 
 
@@ -28,16 +26,3 @@ class CheckpointResult:
     """What a saved checkpoint was read from."""
     tracebacks: tuple[str, ...] = ()
     """Of errors that cost it numbers, for the log."""
-
-
-def keep_all(results: Iterable[CheckpointResult], folder: RunFolder, kept: Callable[[CheckpointResult], None]) -> None:
-    """Write each result into the run folder as it comes, tell ``kept``, and only then ask for the next one.
-
-    This is the loop of every run, of a saved series as of a model in training.
-    """
-    for result in results:
-        folder.observations.write(result.step, result.rows)
-        if result.model is not None:
-            folder.manifest["model"] = result.model
-        folder.add_checkpoint(result.step, result.label, result.weight_sha, result.status, result.reason, result.source)
-        kept(result)

@@ -13,9 +13,9 @@ from pythiageo.compute.allocator import loading
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
-from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import Probe
 from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.rows import Origin
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 from pythiageo.series.tokenizers import NamedTokenizer
 
@@ -74,8 +74,8 @@ class CheckpointMeasurer:
     ) -> CheckpointResult:
         """Open and measure a checkpoint; ``look`` is called between its probe sets.
 
-        ``failure``: why it could not be fetched. Whatever error is met, the result says so; only what concerns more than
-        this checkpoint is raised.
+        ``failure``: why it could not be fetched. Whatever error is met, the result says so; only what concerns more
+        than this checkpoint is raised.
 
         Raises:
             UserError: something that cannot be measured so.

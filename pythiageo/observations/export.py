@@ -12,6 +12,7 @@ import polars as pl
 
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
+from pythiageo.names import FINAL_NORM
 from pythiageo.untrusted_text import UNSAFE, escaped, visible
 
 WIDE_KEY = [
@@ -70,7 +71,7 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     kept = layered if measures is None else layered.filter(pl.col("measure").is_in(list(measures)))
     depth = int(kept["layer"].max()) + 1  # type: ignore[arg-type]
     layers = [f"layer_{index}" for index in range(depth)]
-    final = (pl.col("site") == "ln_final.hook_out").fill_null(False)
+    final = (pl.col("site") == FINAL_NORM).fill_null(False)
     residual = final | (pl.col("site").str.extract(_BLOCK_SITE) == "hook_resid_post").fill_null(False)
     kind = (
         pl.when(of_block)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
 from pythiageo.untrusted_files import MIB, BadFileError, is_plain, parse_json, read_text, read_toml
+from pythiageo.validation import describe_problem
 
 __all__ = ["MIXED", "DatasetTask", "GeneratorTask", "ItemTask", "Task", "get_levels", "get_task", "load_tasks"]
 
@@ -50,33 +50,7 @@ def read_task(path: Path) -> Task:
                 raise UserError(f"{path}: levels.{level}: {expected}")
         return _with_items(task, path) if isinstance(task, ItemTask) else task
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error, model)}") from None
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return one sentence for the first problem in ``error``: key, what is wrong, the nearest right key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "file"
-    known = _fields_at(model, first["loc"][:-1])
-    if first["type"] == "extra_forbidden":
-        word = str(first["loc"][-1])
-        options = f"; expected one of {', '.join(known)}" if known else ""
-        return f"unknown key {key!r}{nearest(word, known)}{options}"
-    if first["type"] == "missing":
-        return f"missing key {key!r}"
-    message = first["msg"].removeprefix("Value error, ")
-    shown = repr(first["input"])
-    return f"{key}: {message}" + (f" (got {shown})" if len(shown) < 80 and first["type"] != "value_error" else "")
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    current: Any = model
-    for part in location:
-        field = current.model_fields.get(part) if isinstance(part, str) and hasattr(current, "model_fields") else None
-        if field is None:
-            return []
-        current = field.annotation
-    return list(getattr(current, "model_fields", {}))
+        raise UserError(f"{path}: {describe_problem(error, model)}") from None
 
 
 def _with_items(task: ItemTask, path: Path) -> ItemTask:
@@ -129,7 +103,7 @@ def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
             item.check(rule)
             items.append(item)
         except ValidationError as error:
-            raise UserError(f"{file}:{number}: {describe(error, Item)}") from None
+            raise UserError(f"{file}:{number}: {describe_problem(error, Item)}") from None
         except BadFileError as error:
             raise UserError(f"{file}:{number}: not a JSON object: it {error}") from None
         except ValueError as error:

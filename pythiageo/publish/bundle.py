@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
-from pythiageo import __version__
+from pythiageo._version import __version__
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.observations.excerpt import excerpt

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from pythiageo.claims import ClaimResult, Specification, ask_each, trained_tasks
-from pythiageo.claims.every import specification_curve as every_specification
-from pythiageo.events.runs import READOUT, ReadRun
+from pythiageo.claims import ClaimResult
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking
 from pythiageo.report.tables import Table
 
@@ -24,30 +22,6 @@ _OWN = ("name", "claim", "verdict", "rule", "estimate", "low", "high", "null", "
 """Columns of a specification that are no choices."""
 _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
-
-
-def ask(runs: Sequence[ReadRun]) -> list[ClaimResult]:
-    """Return every claim about the runs together, under the specification that the page shows.
-
-    A claim that these runs cannot be asked (no rank measure, no such readout) is not decidable, with that as reason.
-    """
-    return ask_each(pl.concat([run.table for run in runs]), specification_of(runs))
-
-
-def specification_of(runs: Sequence[ReadRun]) -> Specification:
-    """Return the readout that the runs show, and the tasks that all runs on tasks were trained on."""
-    readout = next((run.readout for run in runs if run.readout), READOUT)
-    trained = {trained_tasks(run.manifest) for run in runs if run.regime == "task-aligned"}
-    return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
-
-
-def ask_everywhere(runs: Sequence[ReadRun], progress: Callable[[str, int], None] | None = None) -> pl.DataFrame:
-    """Return every claim under every specification; minutes for a run with ten readouts.
-
-    ``progress`` is called with each claim's name and its count of specifications before it is asked.
-    """
-    table = pl.concat([run.table for run in runs])
-    return every_specification(table, specification_of(runs), progress=progress)
 
 
 def claims_table(claims: Sequence[ClaimResult]) -> Table:

@@ -13,14 +13,14 @@ import numpy as np
 import polars as pl
 
 from pythiageo.events import floors, get_protocol
-from pythiageo.events.runs import READOUT, SIGMA, SIGMA_SQUARED, ReadRun
+from pythiageo.events.runs import ReadRun
+from pythiageo.names import BLOCK_END, COVARIANCE_RANK, RANKME, READOUT
 from pythiageo.report.packing import pack
 
 BUDGET = 8_500_000
 """Bytes that packed columns may take in one page; what does not fit is left out and named on the page."""
 _LINE = ["task", "level", "layer", "site"]
-_FIRST = (SIGMA_SQUARED, SIGMA, "participation_ratio", "accuracy", "log_prob")
-FINAL_NORM, BLOCK_END = "ln_final.hook_out", ".hook_resid_post"
+_FIRST = (COVARIANCE_RANK, RANKME, "participation_ratio", "accuracy", "log_prob")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.events import get_protocol
-from pythiageo.events.runs import SIGMA_SQUARED, SPECTRA, ReadRun
+from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.names import COVARIANCE_RANK
 
 
 def findings(run: ReadRun) -> list[str]:
@@ -58,12 +59,12 @@ def _collapse(run: ReadRun, events: pl.DataFrame) -> list[str]:
         return [f"A floor cannot be read from this run: {floors['reason'][0]}."]
     row = found.row(0, named=True)
     if row["relative_depth"] >= 1:
-        name = SPECTRA[SIGMA_SQUARED]
+        name = SPECTRA[COVARIANCE_RANK]
         return [f"{name} at the last block falls for no task: every one is lowest at the first checkpoint."]
     recovered = _counted(_of(events, "billa-v4", "recovery")).height
     share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
     note = f" ({row['reason']})" if row["reason"] else ""
-    name = SPECTRA[SIGMA_SQUARED]
+    name = SPECTRA[COVARIANCE_RANK]
     return [
         f"{name} at the last block, readout {run.readout}, falls furthest for {row['task']}: "
         f"to {row['value']:.3g} at step {row['step']:,}, {share}{note}; "

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,16 +17,19 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
+from pythiageo.claims.of_runs import ask, ask_everywhere
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
-from pythiageo.events import PROTOCOLS, RANK_MEASURES
+from pythiageo.events import PROTOCOLS
 from pythiageo.events.runs import ReadRun, load_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.locations import check_file, make_folder
-from pythiageo.report.claims import ask, ask_everywhere, case_tables, claims_table, specification_curve
-from pythiageo.report.columns import BLOCK_END, Column, columns, floor_steps, packed
+from pythiageo.names import BLOCK_END
+from pythiageo.observations.measures import declared_measures, rank_measures
+from pythiageo.report.claims import case_tables, claims_table, specification_curve
+from pythiageo.report.columns import Column, columns, floor_steps, packed
 from pythiageo.report.findings import findings
 from pythiageo.report.packing import deflate
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
@@ -115,7 +117,7 @@ def _render(
             "tasks": tasks,
             "columns": entries,
             "floors": floor_steps(runs),
-            "ranks": RANK_MEASURES,
+            "ranks": rank_measures(),
             "paper": [figure.as_json() for figure in (*figures, *([curve] if curve else []))],
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
@@ -169,7 +171,7 @@ def drawing_library() -> tuple[str, str]:
 @cache
 def measure_definitions() -> dict[str, str]:
     """Return what each measure is, in a sentence."""
-    return tomllib.loads((_HERE / "definitions.toml").read_text(encoding="utf-8"))
+    return {name: measure.definition for name, measure in declared_measures().items()}
 
 
 def _timeline(run: ReadRun) -> dict[str, Any]:

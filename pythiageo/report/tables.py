@@ -9,7 +9,8 @@ import polars as pl
 
 from pythiageo.compare import Comparison, beside_published, published_sizes
 from pythiageo.events import FOUND
-from pythiageo.events.runs import SIGMA, SIGMA_SQUARED, ReadRun
+from pythiageo.events.runs import ReadRun
+from pythiageo.names import COVARIANCE_RANK, FINAL_NORM, RANKME
 
 Table = dict[str, Any]
 """``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not
@@ -132,7 +133,7 @@ def acquisition_table(run: ReadRun) -> Table:
 
 def floor_table(run: ReadRun) -> Table:
     """Return a run's floors at the last block by task, for both spectra, beside the published floors."""
-    squared, sigma = run.events(SIGMA_SQUARED), run.events(SIGMA)
+    squared, sigma = run.events(COVARIANCE_RANK), run.events(RANKME)
     figures = _published(run, squared)
     head = ["Task", "σ², steps 0–200", "σ², first 10K", "of first value", "recovery step"]
     head += [
@@ -245,7 +246,7 @@ def aligned_table(comparison: Comparison) -> Table:
     """Return accuracy and the last block's rank at the last step that both runs of a pair have."""
     aligned = comparison.aligned
     last_block = pl.col("layer_a") == pl.col("layer_a").max().over("run_a", "run_b")
-    rank = (pl.col("measure") == SIGMA_SQUARED) & last_block & (pl.col("place") != "ln_final.hook_out")
+    rank = (pl.col("measure") == COVARIANCE_RANK) & last_block & (pl.col("place") != FINAL_NORM)
     rank = rank & (pl.col("place") != "final-ln")
     kept = aligned.filter((pl.col("measure") == "accuracy") | rank)
     kept = kept.filter(pl.col("step") == pl.col("step").max().over("run_a", "run_b"))

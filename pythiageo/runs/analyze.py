@@ -12,17 +12,17 @@ from typing import Any
 import torch
 
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.engines import Engine, WorkerPool
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
-from pythiageo.measurement.result import CheckpointResult, keep_all
+from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_sources import go_on, moved_since
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
+from pythiageo.runs.engine import Engine, WorkerPool
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
@@ -251,8 +251,6 @@ class _Session:
 
     def _keep(self, results: Iterable[CheckpointResult]) -> None:
         progress = self._progress
-        keep_all(
-            results,
-            self._folder,
-            lambda one: progress.close(one.step, one.label, one.status, one.seconds, one.tracebacks),
+        self._folder.keep_all(
+            results, lambda one: progress.close(one.step, one.label, one.status, one.seconds, one.tracebacks)
         )

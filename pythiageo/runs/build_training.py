@@ -166,7 +166,7 @@ def _loss(config: TrainConfig, shape: Shape) -> LossOf:
     if t.cuda_graphs and resolve_device(config.compute.device) == "cpu":
         raise UserError(f"{config.name}: training.cuda_graphs needs a GPU: leave it out on the CPU")
     loss_of = recorded(t.batch_size, shape.context) if t.cuda_graphs else batch_loss
-    return in_bfloat16(loss_of) if t.precision == "bfloat16" else loss_of
+    return in_bfloat16(loss_of) if t.dtype == "bfloat16" else loss_of
 
 
 def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pythiageo.config.options import LINEAR_PROBE
 from pythiageo.config.runs import AnalyzeConfig, FollowConfig, RunConfig
+from pythiageo.config.tables import LINEAR_PROBE
 from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from pythiageo.config.renamed import with_new_keys
 from pythiageo.config.runs import RunConfig
 from pythiageo.durable_files import KEPT, drop_leftovers, is_leftover, new_folder, remove, replace_file
 from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
 from pythiageo.locations import check_folder, make_folder
+from pythiageo.measurement.result import CheckpointResult
 from pythiageo.observations import SCHEMA_VERSION, ObservationStore
 from pythiageo.observations.mending import mend
 from pythiageo.observations.reader import read_whole_manifest
@@ -96,6 +98,20 @@ class RunFolder:
         """Remove what was measured at these steps, and change fields of the manifest."""
         self.update(checkpoints=[one for one in self.manifest["checkpoints"] if one["step"] not in gone], **fields)
         self.observations.drop(gone)
+
+    def keep_all(self, results: Iterable[CheckpointResult], kept: Callable[[CheckpointResult], None]) -> None:
+        """Write each result as it comes, call ``kept`` with it, and only then ask for the next one.
+
+        This is the loop of every run, of a saved series as of a model in training.
+        """
+        for result in results:
+            self.observations.write(result.step, result.rows)
+            if result.model is not None:
+                self.manifest["model"] = result.model
+            self.add_checkpoint(
+                result.step, result.label, result.weight_sha, result.status, result.reason, result.source
+            )
+            kept(result)
 
     def forget_after(self, step: int) -> list[int]:
         """Remove what was measured at later steps, weights too; return these steps."""
@@ -279,7 +295,7 @@ def _earlier(old: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
 def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """Return an older config with the defaults of settings that did not exist yet; itself where it is no config now."""
     try:
-        return type(config).model_validate(old).model_dump(mode="json")
+        return type(config).model_validate(with_new_keys(old)).model_dump(mode="json")
     except ValidationError:
         return old
 

@@ -19,8 +19,8 @@ from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import UserError
 from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
-from pythiageo.measurement.geometry import Origin
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress

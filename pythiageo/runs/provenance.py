@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pythiageo import __version__
+from pythiageo._version import __version__
 from pythiageo.config.tables import ComputeConfig
 
 _PACKAGES = (

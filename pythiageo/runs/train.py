@@ -16,11 +16,12 @@ from pythiageo.durable_files import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measurement.result import CheckpointResult, keep_all
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
@@ -201,7 +202,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
 
     checkpoints = series.checkpoints(remaining)
     try:
-        keep_all(_pieces(training, unlike(checkpoints, whole, folder) if again else checkpoints, view), folder, kept)
+        folder.keep_all(_pieces(training, unlike(checkpoints, whole, folder) if again else checkpoints, view), kept)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summary(), "reason": str(error)})

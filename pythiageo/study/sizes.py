@@ -27,6 +27,9 @@ SIZES: dict[str, Size] = {
     "large": Size(12, 768, 12, 3072, 200_000, 1e-4, 85e6),
     "xlarge": Size(12, 1024, 16, 4096, 200_000, 1e-4, 151e6),
 }
+SEEDS = (42, 123, 7)
+VERSION_1 = ("nano", "micro", "small", "medium", "large")
+"""The sizes of the study's first version, which its figures show."""
 
 
 def get_size(name: str) -> Size:

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pythiageo.names import FINAL_NORM
 from pythiageo.synthetic.trainable import Trainable
-
-LN_FINAL = "ln_final.hook_out"
 
 
 class LiveReader:
@@ -24,7 +23,7 @@ class LiveReader:
     def sites(self) -> dict[str, int]:
         """Return every site with its layer: resid_post of each block, and the final LayerNorm's output."""
         sites = {f"blocks.{layer}.hook_resid_post": layer for layer in range(self._layers)}
-        return {**sites, LN_FINAL: self._layers - 1}
+        return {**sites, FINAL_NORM: self._layers - 1}
 
     def hooks(self) -> dict[str, str]:
         """Return the names of its sites: a model in training gives no others, its saved checkpoints do."""
@@ -46,7 +45,7 @@ class LiveReader:
             stream = self._trainable.residual_stream(ids.to(device))
             normed = self._trainable.final_norm(stream[-1])
             everything = {f"blocks.{layer}.hook_resid_post": state for layer, state in enumerate(stream)}
-            everything[LN_FINAL] = normed
+            everything[FINAL_NORM] = normed
             logits = None
             if logit_positions is not None:
                 logits = self._trainable.unembed(normed[:, logit_positions.to(device)]).cpu()

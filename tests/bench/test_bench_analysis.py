@@ -36,7 +36,8 @@ torch.set_num_threads(1)
 from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
 from pythiageo.measurement.forward import Reading, batches
 from pythiageo.measurement.probe_sets import choose_probes, prepare
-from pythiageo.measurement.geometry import Instruments, Origin, observe
+from pythiageo.measurement.geometry import Instruments, observe
+from pythiageo.measurement.rows import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge

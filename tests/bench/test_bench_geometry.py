@@ -14,8 +14,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
 

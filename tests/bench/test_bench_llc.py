@@ -22,10 +22,10 @@ from torch import Tensor
 from pythiageo.landscape.llc import LLC, Settings, llc
 from pythiageo.landscape.problem import Problem
 from pythiageo.measurement.probe_loss import shared_problem_of
-from pythiageo.measurement.probe_sets import ALGORITHMIC
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_probe_set
 from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import MIXED, load_tasks
+from pythiageo.study.tasks import TASKS
 
 pytestmark = pytest.mark.bench
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
@@ -36,7 +36,7 @@ STEP, GAMMA, N_BETA = 1e-5, 1e4, EXAMPLES / math.log(EXAMPLES)
 def examples() -> list[Encoded]:
     """The study's mixture: the eight tasks in equal parts."""
     tasks = load_tasks(None)
-    sets = [make_probe_set(tasks[name], MIXED, EXAMPLES // len(ALGORITHMIC), 0) for name in ALGORITHMIC]
+    sets = [make_probe_set(tasks[name], MIXED, EXAMPLES // len(TASKS), 0) for name in TASKS]
     return [example for one in sets for example in encode_probe_set(one, CharacterTokenizer())]
 
 

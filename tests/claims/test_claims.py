@@ -42,12 +42,13 @@ from pythiageo.claims import (
 )
 from pythiageo.claims.controls import controls
 from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
-from pythiageo.claims.result import STUDY_TASKS
-from pythiageo.compare.published import published
 from pythiageo.errors import UserError
-from pythiageo.events import EVENT_COLUMNS, TRANSITIONS, transitions
+from pythiageo.events import EVENT_COLUMNS, transitions
 from pythiageo.observations import COLUMNS
+from pythiageo.observations.measures import transitions_of_measures
 from pythiageo.stats.resampling import kendall_scores, label_orders
+from pythiageo.study.published import published
+from pythiageo.study.tasks import TASKS as STUDY_TASKS
 
 STEPS = tuple(range(0, 4001, 100))
 MEASURE = "covariance_effective_rank"
@@ -187,7 +188,7 @@ def test_a_minimum_is_the_definition(values: list[float]) -> None:
 
 
 def test_every_transition_has_a_known_kind() -> None:
-    assert set(TRANSITIONS.values()) == {"minimum", "maximum"}
+    assert set(transitions_of_measures().values()) == {"minimum", "maximum"}
 
 
 # ---- cross-correlation

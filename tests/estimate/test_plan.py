@@ -22,9 +22,10 @@ from pythiageo.errors import CheckpointError
 from pythiageo.estimate.trial import Trial, sites_of, spread
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.linear_probe import Decoder
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder

@@ -50,12 +50,12 @@ def test_losses_are_those_of_the_cpu(architecture: str) -> None:
 def test_bfloat16_is_near() -> None:
     shared = ["compute.device=cuda", "training.warmup=20"]
     plain = losses(100, *shared)
-    assert losses(100, *shared, "training.precision=bfloat16") == pytest.approx(plain, rel=0.05)
-    both = losses(100, *shared, "training.precision=bfloat16", "training.cuda_graphs=true")
+    assert losses(100, *shared, "training.dtype=bfloat16") == pytest.approx(plain, rel=0.05)
+    both = losses(100, *shared, "training.dtype=bfloat16", "training.cuda_graphs=true")
     assert both == pytest.approx(plain, rel=0.05)
 
 
-@pytest.mark.parametrize("faster", [[], ["--precision", "bfloat16", "--set", "training.cuda_graphs=true"]])
+@pytest.mark.parametrize("faster", [[], ["--dtype", "bfloat16", "--set", "training.cuda_graphs=true"]])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, faster: list[str]) -> None:
     def train(name: str, stop: int, *more: str) -> None:
         arguments = [*TINY, "--device", "cuda", *faster, "--set", f"training.stop={stop}", *more]
@@ -80,6 +80,6 @@ def test_every_measure_is_that_of_the_cpu(tmp_path: Path) -> None:
 
 
 def test_the_study_is_priced(capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--sizes", "nano", "--steps", "3", "--sample", "10"]
-    assert cli(["price", *few, "--device", "cuda", "--precision", "bfloat16", "--cuda-graphs"]) == 0
+    few = ["--size", "nano", "--steps", "3", "--sample", "10"]
+    assert cli(["price", *few, "--device", "cuda", "--dtype", "bfloat16", "--cuda-graphs"]) == 0
     assert "cuda:0, bfloat16" in capsys.readouterr().out

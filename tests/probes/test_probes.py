@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pythiageo.errors import UserError
-from pythiageo.measurement.probe_sets import ALGORITHMIC
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer, encode_example
 from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.probeset import PROBE_STREAM, TRAIN_STREAM, Example, draw, make_probe_set, stream
 from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict, score
 from pythiageo.probes.task import GeneratorTask, get_task, load_tasks, read_task
+from pythiageo.study.tasks import TASKS as ALGORITHMIC
 
 TASKS = load_tasks()
 COMBINATIONS = [(name, level) for name in ALGORITHMIC for level in TASKS[name].levels]

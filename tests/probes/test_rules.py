@@ -18,8 +18,9 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, Origin, observe
+from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
+from pythiageo.measurement.rows import Origin
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES

@@ -11,11 +11,13 @@ import pytest
 
 from pythiageo.config.tables import ProbeConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.probe_sets import ALGORITHMIC, DIAGNOSTIC, GROUPS, choose_probes, choose_tasks
+from pythiageo.measurement.probe_sets import GROUPS, choose_probes, choose_tasks
 from pythiageo.probes.encoding import CharacterTokenizer, Encoded, FileTokenizer, encode_example, encode_wrong
 from pythiageo.probes.kinds import Item, ItemTask
 from pythiageo.probes.probeset import Example, get_majority_rate, make_probe_set, to_example
 from pythiageo.probes.task import GeneratorTask, load_tasks
+from pythiageo.study.tasks import DIAGNOSTIC
+from pythiageo.study.tasks import TASKS as ALGORITHMIC
 
 TASKS = load_tasks()
 PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"

@@ -13,10 +13,11 @@ from test_report import ATTACK, Page
 
 from pythiageo.claims import ClaimResult, Specification, result
 from pythiageo.claims.every import all_claims
+from pythiageo.claims.of_runs import ask, specification_of
 from pythiageo.events.runs import load_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
-from pythiageo.report.claims import ask, shown, specification_curve, specification_of
+from pythiageo.report.claims import shown, specification_curve
 
 
 def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:

@@ -20,7 +20,7 @@ POINTS, RANDOM, CHECKPOINTS = (40, 40, 6) if ALL else (1, 1, 3)
 @pytest.mark.parametrize("kind", ["train", "folder", "hub"])
 def test_a_run_that_was_killed_is_gone_on_with_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     series = write_series(tmp_path / "series", range(CHECKPOINTS))
-    command = [sys.executable, str(Path(__file__).with_name("killing.py")), kind, str(tmp_path)]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support" / "killing.py"), kind, str(tmp_path)]
     if kind == "hub":
         command = [sys.executable, "-m", "pythiageo", "serve", str(series), "--repo", "test/a", "--", *command]
     done = subprocess.run(

@@ -155,16 +155,16 @@ def test_items_edited_are_named_and_theirs_alone_measured(
     write_tasks(place / "tasks", {"b": ("ADD 2 2 = ", "4")})
     refused(place, "other questions in b L1, b mixed", capsys)
     asked: list[Any] = []
-    real: Callable[..., Any] = LocalPool.pieces
+    real: Callable[..., Any] = LocalPool.results
 
-    def counted(crew: LocalPool, checkpoints: list[Any]) -> Any:
-        for number, piece in enumerate(real(crew, checkpoints)):
-            asked.append((piece.step, {row.task for row in piece.rows}))
+    def counted(pool: LocalPool, checkpoints: list[Any]) -> Any:
+        for number, result in enumerate(real(pool, checkpoints)):
+            asked.append((result.step, {row.task for row in result.rows}))
             if kill and number == 1:
                 raise KeyboardInterrupt
-            yield piece
+            yield result
 
-    monkeypatch.setattr(LocalPool, "pieces", counted)
+    monkeypatch.setattr(LocalPool, "results", counted)
     assert analyze(place, "run", "--refresh") == (130 if kill else 0)
     assert all(tasks == {"b"} for _, tasks in asked)
     if kill:

@@ -18,7 +18,6 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 from pythiageo.claims import trained_tasks
-from pythiageo.claims.result import STUDY_TASKS
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import ComputeConfig
@@ -28,6 +27,7 @@ from pythiageo.observations import read_manifest, read_observations
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.build_training import checkpoint_steps, resolve, shape_of, training_memory
 from pythiageo.study.sizes import SIZES
+from pythiageo.study.tasks import TASKS as STUDY_TASKS
 from pythiageo.synthetic.batches import TaskMix, task_batches
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES
@@ -98,9 +98,12 @@ def test_the_study_is_trained_without_a_config(capsys: pytest.CaptureFixture[str
         (["nano.toml", "--size", "nanoo"], r"no size 'nanoo' (did you mean 'nano'?)"),
         (["nano.toml", "--freeze-block", "2", "--freeze-until", "9"], "there is no block 2: a model of 2 has 0 to 1"),
         (["nano.toml", "--freeze-block", "1"], "freeze_block and freeze_until belong together"),
-        (["nano.toml", "--checkpoints", "some"], "training.weights"),
-        (["nano.toml", "--regime", "mix:1.5"], "expected aligned, natural or mix:P with a share P between 0 and 1"),
-        (["nano.toml", "--regime", "text"], "expected aligned, natural or mix:P"),
+        (["nano.toml", "--weights", "some"], "training.weights"),
+        (
+            ["nano.toml", "--regime", "mix:1.5"],
+            "expected task-aligned, naturalistic or mix:P with a share P between 0 and 1",
+        ),
+        (["nano.toml", "--regime", "text"], "expected task-aligned, naturalistic or mix:P"),
         (["nano.toml", "--set", "regime=mix:0.5"], "regime: expected task-aligned or naturalistic for this data"),
         (["nano.toml", "--set", "data.source=mix"], "data.task_share belongs to data.source = 'mix'"),
         (["nano.toml", "--set", "regime=natural"], "expected task-aligned, naturalistic or a mixture"),
@@ -137,7 +140,7 @@ def test_tasks_with_shuffled_answers_are_controls_of_a_run(tmp_path: Path, capsy
 def test_measure_only_has_the_same_observations_and_can_be_resumed(tmp_path: Path) -> None:
     steps = ["--set", 'training.checkpoints="0-8:4"']
     assert train(tmp_path / "keep", *steps, "--set", "training.stop=8") == 0
-    only = [*steps, "--checkpoints", "measure-only"]
+    only = [*steps, "--weights", "measure-only"]
     assert train(tmp_path / "only", *only, "--set", "training.stop=4") == 0
     assert train(tmp_path / "only", *only, "--set", "training.stop=8", "--resume") == 0
     assert not (tmp_path / "only" / "checkpoints").exists()
@@ -335,7 +338,7 @@ def test_a_frozen_block_does_not_move(architecture: str, block: int, tmp_path: P
 
 
 def test_the_price_counts_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def timed(sets: list[str], steps: int, sample: int, dear: bool) -> Price:
+    def timed(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
         size = "nano" if 'model.size="nano"' in sets else "micro"
         threads = 2 if "compute.threads=2" in sets else 1
         return Price(
@@ -343,21 +346,21 @@ def test_the_price_counts_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys
         )
 
     monkeypatch.setattr("pythiageo.estimate.study_cost.price", timed)
-    assert cli(["price", "--sizes", "nano,micro", "--threads", "1,2"]) == 0
+    assert cli(["price", "--size", "nano,micro", "--threads", "1,2"]) == 0
     shown = capsys.readouterr().out
     assert "2 sizes x 3 seeds: 15.0 hours of this machine, each with the threads that suit it best" in shown
     assert len([line for line in shown.splitlines() if line.split()[:1] in (["nano"], ["micro"])]) == 4
 
 
 def test_the_price_is_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(["price", "--sizes", "nano", "--steps", "1", "--sample", "10", "--json"]) == 0
+    assert cli(["price", "--size", "nano", "--steps", "1", "--sample", "10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     [nano] = found["sizes"]
-    assert (nano["size"], nano["steps"], nano["checkpoints"], nano["dear"]) == ("nano", 100_000, 206, None)
+    assert (nano["size"], nano["steps"], nano["checkpoints"], nano["expensive"]) == ("nano", 100_000, 206, None)
     assert nano["step"] > 0
     assert nano["cheap"] > 0
     assert nano["hours"] == pytest.approx((100_000 * nano["step"] + 206 * nano["cheap"]) / 3600)
     assert found["total_hours"] == pytest.approx(3 * nano["hours"])
-    assert cli(["price", "--sizes", "nano,nano"]) == 2
-    assert cli(["price", "--sizes", "nano", "--threads", "1,x"]) == 2
-    assert cli(["price", "--sizes", "huge"]) == 2
+    assert cli(["price", "--size", "nano,nano"]) == 2
+    assert cli(["price", "--size", "nano", "--threads", "1,x"]) == 2
+    assert cli(["price", "--size", "huge"]) == 2

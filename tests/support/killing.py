@@ -110,8 +110,8 @@ def killed(
     import torch
 
     from pythiageo.cli.app import run as cli
-    from pythiageo.engines import local  # noqa: F401
-    from pythiageo.runs import analysis, jobs, training  # noqa: F401 - imported before the forks
+    from pythiageo.engines import jobs, local  # noqa: F401
+    from pythiageo.runs import analyze, train  # noqa: F401 - imported before the forks
 
     torch.set_num_threads(1)
 

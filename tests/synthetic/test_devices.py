@@ -121,8 +121,8 @@ def config(*sets: str) -> TrainConfig:
     return resolve(found)
 
 
-def test_precision_is_a_setting_of_training_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lowered = config("training.precision=bfloat16")
+def test_dtype_is_a_setting_of_training_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lowered = config("training.dtype=bfloat16")
     steps = [make_trainer(each, *build_model(each), None) for each in (lowered, config())]
     for trainer in steps:
         trainer.advance()
@@ -130,11 +130,11 @@ def test_precision_is_a_setting_of_training_and_is_told(tmp_path: Path, capsys: 
     assert math.isclose(steps[0].loss, steps[1].loss, rel_tol=0.01)
     tiny = ["demo/tasks.toml", "--set", "model.layers=1", "--set", "model.d_model=16", "--set", "training.stop=2"]
     few = ["--set", "probes.score_examples=4", "--set", "probes.geometry_examples=6", "--quiet"]
-    assert cli(["train", *tiny, *few, "--out", str(tmp_path / "low"), "--precision", "bfloat16"]) == 0
-    assert read_manifest(tmp_path / "low")["config"]["training"]["precision"] == "bfloat16"
+    assert cli(["train", *tiny, *few, "--out", str(tmp_path / "low"), "--dtype", "bfloat16"]) == 0
+    assert read_manifest(tmp_path / "low")["config"]["training"]["dtype"] == "bfloat16"
     capsys.readouterr()
     assert cli(["train", *tiny, "--set", "compute.dtype=bfloat16", "--dry-run"]) == 2
-    assert "training.precision is that of its steps" in capsys.readouterr().err
+    assert "training.dtype is that of its steps" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from pythiageo.errors import UserError
-from pythiageo.measurement.probe_sets import ALGORITHMIC
 from pythiageo.probes import tokenizer
 from pythiageo.probes.task import load_tasks
 from pythiageo.study.sizes import SIZES, get_size
+from pythiageo.study.tasks import TASKS
 from pythiageo.synthetic.batches import IGNORED, TaskMix, mixed_batches, task_batches, text_batches, windows
 from pythiageo.synthetic.corpus import load_corpus
 from pythiageo.synthetic.model import Decoder, Shape
@@ -24,7 +24,7 @@ from pythiageo.synthetic.trainer import Optimiser, Schedule, Trainer, batch_loss
 
 TINY = Shape(layers=2, d_model=16, heads=2, d_ff=32, context=48, vocab=41, bias=False)
 OPTIMISER = Optimiser(betas=(0.9, 0.95), weight_decay=0.1, clip=1.0)
-TASKS = [load_tasks()[name] for name in sorted(ALGORITHMIC)]
+TASKS = [load_tasks()[name] for name in sorted(TASKS)]
 LEVELS = ["L1", "L2", "L3"]
 MIX = TaskMix(tuple(TASKS), tuple(LEVELS))
 

@@ -43,6 +43,9 @@ def alpha_req(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="alpha_req",
     title="alpha-ReQ",
+    definition=(
+        "α-ReQ: minus the slope of log λ_j on log j, j = 11 to 50, weights 1/j, λ the eigenvalues of the covariance."
+    ),
     uses="sigma^2",
     formula="-slope of log lambda_j on log j, j = 11 .. 50, weights 1/j",
     source="Agrawal et al. 2022",

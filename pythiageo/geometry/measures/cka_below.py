@@ -23,6 +23,7 @@ def cka_below(states: Float[Tensor, "row d_model"], below: Float[Tensor, "row wi
 MEASURE = Measure(
     name="cka_below",
     title="linear CKA with the site below",
+    definition="Linear CKA with the layer below: |YᵀX|² / (|XᵀX| |YᵀY|), both centred.",
     uses="rows",
     formula="|Y^T X|^2 / (|X^T X| |Y^T Y|), centred",
     source="Kornblith et al. 2019",

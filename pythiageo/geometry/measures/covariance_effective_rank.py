@@ -24,6 +24,12 @@ def covariance_effective_rank(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="covariance_effective_rank",
     title="covariance effective rank",
+    kind="rank",
+    transition="minimum",
+    definition=(
+        "Covariance effective rank: exp(−Σ p log p) with p = σ² / Σσ², the entropy rank of the "
+        "covariance. Another number than RankMe, and smaller."
+    ),
     uses="sigma^2",
     formula="exp(-sum p log p), p = sigma^2 / sum sigma^2",
     source="Roy and Vetterli 2007",

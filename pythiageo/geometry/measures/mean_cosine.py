@@ -37,6 +37,7 @@ def mean_cosine(states: Float[Tensor, "row d_model"]) -> float:
 MEASURE = Measure(
     name="mean_cosine",
     title="mean cosine (anisotropy)",
+    definition="Mean cosine of two different rows of the matrix of states.",
     uses="rows",
     formula="mean of cos(x_i, x_j) over pairs i != j",
     source="Ethayarajh 2019",

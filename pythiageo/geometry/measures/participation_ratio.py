@@ -27,6 +27,9 @@ def participation_ratio(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="participation_ratio",
     title="participation ratio",
+    kind="rank",
+    transition="minimum",
+    definition="Participation ratio: (Σσ²)² / Σσ⁴.",
     uses="sigma^2",
     formula="(sum sigma^2)^2 / sum sigma^4",
     source="Gao and Ganguli 2015",

@@ -24,6 +24,9 @@ def rankme(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="rankme",
     title="RankMe",
+    kind="rank",
+    transition="minimum",
+    definition="RankMe: exp(−Σ p log p) with p = σ / Σσ, over the singular values σ of the matrix of states.",
     uses="sigma",
     formula="exp(-sum p log p), p = sigma / sum sigma",
     source="Garrido et al. 2023",

@@ -26,6 +26,9 @@ def stable_rank(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="stable_rank",
     title="stable rank",
+    kind="rank",
+    transition="minimum",
+    definition="Stable rank: Σσ² / max σ².",
     uses="sigma^2",
     formula="sum sigma^2 / max sigma^2",
     source="Rudelson and Vershynin 2007",

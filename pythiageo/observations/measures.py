@@ -1,0 +1,104 @@
+"""What is known of every measure that a table may hold, from the files that declare them.
+
+A measure is declared once, where it is computed. Rooms that read the table need its kind, its transition and its
+definition, and must not import torch for them: so declarations are read from the source, as literals, and nothing
+is run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE = "rank", "geometry", "landscape", "score", "linear probe"
+MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
+DECLARED_IN = {
+    "pythiageo.geometry.measures": GEOMETRY,
+    "pythiageo.landscape.measures": LANDSCAPE,
+    "pythiageo.probes.measures": SCORE,
+    "pythiageo.linear_probe.measures": LINEAR_PROBE,
+}
+"""Modules that declare measures, and the kind of those that name none."""
+ENTRY_POINTS = "pythiageo.measures"
+"""The group of entry points by which other packages name modules that declare a geometry measure."""
+_OTHERS = {"entropy_dataset": MINIMUM, "entropy_sentence": MINIMUM}
+"""Measures that only other studies take: matrix entropies are logarithms of a rank."""
+
+
+@dataclass(frozen=True)
+class DeclaredMeasure:
+    """A measure's name, in a sentence what it is, its kind, and what counts as the step of its change.
+
+    ``transition``: ``minimum``, ``maximum`` or ``half-way``; ``None`` for what has none (scores, linear probes).
+    """
+
+    name: str
+    definition: str
+    kind: str
+    transition: str | None
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether it has a collapse floor."""
+        return self.kind == RANK
+
+
+@cache
+def declared_measures() -> dict[str, DeclaredMeasure]:
+    """Return every measure that is declared here or by an installed package, by name."""
+    found: dict[str, DeclaredMeasure] = {}
+    modules = {**DECLARED_IN, **{point.value: GEOMETRY for point in entry_points(group=ENTRY_POINTS)}}
+    for module, kind in modules.items():
+        for path in _sources(module):
+            found.update({measure.name: measure for measure in read_declarations(path, kind)})
+    return found
+
+
+def read_declarations(path: Path, kind: str) -> Iterator[DeclaredMeasure]:
+    """Yield the measures that a source file declares: calls with the literal keywords ``name`` and ``definition``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {
+            keyword.arg: keyword.value.value
+            for keyword in node.keywords
+            if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+        }
+        if {"name", "definition"} <= given.keys():
+            own = given.get("kind", kind)
+            default = None if own in {SCORE, LINEAR_PROBE} else HALF_WAY
+            yield DeclaredMeasure(given["name"], given["definition"], own, given.get("transition", default))
+
+
+def _sources(module: str) -> list[Path]:
+    """Return the source files of a module, or of every module of a package, without importing them."""
+    spec = find_spec(module)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return sorted(path for folder in spec.submodule_search_locations for path in Path(folder).glob("[!_]*.py"))
+    return [Path(spec.origin)] if spec.origin else []
+
+
+@cache
+def rank_measures() -> tuple[str, ...]:
+    """Return the names of the ranks: the measures that have a collapse floor."""
+    return tuple(name for name, measure in declared_measures().items() if measure.is_rank)
+
+
+@cache
+def score_measures() -> tuple[str, ...]:
+    """Return the names of the scores and of what stands beside them, and ``checkpoint``, the row of a whole one."""
+    return (*(name for name, measure in declared_measures().items() if measure.kind == SCORE), "checkpoint")
+
+
+@cache
+def transitions_of_measures() -> dict[str, str]:
+    """Return what the transition of each measure is, for those that have one other than ``half-way``."""
+    known = {name: measure.transition for name, measure in declared_measures().items()}
+    return {**_OTHERS, **{name: found for name, found in known.items() if found in {MINIMUM, MAXIMUM}}}
