@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
         code = EXIT_INTERRUPTED
     except typer.TyperException as error:  # a wrong option or argument
         if renamed := RENAMED_OPTIONS.get(arguments[0], {}).get(getattr(error, "option_name", "")):
-            typer.echo(f"pythiageo: {error.option_name} is called {renamed} now", err=True)  # type: ignore[attr-defined]
+            display.say(f"pythiageo: {error.option_name} is called {renamed} now", err=True)  # type: ignore[attr-defined]
             return EXIT_USER
         error.show(file=sys.stderr)  # type: ignore[attr-defined]
         return EXIT_USER
