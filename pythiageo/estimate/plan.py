@@ -135,7 +135,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         blueprint = ahead.blueprint
         check_causal(blueprint.one_block(), checkpoints[0].label)
         trial = Trial(config, blueprint, ahead.prepared)
-        memory = trial.memory(ahead.folder)
+        memory = trial.memory(ahead.folder, _mapped(checkpoints[0]))
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
@@ -180,7 +180,8 @@ def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes:
             ahead = look_ahead(checkpoints, probes, Path(scratch), everything=False, tokenizer=_named_tokenizer(config))
         except CheckpointError:
             return Needs(0, disk)
-        return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(ahead.folder), disk)
+        trial = Trial(config, ahead.blueprint, ahead.prepared)
+        return Needs(trial.memory(ahead.folder, _mapped(checkpoints[0])), disk)
 
 
 def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:
@@ -205,6 +206,14 @@ def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
 
     with ThreadPoolExecutor(_LISTERS) as pool:
         return list(pool.map(size, checkpoints))
+
+
+def _mapped(checkpoint: Checkpoint) -> int:
+    """Return the bytes that are mapped beside the weights; none of one that has no weights, which fails in its time."""
+    try:
+        return checkpoint.mapped()
+    except CheckpointError:
+        return 0
 
 
 def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:

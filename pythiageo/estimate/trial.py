@@ -176,15 +176,15 @@ class Trial:
             total += example * (gradients * len(encoded) + draws)
         return total * (self._blueprint.layers if config.per_layer else 1)
 
-    def memory(self, folder: Path) -> int:
+    def memory(self, folder: Path, mapped: int = 0) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
 
-        ``folder``: with the checkpoint's config and tokenizer. Weights are loaded in float32; TransformerLens then
-        makes copies of joint matrices, and drops what it copied once it is open.
+        ``folder``: with the checkpoint's config and tokenizer. Weights are loaded in float32, beside ``mapped`` bytes
+        of files; TransformerLens then makes copies of joint matrices, and drops what it copied once it is open.
         """
         own = self._process(folder)
         size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
-        loaded, opened = 4 * self._blueprint.parameters, size * self._blueprint.parameters
+        loaded, opened = 4 * self._blueprint.parameters + mapped, size * self._blueprint.parameters
         return own + max(loaded, opened + max(size * self._blueprint.joint, self._work()))
 
     def _work(self) -> int:

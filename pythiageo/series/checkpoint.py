@@ -50,6 +50,9 @@ class Checkpoint(Protocol):
     def source(self) -> Source:
         """Return what it is read from; for one on the Hub known once it was fetched."""
 
+    def mapped(self) -> int:
+        """Return the bytes of the files that are mapped whole while it is opened: ``.bin`` ones."""
+
     def open(self) -> OpenCheckpoint:
         """Load it. Raises ``CheckpointError`` when it cannot be read; NaN weights are told by ``nonfinite``."""
 

@@ -28,6 +28,8 @@ from pythiageo.observations import read_manifest
 from pythiageo.series.files.fingerprint import PIECE, examine
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.tensor_files import stored_tensors
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
+from pythiageo.series.sources.folder import FolderCheckpoint
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -206,6 +208,23 @@ def test_half_precision_weights_are_never_here_twice(tmp_path: Path) -> None:
     whole = stored.widen()
     assert whole.nbytes == 2**28
     assert peak() - before < 1.1 * whole.nbytes
+
+
+def test_bin_files_are_counted_beside_the_weights(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s", [0]) / "step0"
+    checkpoint = FolderCheckpoint(0, folder)
+    assert checkpoint.mapped() == 0
+    torch.save({"w": torch.ones(1000)}, folder / "pytorch_model.bin")
+    assert checkpoint.mapped() == 0  # safetensors come first
+    (folder / "model.safetensors").unlink()
+    assert checkpoint.mapped() == (folder / "pytorch_model.bin").stat().st_size
+    with LoopbackHub(serve_folder(tmp_path / "s", "test/a")) as hub:
+        code = """from pythiageo.series.sources.hub import HubSeries
+print(next(HubSeries("test/a").checkpoints([0])).mapped())"""
+        told = subprocess.check_output(
+            [sys.executable, "-c", code], env={**os.environ, **hub.environment(tmp_path / "c")}
+        )
+    assert int(told) == checkpoint.mapped()
 
 
 RUN = """

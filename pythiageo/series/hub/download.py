@@ -123,6 +123,14 @@ class HubCheckpoint:
         with told(self._repo, self._revision):
             return download(self._repo, self._revision, self._at, names, [], into)
 
+    def mapped(self) -> int:
+        """Return the bytes of its ``.bin`` files, if its weights are read from them.
+
+        Raises:
+            CheckpointError: it cannot be listed.
+        """
+        return sum(file.size for file in self._files() if file.name.endswith(".bin"))
+
     def drop(self) -> None:
         """Remove what was fetched into the store."""
         self._folder = None

@@ -12,6 +12,7 @@ from pythiageo.errors import CheckpointError, UserError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.hash_cache import HashMemory
 from pythiageo.series.files.load import is_checkpoint, open_folder
+from pythiageo.series.files.tensor_files import weight_files
 from pythiageo.series.files.weight_files import (
     INDEX_LIMIT,
     Revision,
@@ -54,6 +55,14 @@ class FolderCheckpoint:
     def source(self) -> Source:
         """Return the files beside the weights."""
         return Source(None, hash_beside(self.path))
+
+    def mapped(self) -> int:
+        """Return the bytes of its ``.bin`` files, if its weights are read from them.
+
+        Raises:
+            CheckpointError: it has no weights.
+        """
+        return sum(file.stat().st_size for file in weight_files(self.path, self.label) if file.suffix == ".bin")
 
     def open(self) -> OpenCheckpoint:
         """Load it; see ``open_folder``."""
