@@ -83,7 +83,9 @@ class Spectrum:
 
 
 def _scale_limits(spectrum: Spectrum, factor: float) -> Spectrum:
-    return replace(spectrum, limits=factor * spectrum._limits())
+    """Return the spectrum with other limits; none falls below what the decomposition itself rounds by."""
+    least = EPS * max(spectrum.rows, spectrum.columns) * float(spectrum.sigma[:1].sum())
+    return replace(spectrum, limits=(factor * spectrum._limits()).clamp_min(least))
 
 
 class Spectra:

@@ -177,3 +177,14 @@ def test_an_observation_says_imprecise() -> None:
     assert {row.measure for row in rows} == {measure.name for measure in measures}
     assert all((row.value, row.stderr) == (None, None) and "are rounded by" in str(row.reason) for row in rows)
     assert {row.status for row in rows if row.measure != "two_nn"} == {"imprecise"}
+
+
+def test_rounding_of_the_decomposition_resolves_nothing() -> None:
+    """Of 26 centred rows one direction holds nothing; in float64 what the decomposition leaves there must not count."""
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        states = torch.randn(26, 26, generator=generator, dtype=torch.float64)
+        rotation = torch.linalg.qr(torch.randn(26, 26, generator=generator, dtype=torch.float64)).Q
+        views = [View(Rows(each, every_value=True), True) for each in (states, states @ rotation)]
+        plain, rotated = (MEASURES["alpha_req"].take(view).value for view in views)
+        assert rotated == pytest.approx(plain, rel=1e-6)

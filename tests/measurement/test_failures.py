@@ -112,7 +112,7 @@ def test_any_error_over_one_checkpoint_is_a_row_and_the_rest_go_on(
     assert (entry["status"], entry["reason"]) == ("unreadable", reason)
     traceback = log(out)[10]["tracebacks"][0]
     assert traceback.startswith("Traceback (most recent call last):")
-    assert "test_mishaps.py" in traceback
+    assert "test_failures.py" in traceback
     assert "tracebacks" not in log(out)[0]
     # it is tried again, and the table is whole
     monkeypatch.undo()
@@ -307,7 +307,7 @@ def test_reasons_are_whole_in_one_line_and_bounded() -> None:
     assert named(KeyError("x")) == "KeyError: 'x'"
     with pytest.raises(SurpriseError) as caught:
         raise SurpriseError
-    assert named(caught.value).startswith("SurpriseError in tests/measurement/test_failures.py, line ")
+    assert named(caught.value).startswith("SurpriseError in measurement/test_failures.py, line ")
 
 
 def test_a_training_goes_on_over_a_checkpoint_that_cannot_be_measured(
