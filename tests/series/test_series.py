@@ -419,7 +419,7 @@ def test_folders_of_every_shape(series_folder: Path, tmp_path: Path) -> None:
 def test_adding_a_checkpoint_source_takes_one_file(
     series_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pythiageo.series as package
+    from pythiageo.series import sources as package
 
     (tmp_path / "mirror_example.py").write_text(
         "from pathlib import Path\n"
@@ -432,7 +432,7 @@ def test_adding_a_checkpoint_source_takes_one_file(
         assert open_series(f"mirror:{series_folder / 'gpt2'}").steps() == [0, 1, 10]
         assert open_series(str(series_folder / "gpt2")).steps() == [0, 1, 10]
     finally:
-        sys.modules.pop("pythiageo.series.mirror_example", None)
+        sys.modules.pop("pythiageo.series.sources.mirror_example", None)
 
 
 def test_a_training_series_keeps_its_producer_in_order() -> None:
