@@ -26,20 +26,20 @@ def named_modules(group: str) -> list[str]:
 
 
 def load_parts(package: ModuleType, group: str, name: str) -> Iterator[Any]:
-    """Yield what is called ``name`` in the modules of a package that have it, then in those that a group names.
+    """Yield what is called ``name`` in the modules that a group names, then in those of a package that have it.
 
     Raises:
         UserError: an installed package names a module that cannot be imported, or that has nothing of this name.
     """
-    for inside in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
-        if (found := getattr(importlib.import_module(f"{package.__name__}.{inside}"), name, None)) is not None:
-            yield found
     for point in _points(group):
         try:
             part = getattr(importlib.import_module(point.value), name)
         except Exception as error:
             raise _broken(point, f"its module {point.value} gives no {name}: {first_line(error)}") from error
         yield part
+    for inside in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        if (found := getattr(importlib.import_module(f"{package.__name__}.{inside}"), name, None)) is not None:
+            yield found
 
 
 def named_folders(group: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ import torch
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.examples import look_ahead
-from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes, too_few
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
@@ -55,7 +55,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     choice = choose_steps(config, series, audits.append, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    told = {"remarks": list(series.remarks), "tokenizer": tokenizer and tokenizer.describe()}
+    told = {"remarks": [*series.remarks, *too_few(probes)], "tokenizer": tokenizer and tokenizer.describe()}
     now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps, **told}
     moved = moved_since(folder, series, choice, now, report)
     if not moved or refresh:

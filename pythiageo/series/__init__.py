@@ -14,8 +14,8 @@ def open_series(target: str, step_pattern: str | None = None) -> Series:
     """Return the series that ``target`` names: a folder where there is one of that path, else a Hub repository.
 
     Every module of ``series.sources`` with a function ``open_target(target, step_pattern) -> Series | None`` is a
-    source, and then every module that an installed package names in the entry points ``pythiageo.sources``; they are
-    asked in the order of their names. ``step_pattern``: how its revisions or folders are named, as for
+    source, and so is every module that an installed package names in the entry points ``pythiageo.sources``. These are
+    asked first, each in the order of their names. ``step_pattern``: how its revisions or folders are named, as for
     ``steps.StepNames``.
 
     Raises:
