@@ -76,7 +76,11 @@ class ProbeSet:
 
 
 def get_majority_rate(examples: Sequence[Example]) -> float:
-    """Return how often the best constant reply is right: one answer's text, or one place in a list of options."""
+    """Return how often the best constant reply is right: one answer's text, or one place in a list of options.
+
+    >>> get_majority_rate([Example("2 + 2 = ", "4"), Example("1 + 3 = ", "4"), Example("1 + 1 = ", "2")])
+    0.6666666666666666
+    """
     texts = Counter(example.answer for example in examples)
     places = Counter(example.place for example in examples if example.place >= 0)
     return max([*texts.values(), *places.values()]) / len(examples)
