@@ -6,10 +6,10 @@ transformers' ``Trainer`` trains. Each is imported when it is first used: ``impo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pythiageo._version import __version__
+from pythiageo.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
@@ -19,24 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
 
-_HOMES = {
-    "MeasureCallback": "pythiageo.api.callback",
-    "PythiageoError": "pythiageo.errors",
-    "Run": "pythiageo.api.run",
-    "UserError": "pythiageo.errors",
-    "measure": "pythiageo.api.memory",
-    "open_run": "pythiageo.api.run",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what ``name`` stands for from its home (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'pythiageo' has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "api.callback": ["MeasureCallback"],
+        "api.memory": ["measure"],
+        "api.run": ["Run", "open_run"],
+        "errors": ["PythiageoError", "UserError"],
+    },
+)

@@ -42,7 +42,7 @@ class MeasureCallback(TrainerCallback):
         steps: as for ``analyze`` (``"log:20"``, ``"every:500"``, ``"0,1,2,512"``), or ``"saves"``: those at which the
             trainer saves. The first and the last step are always measured.
         tokenizer: default the trainer's ``processing_class``.
-        measures, readouts, sites, layers, device, dtype, threads, settings: as for ``measure``.
+        examples, measures, readouts, sites, layers, device, dtype, threads, settings: as for ``measure``.
         weights: ``"keep"`` to keep each measured checkpoint in the run folder.
         regime: ``"naturalistic"``, ``"task-aligned"`` or ``"mix:0.1"``, in the table.
         size: of the model, in the table; default the run's name.
@@ -60,6 +60,7 @@ class MeasureCallback(TrainerCallback):
         name: str,
         steps: str = "log:20",
         tokenizer: Any = None,
+        examples: int | None = None,
         measures: str | Sequence[str] | None = None,
         readouts: str | Sequence[str] | None = None,
         sites: str | Sequence[str] | None = None,
@@ -76,6 +77,7 @@ class MeasureCallback(TrainerCallback):
     ) -> None:
         keywords = {
             "tasks": tasks,
+            "examples": examples,
             "measures": measures,
             "readouts": readouts,
             "sites": sites,

@@ -20,6 +20,7 @@ def measure(
     tokenizer: Any,
     tasks: str | Sequence[str] = (),
     *,
+    examples: int | None = None,
     measures: str | Sequence[str] | None = None,
     readouts: str | Sequence[str] | None = None,
     sites: str | Sequence[str] | None = None,
@@ -41,6 +42,7 @@ def measure(
         model: a model as transformers opens it; a wrapper of ``torch.compile`` or data parallelism is looked through.
         tokenizer: its fast tokenizer.
         tasks: tasks or groups (``"diagnostic"``, ``["ADD", "MOD"]``); none: the eight algorithmic tasks.
+        examples: a task and level, and a task in all for geometry; default 200, or as many as there are.
         measures: names that ``pythiageo measures`` lists, landscape and ``linear_probe`` too.
         readouts: ``"answer/centred"``, or several; default all.
         sites: hook names of TransformerLens, or patterns of them; default every ``resid_post`` and the final LayerNorm.
@@ -48,7 +50,7 @@ def measure(
         device: ``"cpu"``, ``"cuda:1"`` or ``"auto"``; default the model's own.
         dtype: of the forward passes, ``"float32"`` or ``"bfloat16"``.
         threads: default as many as torch has now.
-        settings: any other key of an analysis' config, as for ``--set``: ``{"probes.score_examples": 50}``.
+        settings: any other key of an analysis' config, as for ``--set``: ``{"probes.seed": 1}``.
         name: of the run and the series, in the table.
         step: in the table.
 
@@ -68,6 +70,7 @@ def measure(
         raise UserError(f"step: expected a whole number from 0, got {step!r}")
     keywords = {
         "tasks": tasks,
+        "examples": examples,
         "measures": measures,
         "readouts": readouts,
         "sites": sites,

@@ -169,6 +169,11 @@ def judge(interval: tuple[float, float] | None, null: float | None, p: float | N
     Supported: the interval lies above the null and, where there is a ``p``, it is at most 0.05. Contradicted: the
     interval lies below the null and ``p``, where there is one, is at least 0.95. Everything else is not decidable, so
     is a missing interval.
+
+    >>> judge((0.6, 0.9), null=0.5, p=0.01)
+    'supported'
+    >>> judge((0.4, 0.9), null=0.5)
+    'not decidable'
     """
     if interval is None or null is None:
         return NOT_DECIDABLE

@@ -33,27 +33,24 @@ def import_results(
     as_json: JsonOption = False,
 ) -> None:
     """Turn other people's results into a run that report, compare, export and claims read."""
-    from pythiageo.importers.lm_eval import import_harness
-    from pythiageo.importers.tidy_table import import_table, load_mapping
+    from pythiageo.importers.mapping import load_mapping
+    from pythiageo.importers.results import Request
+    from pythiageo.importers.results import import_results as write
     from pythiageo.observations import read_manifest, read_observations
 
     check_folder(out)
-    if mapping is None:
-        if where:
-            raise UserError("--where chooses rows of a table, and needs --map")
-        path = import_harness(source, out, name, step_pattern)
-    else:
-        if step_pattern is not None:
-            raise UserError(
-                "--step-pattern is for the harness's files: of a table, the mapping names the step's column"
-            )
-        chosen = {}
-        for text in where or []:
-            column, equals, value = text.partition("=")
-            if not equals or not column:
-                raise UserError(f"--where {text}: expected COLUMN=VALUE")
-            chosen[column] = value
-        path = import_table(source, load_mapping(mapping), chosen, out, name)
+    if mapping is None and where:
+        raise UserError("--where chooses rows of a table, and needs --map")
+    if mapping is not None and step_pattern is not None:
+        raise UserError("--step-pattern is for the harness's files: of a table, the mapping names the step's column")
+    chosen = {}
+    for text in where or []:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise UserError(f"--where {text}: expected COLUMN=VALUE")
+        chosen[column] = value
+    known = None if mapping is None else load_mapping(mapping)
+    path = write(Request(source, known, chosen, step_pattern, name), out)
     table = read_observations(path)
     for note in read_manifest(path)["provenance"].get("notes", []):
         display.say(f"note: {note}", err=True)

@@ -81,7 +81,7 @@ def _in_words(level: str, known: dict[str, Any]) -> str:
 def show(
     name: Annotated[str, typer.Argument(help="Task name.")],
     level: Annotated[str | None, typer.Option(help="Level; default: every level.")] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Examples a level.")] = 3,
+    examples: Annotated[int | None, typer.Option(min=1, help="Examples a level. Default: 3, or all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the probe set.")] = 0,
     tokenizer: Annotated[
         Path | None, typer.Option(help="A tokenizer.json, or its folder; default: the 41 characters.")
@@ -99,7 +99,7 @@ def show(
     chosen: Tokenizer = FileTokenizer(tokenizer) if tokenizer else CharacterTokenizer()
     shown: list[dict[str, Any]] = []
     for one in [level] if level else list(task.levels):
-        probe_set = make_probe_set(task, one, examples, seed)
+        probe_set = make_probe_set(task, one, examples or 3, seed, exactly=examples is not None)
         whole = _level(task, one) if one in task.levels else {"items": None, "majority_rate": None}
         shown.append(
             {

@@ -13,7 +13,11 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that ``500MB`` or ``12GB`` stand for. Raises ``ValueError`` for anything else."""
+    """Return the bytes that ``500MB`` or ``12GB`` stand for. Raises ``ValueError`` for anything else.
+
+    >>> parse_size("1.5GB")
+    1500000000
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
     if match is None:
         raise ValueError(f"expected a size such as 500MB or 12GB, got {text!r}")

@@ -37,7 +37,7 @@ class ConfigOption:
             given = value.split(",") if isinstance(value, str) else value
             value = [word.strip() for word in given if word.strip()]
         if self.option.keys is not None:
-            return self.option.keys(value) if value else {}
+            return {} if value == [] else self.option.keys(value)
         return {self.key: str(value) if self.kind is Path else value}
 
 

@@ -14,6 +14,11 @@ from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 LINEAR_PROBE = "linear_probe"
 
 
+def example_keys(count: Any) -> dict[str, Any]:
+    """Return the config's keys for a number of examples: of scores and of geometry alike."""
+    return {"probes.score_examples": count, "probes.geometry_examples": count}
+
+
 class ProbeConfig(Table):
     """Which probe sets are measured. Scores are taken per level; geometry on levels mixed in equal parts."""
 
@@ -24,10 +29,18 @@ class ProbeConfig(Table):
     """Names of tasks or groups (``diagnostic``); empty: the eight algorithmic tasks."""
     levels: tuple[str, ...] = ()
     """Levels to be scored; empty: every level of each task."""
-    score_examples: Count = 200
-    """Examples a task and level."""
+    score_examples: Annotated[
+        Count,
+        Option(
+            "Examples a task and level, and a task in all for geometry. Default: 200, or as many as there are.",
+            name="examples",
+            keys=example_keys,
+            keyword=True,
+        ),
+    ] = 200
+    """Examples a task and level; fewer of a task that has no more, unless the number is written here."""
     geometry_examples: Count = 200
-    """Examples a task, all levels in equal parts."""
+    """Examples a task, all levels in equal parts; fewer likewise."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the probe sets: keep it, so that runs meet the same examples."""
     tasks_folder: Annotated[Path | None, Option("A folder of task files of your own.")] = None

@@ -1,4 +1,4 @@
-"""The engine that needs no other: one checkpoint after the other in this process, those on the Hub fetched ahead."""
+"""The engine that needs no other: one checkpoint after the other in this process, the next ones fetched meanwhile."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
-from pythiageo.series.checkpoint import Checkpoint
-from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.checkpoint import Checkpoint, Fetchable, is_fetchable
 from pythiageo.series.prefetch import Stream
 
 
@@ -22,14 +21,14 @@ class LocalPool:
 
     def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
         """Yield the results in the order of the checkpoints; a fetched checkpoint is dropped when the next is asked."""
-        fetched = [checkpoint for checkpoint in checkpoints if isinstance(checkpoint, HubCheckpoint)]
+        fetched = list(filter(is_fetchable, checkpoints))
         if fetched:
             yield from self._streamed(fetched)
         for checkpoint in checkpoints:
-            if not isinstance(checkpoint, HubCheckpoint):
+            if checkpoint not in fetched:
                 yield self._bench.measure(checkpoint)
 
-    def _streamed(self, checkpoints: list[HubCheckpoint]) -> Iterator[CheckpointResult]:
+    def _streamed(self, checkpoints: list[Fetchable]) -> Iterator[CheckpointResult]:
         progress, stream = self._progress, Stream(checkpoints, self._fetch.bytes, self._fetch.ahead)
         for brought in stream.while_waiting(lambda: progress.arriving(stream.arrival(), waits=True)):
             progress.fetched(stream.seconds(brought))

@@ -24,9 +24,7 @@ from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.causality import check_causal
-from pythiageo.series.checkpoint import Checkpoint
-from pythiageo.series.hub.download import HubCheckpoint
-from pythiageo.series.sources.hub import HubSeries
+from pythiageo.series.checkpoint import Checkpoint, checkpoints_of, is_fetchable
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 _LISTERS = 8
@@ -115,12 +113,11 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.step_pattern)
-    if isinstance(series, HubSeries) and not config.fetch.keep:
-        series.store = out / "downloads"
     choice = choose_steps(config, series, lambda _: None, report)
     there = set(series.steps())
     wanted = [step for step in choice.steps if step not in choice.left_out and not choice.earlier.get(step)]
-    checkpoints = list(series.checkpoints([step for step in wanted if step in there]))
+    store = None if config.fetch.keep else out / "downloads"
+    checkpoints = list(checkpoints_of(series, [step for step in wanted if step in there], store))
     if not checkpoints:
         raise UserError(f"{series.name}: the audit leaves nothing to measure of {len(choice.steps)} steps")
     report(Progress(config.name, 0, 1, f"listing {len(checkpoints)} checkpoints"))
@@ -200,7 +197,7 @@ def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
 
     def size(checkpoint: Checkpoint) -> int:
         try:
-            return checkpoint.size() if isinstance(checkpoint, HubCheckpoint) else 0
+            return checkpoint.size() if is_fetchable(checkpoint) else 0
         except CheckpointError:
             return 0
 

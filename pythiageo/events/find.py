@@ -44,6 +44,9 @@ def first_run(holds: Sequence[bool | None], consecutive: int) -> int | None:
     """Return the index at which the first run of at least ``consecutive`` true entries begins, or ``None``.
 
     ``None`` entries (no observation) end a run just as false ones do.
+
+    >>> first_run([True, False, None, True, True, True], consecutive=2)
+    3
     """
     if consecutive < 1:
         raise ValueError(f"a run needs at least one entry, got {consecutive}")

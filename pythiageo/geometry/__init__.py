@@ -1,1 +1,54 @@
 """Tensors in, numbers out: readouts of states, their spectra, and the measures of a spectrum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pythiageo.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pythiageo.geometry.cka import linear_cka
+    from pythiageo.geometry.entropy import effective_number
+    from pythiageo.geometry.measure import (
+        ImpreciseMeasureError,
+        Measure,
+        UndefinedMeasureError,
+        get_measures,
+        load_measures,
+    )
+    from pythiageo.geometry.readout import Layout, Readout, get_readouts
+    from pythiageo.geometry.spectrum import Spectrum
+    from pythiageo.geometry.view import single
+
+__all__ = [
+    "ImpreciseMeasureError",
+    "Layout",
+    "Measure",
+    "Readout",
+    "Spectrum",
+    "UndefinedMeasureError",
+    "effective_number",
+    "get_measures",
+    "get_readouts",
+    "linear_cka",
+    "load_measures",
+    "single",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "cka": ["linear_cka"],
+        "entropy": ["effective_number"],
+        "measure": [
+            "ImpreciseMeasureError",
+            "Measure",
+            "UndefinedMeasureError",
+            "get_measures",
+            "load_measures",
+        ],
+        "readout": ["Layout", "Readout", "get_readouts"],
+        "spectrum": ["Spectrum"],
+        "view": ["single"],
+    },
+)

@@ -22,6 +22,11 @@ def linear_cka(first: Float[Tensor, "row width"], second: Float[Tensor, "row oth
     Raises:
         ValueError: the numbers of rows differ.
         UndefinedMeasureError: states that do not vary.
+
+    >>> import torch
+    >>> states = torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 5.0]])
+    >>> round(linear_cka(states, 3 * states.flip(1) + 1), 6)
+    1.0
     """
     if len(first) != len(second):
         raise ValueError(f"expected as many rows on both sides, got {len(first)} and {len(second)}")

@@ -16,6 +16,9 @@ def effective_number(weights: Float[Tensor, " value"]) -> float:
 
     Raises:
         UndefinedMeasureError: all weights are zero.
+
+    >>> round(effective_number(torch.tensor([3.0, 3.0, 3.0])), 3)
+    3.0
     """
     total = weights.sum()
     if not float(total) > 0:

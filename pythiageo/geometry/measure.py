@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Literal, NamedTuple
 
+from pythiageo import extensions
 from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.rounding import TOLERANCE
 from pythiageo.geometry.spectrum import Spectrum
@@ -198,16 +196,14 @@ def load_measures() -> dict[str, Measure]:
     does each module that an installed package names as an entry point ``pythiageo.measures``.
 
     Raises:
-        ValueError: two modules with one measure name.
+        UserError: two modules with one measure name; a module that an installed package names and that has none.
     """
     from pythiageo.geometry import measures  # noqa: PLC0415 - the package whose modules are being listed
 
     found: dict[str, Measure] = {}
-    own = sorted(f"{measures.__name__}.{module.name}" for module in pkgutil.iter_modules(measures.__path__))
-    for module in (*own, *(point.value for point in entry_points(group="pythiageo.measures"))):
-        measure: Measure = importlib.import_module(module).MEASURE
+    for measure in extensions.load_parts(measures, extensions.MEASURES, "MEASURE"):
         if measure.name in found:
-            raise ValueError(f"two measures are called {measure.name!r}")
+            raise UserError(f"two measures are called {measure.name!r}: rename one, or uninstall its package")
         found[measure.name] = measure
     return found
 

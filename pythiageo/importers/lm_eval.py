@@ -1,4 +1,4 @@
-"""Result files of lm-evaluation-harness as a run folder."""
+"""Result files of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pythiageo.errors import UserError
-from pythiageo.importers.tidy_table import Mapping, Origin, make_observation, some, write_run
+from pythiageo.importers.results import Request, Results, some
 from pythiageo.observations.schema import HARNESS
 from pythiageo.series.steps import StepNames, parse_step
 from pythiageo.untrusted_files import MIB, BadFileError, read_json
@@ -31,42 +31,42 @@ _USUAL = re.compile(
 """What names of result files often say besides."""
 
 
-def import_harness(source: Path, out: Path, name: str | None = None, step_pattern: str | None = None) -> Path:
-    """Write lm-evaluation-harness result files, one a checkpoint or several, as a run folder.
+def read_results(request: Request) -> Results | None:
+    """Return what the harness's result files say, one a checkpoint or several; ``None`` of a table with a mapping.
 
     Both layouts: metrics named ``acc`` and ``acc_stderr``, and ``acc,none`` and ``acc_stderr,none``. The step is that
     of ``revision=stepN`` in the model's arguments, else of the name of the file or of the nearest folder that has one,
-    up to ``source``. A model that is a checkpoint's folder, ``run1/step1000``, counts as that step of ``run1``;
+    up to the source. A model that is a checkpoint's folder, ``run1/step1000``, counts as that step of ``run1``;
     ``step_pattern`` says how else such a folder is named. Where no file names its model, the run is called after
-    ``source``, and its manifest has a note.
+    the source, and its manifest has a note.
 
     Raises:
         UserError: no such file, not the harness's, a step that is not told, files of several models or of several
-            stages of training, files that may be of several models, one thing measured twice, or a value that its
-            measure cannot have.
+            stages of training, or files that may be of several models.
     """
+    if request.mapping is not None:
+        return None
+    source = request.source
     files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     found = [(file, content) for file in files if (content := _harness_file(file, strict=not source.is_dir()))]
     if not found:
         raise UserError(f"{source}: no result file of lm-evaluation-harness (JSON with 'results')")
-    names = StepNames(step_pattern)
+    names = StepNames(request.step_pattern)
     placed = [_split(_model(content), names) for _, content in found]
     model = _one_model(found, [name for name, _ in placed], source)
-    title = name or model.split("/")[-1] or source.stem
+    last = model.split("/")[-1] or None
     local = any(place is not None for _, place in placed)  # a path of another machine is no name
-    size = model.split("/")[-1] or title
-    origin = Origin(title, size if local else model or title, size, None)
-    mapping = Mapping(columns={}, regime="naturalistic")
     rows, stages = [], set()
     for (file, content), (_, place) in zip(found, placed, strict=True):
         named = place or _step(content, file, source)
         stages.add(named.stage)
-        for row in _harness_rows(content):
-            rows.append(make_observation({"step": named.step, **row}, mapping, origin, file))
+        rows += [(file, {"step": named.step, **row}) for row in _harness_rows(content)]
     if len(stages) > 1:
         raise UserError(f"{source}: results of {len(stages)} stages of training, each of which counts its own steps")
-    notes = [] if model else [f"no file names its model: the series is called {title!r}"]
-    return write_run(out, origin, rows, mapping, [file for file, _ in found], notes)
+    title = last or source.stem
+    notes = [] if model else [f"no file names its model: the series is called {request.name or title!r}"]
+    series = last if local else model or None
+    return Results(title, rows, [file for file, _ in found], series=series, size=last, notes=notes)
 
 
 def _harness_file(file: Path, strict: bool) -> dict[str, Any] | None:

@@ -50,6 +50,10 @@ def gradient_effective_rank(gram: GradientGram, centred: bool = False) -> Gradie
     Source: Billa 2026, arXiv 2602.15997; Roy and Vetterli 2007 for the effective rank.
 
     Undefined where all gradients are zero, or centred and all alike (one example always is).
+
+    >>> gram = GradientGram(torch.diag(torch.tensor([2.0, 2.0, 0.0], dtype=torch.float64)), 9, 9, 2.2e-16)
+    >>> round(gradient_effective_rank(gram).value, 6)
+    2.0
     """
     return _rank(gram, gram.matrix, centred)
 

@@ -85,6 +85,11 @@ def named_settings(name: str, examples: int) -> Settings:
 
     Raises:
         UserError: there are none of this name, or ``theory`` with fewer than two examples.
+
+    >>> named_settings("billa", 200).n_beta
+    1.0
+    >>> round(named_settings("theory", 200).n_beta, 3)
+    37.748
     """
     if name == "theory":
         if examples < 2:
@@ -292,6 +297,9 @@ def quadratic_llc(eigenvalues: torch.Tensor, n_beta: float, gamma: float, step: 
 
     Raises:
         UserError: a direction is not held (n_beta h + gamma is not above zero), or the step is not stable.
+
+    >>> quadratic_llc(torch.tensor([1.0, 1.0, 0.0]), n_beta=100.0, gamma=100.0)
+    0.5
     """
     stiffness = n_beta * eigenvalues.double() + gamma
     if not bool((stiffness > 0).all()) or not bool((step * stiffness < 4).all()):

@@ -16,10 +16,8 @@ from pythiageo.probes.kinds import DatasetTask, ItemTask, Task
 from pythiageo.probes.probeset import ProbeSet, make_probe_set
 from pythiageo.probes.rows import read_rows
 from pythiageo.series import open_series
-from pythiageo.series.checkpoint import Checkpoint
-from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.checkpoint import Checkpoint, Described, checkpoints_of
 from pythiageo.series.model_shape import ModelShape
-from pythiageo.series.sources.hub import HubSeries
 from pythiageo.series.steps import select
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
@@ -97,7 +95,7 @@ def look_at(config: AnalyzeConfig) -> list[str]:
     series = open_series(config.target, config.step_pattern)
     steps = select(config.steps, series.steps())
     named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
-    checkpoints, probes = list(series.checkpoints(steps)), choose_probes(config.probes)
+    checkpoints, probes = list(checkpoints_of(series, steps)), choose_probes(config.probes)
     with TemporaryDirectory() as scratch:
         return look_ahead(checkpoints, probes, Path(scratch), tokenizer=named_tokenizer).notes
 
@@ -127,9 +125,7 @@ def open_tokenizer(target: str) -> tuple[FileTokenizer, int | None]:
             return FileTokenizer(path), None
         if not (path / "tokenizer.json").is_file():
             series = open_series(target)
-            if isinstance(series, HubSeries):
-                path = HubCheckpoint(target, 0, "main", None, None).describe(Path(scratch))
-            else:
-                path = next(iter(series.checkpoints(series.steps()[:1]))).describe(Path(scratch))
+            known = series if isinstance(series, Described) else next(checkpoints_of(series, series.steps()[:1]))
+            path = known.describe(Path(scratch))
         context = ModelShape.read(path, target).context if (path / "config.json").is_file() else None
         return FileTokenizer(path), context

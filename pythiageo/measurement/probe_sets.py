@@ -68,7 +68,7 @@ def choose_probes(config: ProbeConfig) -> list[Probe]:
     task that was chosen has it.
 
     Raises:
-        UserError: unknown task or level, too few fixed items, or a data set that cannot be read.
+        UserError: unknown task or level, fewer items than the config says itself, or a data set that cannot be read.
         MachineError: a data set that cannot be fetched.
     """
     tasks = choose_tasks(config.tasks, config)
@@ -79,9 +79,14 @@ def choose_probes(config: ProbeConfig) -> list[Probe]:
     for task in tasks:
         for level in config.levels or task.levels:
             if level in task.levels:
-                probes.append(Probe(make_probe_set(task, level, config.score_examples, config.seed), SCORE))
-        probes.append(Probe(make_probe_set(task, MIXED, config.geometry_examples, config.seed), GEOMETRY))
+                probes.append(Probe(_probe_set(task, level, config, "score_examples"), SCORE))
+        probes.append(Probe(_probe_set(task, MIXED, config, "geometry_examples"), GEOMETRY))
     return probes
+
+
+def _probe_set(task: Task, level: str, config: ProbeConfig, key: str) -> ProbeSet:
+    """Return a probe set of the number of examples under ``key``; of fewer only if nobody chose that number."""
+    return make_probe_set(task, level, getattr(config, key), config.seed, exactly=key in config.model_fields_set)
 
 
 def describe_probes(probes: list[Probe]) -> list[dict[str, Any]]:
@@ -94,6 +99,7 @@ def describe_probes(probes: list[Probe]) -> list[dict[str, Any]]:
             "rule": probe.probe_set.rule,
             "hash": probe.probe_set.sha,
             "examples": len(probe.probe_set.examples),
+            "asked": probe.probe_set.asked or len(probe.probe_set.examples),
             "chance": probe.probe_set.chance,
             "majority_rate": probe.probe_set.majority_rate,
         }
@@ -244,12 +250,17 @@ def check_left(prepared: Sequence[Prepared]) -> None:
 
 
 def notes(prepared: Sequence[Prepared]) -> list[str]:
-    """Return which items are left out or not fed whole, a sentence each."""
-    found = []
+    """Return where there are fewer items than are usual, and which are left out or not fed whole, a sentence each."""
+    found = [*too_few([one.probe for one in prepared])]
     for one in prepared:
         where = f"task {one.probe.probe_set.task}, level {one.probe.probe_set.level}, {one.probe.purpose}"
         found += [f"{where}: {said}" for said in (one.loss, one.cuts) if said is not None]
     return found
+
+
+def too_few(probes: Sequence[Probe]) -> list[str]:
+    """Return where there are fewer items than are usual, a sentence each."""
+    return [fewer for probe in probes if (fewer := probe.probe_set.fewer) is not None]
 
 
 def name_items(numbers: Sequence[int]) -> str:

@@ -11,9 +11,10 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+
+from pythiageo import extensions
 
 RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE = "rank", "geometry", "landscape", "score", "linear probe"
 MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
@@ -24,8 +25,6 @@ DECLARED_IN = {
     "pythiageo.linear_probe.measures": LINEAR_PROBE,
 }
 """Modules that declare measures, and the kind of those that name none."""
-ENTRY_POINTS = "pythiageo.measures"
-"""The group of entry points by which other packages name modules that declare a geometry measure."""
 _OTHERS = {"entropy_dataset": MINIMUM, "entropy_sentence": MINIMUM}
 """Measures that only other studies take: matrix entropies are logarithms of a rank."""
 
@@ -52,7 +51,7 @@ class DeclaredMeasure:
 def declared_measures() -> dict[str, DeclaredMeasure]:
     """Return every measure that is declared here or by an installed package, by name."""
     found: dict[str, DeclaredMeasure] = {}
-    modules = {**DECLARED_IN, **{point.value: GEOMETRY for point in entry_points(group=ENTRY_POINTS)}}
+    modules = {**DECLARED_IN, **dict.fromkeys(extensions.named_modules(extensions.MEASURES), GEOMETRY)}
     for module, kind in modules.items():
         for path in _sources(module):
             found.update({measure.name: measure for measure in read_declarations(path, kind)})
@@ -77,7 +76,10 @@ def read_declarations(path: Path, kind: str) -> Iterator[DeclaredMeasure]:
 
 def _sources(module: str) -> list[Path]:
     """Return the source files of a module, or of every module of a package, without importing them."""
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ImportError:  # of an installed package; whoever wants to measure with it is told
+        spec = None
     if spec is None:
         return []
     if spec.submodule_search_locations:

@@ -31,7 +31,12 @@ def range_of(measure: str) -> tuple[float, float] | None:
 
 
 def outside(measure: str, value: float) -> str | None:
-    """Return in words what a value of this measure should have been, ``None`` where it lies in the measure's range."""
+    """Return in words what a value of this measure should have been, ``None`` where it lies in the measure's range.
+
+    >>> outside("accuracy", 54.2)
+    'expected a share, 0 to 1, and not per cent'
+    >>> outside("rankme", 54.2)
+    """
     known = range_of(measure)
     if known is None:
         return None

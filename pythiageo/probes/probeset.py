@@ -15,7 +15,7 @@ from pythiageo.errors import UserError
 from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.kinds import EXACT, MINIMAL_PAIR, TEXT, DatasetTask, GeneratorTask, Item, Task
 from pythiageo.probes.rows import read_rows
-from pythiageo.probes.task import MIXED, get_levels
+from pythiageo.probes.task import get_levels
 
 TRAIN_STREAM, PROBE_STREAM = 0, 1
 """First word of every stream's key: a training draw and a probe draw never share a stream."""
@@ -41,7 +41,8 @@ class ProbeSet:
     ``sha`` is the content hash: sha256 over task name, version, level and every example's text, and over the rule
     where it is not ``exact``; first 12 hex digits. It does not depend on the tokenizer, so runs of different models can
     be compared by it. ``chance`` is ``None`` for running text. ``generated``: drawn by a generator. ``levels`` says
-    which level each example of a mixed set was drawn at; empty means that all are of one.
+    which level each example of a mixed set was drawn at; empty means that all are of one. ``asked``: how many examples
+    were to be taken, where there are fewer.
     """
 
     task: str
@@ -52,6 +53,18 @@ class ProbeSet:
     sha: str
     generated: bool = False
     levels: tuple[str, ...] = ()
+    asked: int | None = None
+
+    @property
+    def fewer(self) -> str | None:
+        """That there are fewer examples than were to be taken, as a sentence; ``None`` where there are not."""
+        if self.asked is None:
+            return None
+        parts = " in equal parts of its levels" if self.levels else ""
+        return (
+            f"task {self.task}, level {self.level}: {len(self.examples)} examples, as many as there are{parts}, "
+            f"not {self.asked}"
+        )
 
     @property
     def majority_rate(self) -> float | None:
@@ -63,7 +76,11 @@ class ProbeSet:
 
 
 def get_majority_rate(examples: Sequence[Example]) -> float:
-    """Return how often the best constant reply is right: one answer's text, or one place in a list of options."""
+    """Return how often the best constant reply is right: one answer's text, or one place in a list of options.
+
+    >>> get_majority_rate([Example("2 + 2 = ", "4"), Example("1 + 3 = ", "4"), Example("1 + 1 = ", "2")])
+    0.6666666666666666
+    """
     texts = Counter(example.answer for example in examples)
     places = Counter(example.place for example in examples if example.place >= 0)
     return max([*texts.values(), *places.values()]) / len(examples)
@@ -105,22 +122,34 @@ def draw(task: GeneratorTask, level: str, rng: np.random.Generator) -> Example:
     return Example("".join(solved.values()) + asked, task.answer.format(output=result))
 
 
-def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet:
+def make_probe_set(task: Task, level: str, examples: int, seed: int, exactly: bool = True) -> ProbeSet:
     """Return the probe set of ``task`` at ``level`` (or ``mixed``), fixed by its arguments.
 
     A mixed set takes its levels in turn. Generated examples are drawn with replacement; a level of fixed items or of a
-    data set gives its first ones, and must have enough.
+    data set gives its first ones. Where it has too few, as many are taken as there are, of all levels in equal parts;
+    or none, if ``exactly`` this number is wanted.
 
     Raises:
-        UserError: unknown level, no example asked for, more examples than there are items, or a data set that cannot
-            be read.
+        UserError: unknown level, no example asked for, ``exactly`` more than there are, or a data set that cannot be
+            read.
         MachineError: a data set that cannot be fetched.
     """
     if examples < 1:
         raise UserError(f"a probe set needs at least one example, got {examples}")
     levels = get_levels(task, level)
-    counts = [examples // len(levels) + (i < examples % len(levels)) for i in range(len(levels))]
-    columns = [_take(task, name, count, seed) for name, count in zip(levels, counts, strict=True)]
+    columns = [_take(task, name, _share(examples, i, len(levels)), seed) for i, name in enumerate(levels)]
+    # a level's share of n examples is in it where n is at most this
+    fitting = [len(levels) * len(column) + i for i, column in enumerate(columns)]
+    lacking = [i for i, column in enumerate(columns) if len(column) < _share(examples, i, len(levels))]
+    asked, examples = examples, min([examples, *(fitting[i] for i in lacking)])
+    if lacking and (exactly or not examples):
+        scarce = min(lacking, key=lambda i: fitting[i])
+        raise UserError(
+            f"task {task.name} has {len(columns[scarce])} items at level {levels[scarce]}, but "
+            f"{_share(asked, scarce, len(levels))} were asked for"
+            + (f": lower the number of examples to {examples} or fewer" if examples else "")
+        )
+    counts = [_share(examples, i, len(levels)) for i in range(len(levels))]
     turns = [(name, i) for i in range(max(counts)) for name, count in zip(levels, counts, strict=True) if i < count]
     chosen = tuple(columns[levels.index(name)][i] for name, i in turns)
     # a constant reply to a mixed set is right at most as often as the best replies to its levels together
@@ -139,7 +168,13 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int) -> ProbeSet
         sha=hashlib.sha256(text.encode()).hexdigest()[:12],
         generated=isinstance(task, GeneratorTask),
         levels=tuple(name for name, _ in turns) if len(levels) > 1 else (),
+        asked=asked if examples < asked else None,
     )
+
+
+def _share(examples: int, place: int, levels: int) -> int:
+    """Return how many of all examples are of the level at this place."""
+    return examples // levels + (place < examples % levels)
 
 
 def _content(example: Example) -> list[str | list[str]]:
@@ -148,21 +183,13 @@ def _content(example: Example) -> list[str | list[str]]:
 
 
 def _take(task: Task, level: str, count: int, seed: int) -> Sequence[Example]:
+    """Return the first examples of a level; fewer, where there are not as many."""
     if isinstance(task, GeneratorTask):
         rng = stream(seed, PROBE_STREAM, task.name, level)
         return [draw(task, level, rng) for _ in range(count)]
     if isinstance(task, DatasetTask):
-        rows, available = read_rows(task, level, count)
-        found = [Example(*row) for row in rows]
-    else:
-        found = [to_example(item, task) for item in task.levels[level].items]
-        available = len(found)
-    if available < count:
-        raise UserError(
-            f"task {task.name} has {available} items at level {level}, but {count} were asked for: "
-            f"lower the number of examples to {available * (len(task.levels) if level == MIXED else 1)} or fewer"
-        )
-    return found[:count]
+        return [Example(*row) for row in read_rows(task, level, count)[0]]
+    return [to_example(item, task) for item in task.levels[level].items[:count]]
 
 
 def to_example(item: Item, task: Task) -> Example:

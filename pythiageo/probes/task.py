@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pythiageo import extensions
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
@@ -114,15 +115,17 @@ def _read_items(file: Path, rule: str) -> tuple[Item, ...]:
 
 
 def load_tasks(extra: Path | None = None) -> dict[str, Task]:
-    """Return all tasks by name: pythiageo's own and those of the folder ``extra``.
+    """Return all tasks by name: pythiageo's own, those of installed packages, and those of the folder ``extra``.
+
+    A package names folders of task files in the entry points ``pythiageo.tasks``.
 
     Raises:
-        UserError: a malformed file, or two files with one task name.
+        UserError: a malformed file, two files with one task name, or no such folder.
     """
     tasks: dict[str, Task] = {}
     origin: dict[str, Path] = {}
-    folders = [packaged_folder("tasks")] + ([extra] if extra is not None else [])
-    for folder in folders:
+    installed = extensions.named_folders(extensions.TASKS)
+    for folder in (packaged_folder("tasks"), *installed, *([] if extra is None else [extra])):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of task files")
         for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem):

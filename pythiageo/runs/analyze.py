@@ -14,7 +14,7 @@ import torch
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.examples import look_ahead
-from pythiageo.measurement.probe_sets import choose_probes, describe_probes
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes, too_few
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
@@ -27,10 +27,7 @@ from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
 from pythiageo.series.audit.rules import MISSING, NEIGHBOUR, VERDICTS
-from pythiageo.series.checkpoint import Checkpoint, Series
-from pythiageo.series.files.hash_cache import weights_state
-from pythiageo.series.sources.folder import FolderCheckpoint, FolderSeries
-from pythiageo.series.sources.hub import HubSeries
+from pythiageo.series.checkpoint import Checkpoint, Remembering, Series, checkpoints_of
 from pythiageo.series.steps import MOST
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
@@ -49,17 +46,16 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     torch.set_num_threads(config.compute.thread_count)
     tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
     series = open_series(config.target, config.step_pattern)
-    if isinstance(series, HubSeries) and not config.fetch.keep:
-        series.store = folder.downloads
-        if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
-            folder.drop_downloads()
-    if isinstance(series, FolderSeries):
-        series.hashes = folder.hashes
+    if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
+        folder.drop_downloads()
+    if isinstance(series, Remembering):
+        series.remember_in(folder.hashes)
+    store = None if config.fetch.keep else folder.downloads
     audits: list[dict[str, Any]] = []
     choice = choose_steps(config, series, audits.append, report)
     probes = choose_probes(config.probes)
     identity = _identity(config, series)
-    told = {"remarks": list(series.remarks), "tokenizer": tokenizer and tokenizer.describe()}
+    told = {"remarks": [*series.remarks, *too_few(probes)], "tokenizer": tokenizer and tokenizer.describe()}
     now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps, **told}
     moved = moved_since(folder, series, choice, now, report)
     if not moved or refresh:
@@ -69,9 +65,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
         folder.add_audit(audit)
     spec = MeasurementSpec(config, identity, probes, folder.device, choice.steps, tokenizer)
     progress = AnalysisProgress(config.name, len(choice.steps), folder, report)
-    session = _Session(spec, folder, engine.pool(spec, progress), progress, series)
+    session = _Session(spec, folder, engine.pool(spec, progress), progress, series, store)
     done = _done(folder, choice)
-    todo = _Todo.of(series, choice, done)
+    todo = _Todo.of(series, choice, done, store)
     if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
         with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have the others
             look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
@@ -82,7 +78,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
     if pending := folder.manifest.get("pending"):
         due = replace(spec, only=frozenset((task, level) for task, level in pending["probes"]))
-        _Session(due, folder, engine.pool(due, progress), progress, series).complete(pending["steps"])
+        _Session(due, folder, engine.pool(due, progress), progress, series, store).complete(pending["steps"])
     folder.observations.consolidate()
     folder.drop_downloads()
     folder.update(status="complete")
@@ -114,10 +110,10 @@ class _Todo:
     left_out: dict[int, Checkpoint | None]
 
     @classmethod
-    def of(cls, series: Series, choice: StepChoice, done: set[int]) -> _Todo:
+    def of(cls, series: Series, choice: StepChoice, done: set[int], store: Path | None) -> _Todo:
         steps = [step for step in choice.steps if step not in done]
         there = [step for step in steps if step in set(series.steps())]
-        checkpoints = {checkpoint.step: checkpoint for checkpoint in series.checkpoints(there)}
+        checkpoints = {checkpoint.step: checkpoint for checkpoint in checkpoints_of(series, there, store)}
         kept = [checkpoint for step, checkpoint in checkpoints.items() if step not in choice.left_out]
         return cls(
             measured=[checkpoint for checkpoint in kept if not choice.earlier.get(checkpoint.step)],
@@ -176,13 +172,20 @@ class _Session:
     """Keeps what comes of the checkpoints, one after the other."""
 
     def __init__(
-        self, spec: MeasurementSpec, folder: RunFolder, pool: WorkerPool, progress: AnalysisProgress, series: Series
+        self,
+        spec: MeasurementSpec,
+        folder: RunFolder,
+        pool: WorkerPool,
+        progress: AnalysisProgress,
+        series: Series,
+        store: Path | None,
     ) -> None:
         self._spec = spec
         self._folder = folder
         self._pool = pool
         self._progress = progress
         self._series = series
+        self._store = store
 
     def measure_all(self, checkpoints: list[Checkpoint]) -> None:
         """Have checkpoints fetched and measured, and keep each result as it comes."""
@@ -191,7 +194,7 @@ class _Session:
     def complete(self, steps: list[int]) -> None:
         """Measure what the order asks of checkpoints whose other rows stand, and put it beside these."""
         there = [step for step in steps if step in set(self._series.steps())]
-        self._keep(map(self._joined, self._remembered(list(self._series.checkpoints(there)))))
+        self._keep(map(self._joined, self._remembered(list(checkpoints_of(self._series, there, self._store)))))
         known = {entry["step"]: entry for entry in self._folder.manifest["checkpoints"]}
         for step in sorted(set(steps) - set(there)):
             sha, label = known[step]["weight_sha"], known[step]["label"]
@@ -216,22 +219,15 @@ class _Session:
         return replace(result, rows=[*kept, *result.rows])
 
     def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[CheckpointResult]:
-        """Yield the results; of folders whose files stay as they were, note the fingerprint that was read."""
-        memory = self._series.memory if isinstance(self._series, FolderSeries) else None
-        before: dict[int, tuple[Path, list[object]]] = {}
-        for checkpoint in checkpoints if memory is not None else ():
-            if isinstance(checkpoint, FolderCheckpoint):
-                with suppress(CheckpointError, OSError):
-                    before[checkpoint.step] = (checkpoint.path, weights_state(checkpoint.path))
-        try:
+        """Yield the results; a series that can notes the fingerprints that were read."""
+        if not isinstance(self._series, Remembering):
+            yield from self._pool.results(checkpoints)
+            return
+        with self._series.remembering([checkpoint.step for checkpoint in checkpoints]) as note:
             for result in self._pool.results(checkpoints):
-                if memory is not None and result.weight_sha and result.step in before:
-                    with suppress(CheckpointError, OSError):
-                        memory.remember(*before[result.step], result.weight_sha)
+                if result.weight_sha:
+                    note(result.step, result.weight_sha)
                 yield result
-        finally:
-            if memory is not None:
-                memory.keep()
 
     def leave_out(self, found: StepAudit, checkpoint: Checkpoint | None) -> None:
         """Write one row that says why the audit leaves this step out."""

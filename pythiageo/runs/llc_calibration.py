@@ -24,7 +24,7 @@ from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.series import open_series
 from pythiageo.series.architecture import context_of
-from pythiageo.series.sources.hub import HubSeries
+from pythiageo.series.checkpoint import checkpoints_of
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,11 @@ def calibrate_checkpoint(wanted: Calibration, report: Reporter) -> list[Calibrat
 
 def _open(wanted: Calibration, store: Path, report: Reporter) -> Problem:
     series = open_series(wanted.target)
-    if isinstance(series, HubSeries):
-        series.store = store
     there = series.steps()
     if wanted.step not in there:
         near = min(there, key=lambda step: abs(step - wanted.step))
         raise UserError(f"{series.name}: step {wanted.step} is not there; the nearest is {near}")
-    (checkpoint,) = series.checkpoints([wanted.step])
+    (checkpoint,) = checkpoints_of(series, [wanted.step], store)
     report(Progress(wanted.target, 0, 1, f"opening {checkpoint.label}"))
     probes = choose_probes(ProbeConfig(tasks=(wanted.task,), geometry_examples=wanted.examples))
     opened = checkpoint.open()

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from pythiageo import extensions
 from pythiageo.errors import UserError
 from pythiageo.series import sources
-from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint, Series
+from pythiageo.series.checkpoint import Checkpoint, Fetchable, OpenCheckpoint, Series, check_parts
 
-__all__ = ["Checkpoint", "OpenCheckpoint", "Series", "open_series"]
+__all__ = ["Checkpoint", "Fetchable", "OpenCheckpoint", "Series", "open_series"]
 
 
 def open_series(target: str, step_pattern: str | None = None) -> Series:
     """Return the series that ``target`` names: a folder where there is one of that path, else a Hub repository.
 
     Every module of ``series.sources`` with a function ``open_target(target, step_pattern) -> Series | None`` is a
-    source; they are asked in the order of their names. ``step_pattern``: how its revisions or folders are named, as for
+    source, and so is every module that an installed package names in the entry points ``pythiageo.sources``. These are
+    asked first, each in the order of their names. ``step_pattern``: how its revisions or folders are named, as for
     ``steps.StepNames``.
 
     Raises:
         UserError: no source knows it, or the one that does cannot open it.
     """
-    for module in sorted(pkgutil.iter_modules(sources.__path__), key=lambda entry: entry.name):
-        open_target = getattr(importlib.import_module(f"{sources.__name__}.{module.name}"), "open_target", None)
-        series: Series | None = open_target(target, step_pattern) if open_target else None
+    for open_target in extensions.load_parts(sources, extensions.SOURCES, "open_target"):
+        series: Series | None = open_target(target, step_pattern)
         if series is not None:
+            check_parts(series, Series, f"the series {target}")
             return series
     raise UserError(f"{target}: no such folder here, and not a Hub repository's name (owner/name)")

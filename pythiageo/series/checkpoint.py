@@ -1,12 +1,15 @@
-"""What a series yields: checkpoints that can be opened one at a time."""
+"""What a series is asked for: checkpoints that can be opened one at a time. What it need not have stands below that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
+from pythiageo.errors import UserError
 from pythiageo.series.origin import Source
 
 if TYPE_CHECKING:
@@ -77,3 +80,84 @@ class Series(Protocol):
 
     def checkpoints(self, steps: list[int]) -> Iterator[Checkpoint]:
         """Yield the checkpoints of these steps, in ascending order."""
+
+
+class Fetchable(Checkpoint, Protocol):
+    """A checkpoint whose files are not here: they are brought here while an earlier one is measured, and dropped again.
+
+    Without ``store`` files stay wherever fetching puts them.
+    """
+
+    def stored_in(self, store: Path) -> Fetchable:
+        """Return the same checkpoint, to be fetched into a folder of its own inside ``store``."""
+
+    def size(self) -> int:
+        """Return the bytes that fetching will add to the disk; 0 where they are here already."""
+
+    def arrived(self) -> int:
+        """Return the bytes of it that are here so far."""
+
+    def fetch(self) -> None:
+        """Bring its files here. Raises ``CheckpointError`` when they cannot be had."""
+
+    def drop(self) -> None:
+        """Remove what ``fetch`` brought into the store, and only that."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A series with a config and a tokenizer of its own, whatever its steps: those of a repository's ``main``."""
+
+    def describe(self, into: Path) -> Path:
+        """Return a folder with them; what must be fetched comes ``into`` one."""
+
+
+@runtime_checkable
+class InFolder(Protocol):
+    """A checkpoint that lies in a folder, which every worker that opens it must see."""
+
+    path: Path
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A series that remembers in a file what was read of its own files, so that a later look need not read them."""
+
+    def remember_in(self, file: Path) -> None:
+        """Take the file where that is kept."""
+
+    def remembering(self, steps: Sequence[int]) -> AbstractContextManager[Callable[[int, str], None]]:
+        """Give a function that notes the fingerprint of a step's weights, read meanwhile; at the end all is kept."""
+
+
+def is_fetchable(checkpoint: Checkpoint) -> TypeGuard[Fetchable]:
+    """Return whether a checkpoint has all that fetching ahead takes; one that has not fetches when it is opened."""
+    return not _missing(checkpoint, Fetchable)
+
+
+def checkpoints_of(series: Series, steps: list[int], store: Path | None = None) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of these steps; those that are fetched come into ``store``.
+
+    Raises:
+        UserError: a checkpoint is not what one has to be.
+    """
+    for checkpoint in series.checkpoints(steps):
+        check_parts(checkpoint, Checkpoint, f"a checkpoint of {series.name}")
+        yield checkpoint.stored_in(store) if store is not None and is_fetchable(checkpoint) else checkpoint
+
+
+def check_parts(thing: object, protocol: type, what: str) -> None:
+    """Look whether something from another package has what a protocol asks for; ``what`` begins the sentence.
+
+    Raises:
+        UserError: it lacks something.
+    """
+    if missing := _missing(thing, protocol):
+        raise UserError(f"{what} ({type(thing).__module__}.{type(thing).__name__}) has no {', '.join(missing)}")
+
+
+def _missing(thing: object, protocol: type) -> list[str]:
+    """Return the names that a protocol has and ``thing`` has not; nothing of it is called."""
+    names = [name for base in reversed(protocol.__mro__) for name in vars(base) if not name.startswith("_")]
+    absent = object()
+    return [name for name in dict.fromkeys(names) if inspect.getattr_static(thing, name, absent) is absent]

@@ -6,32 +6,13 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pythiageo.errors import CheckpointError
+from pythiageo.series.checkpoint import Fetchable
 
 AHEAD = 2
 """Checkpoints fetched and waiting, at most."""
-
-
-class Fetchable(Protocol):
-    """A checkpoint whose files can be brought here and dropped again."""
-
-    @property
-    def label(self) -> str:
-        """Where it is, for people."""
-
-    def size(self) -> int:
-        """Return the bytes that fetching will add to the disk; 0 where they are here already."""
-
-    def arrived(self) -> int:
-        """Return the bytes of it that are here so far."""
-
-    def fetch(self) -> None:
-        """Bring its files here. Raises ``CheckpointError`` when they cannot be had."""
-
-    def drop(self) -> None:
-        """Remove what ``fetch`` brought, and only that."""
 
 
 class Arrival(NamedTuple):

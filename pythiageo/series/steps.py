@@ -156,6 +156,11 @@ def select(text: str, available: Sequence[int], beyond: str = "error") -> list[i
 
     Raises:
         UserError: malformed, or a step that is not there, with the nearest that are.
+
+    >>> select("log:4", [0, 1, 2, 4, 8, 16, 32, 64, 128])
+    [0, 4, 32, 128]
+    >>> select("every:32,1", [0, 1, 2, 4, 8, 16, 32, 64, 128])
+    [0, 1, 32, 64, 128]
     """
     steps = sorted(set(available))
     chosen: set[int] = set()
@@ -184,6 +189,11 @@ def parse_grid(text: str) -> tuple[int, ...]:
 
     Raises:
         UserError: anything else.
+
+    >>> parse_grid("0,1,1000-3000:1000")
+    (0, 1, 1000, 2000, 3000)
+    >>> len(parse_grid("pythia"))
+    154
     """
     if text in {"pythia", "none"}:
         return PYTHIA_STEPS if text == "pythia" else ()

@@ -15,6 +15,9 @@ def wilson_half_width(rate: float, n: int) -> float:
     from the rate to twice this.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+
+    >>> round(2 * wilson_half_width(0.0, 200), 3)
+    0.019
     """
     return Z / (1 + Z**2 / n) * math.sqrt(max(rate * (1 - rate), 0.0) / n + (Z / (2 * n)) ** 2)
 
@@ -24,5 +27,10 @@ def rate_stderr(rate: float, spread: float, n: int) -> float:
 
     It is ``spread``, but for examples that are all alike (none right, or all): they show none, and the rate's error is
     not zero. There it is Wilson's half width over 1.96.
+
+    >>> rate_stderr(0.5, 0.1, 25)
+    0.1
+    >>> round(rate_stderr(1.0, 0.0, 200), 4)
+    0.0048
     """
     return spread if spread > 1e-12 else wilson_half_width(abs(rate), n) / Z

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, TrainConfig, load_config, make_config
+from pythiageo.config.tables import example_keys
 from pythiageo.errors import UserError
-from pythiageo.importers.tidy_table import load_mapping
+from pythiageo.importers.mapping import load_mapping
 from pythiageo.measurement.probe_sets import choose_probes
 from pythiageo.runs.build_training import build_model, checkpoint_steps, resolve
 
@@ -31,6 +33,16 @@ def test_every_shipped_config_is_sound(path: Path) -> None:
         assert steps[0] == 0
         assert steps[-1] == resolved.training.stop
         build_model(resolved)
+
+
+def test_one_option_sets_the_examples_of_scores_and_of_geometry(capsys: pytest.CaptureFixture[str]) -> None:
+    from pythiageo.cli.app import run as cli
+
+    few = ["analyze", "nobody/nothing", "--tasks", "ADD", "--dry-run", "--examples"]
+    assert cli([*few, "0"]) == 2
+    assert "probes.score_examples: Input should be greater than or equal to 1" in capsys.readouterr().err
+    config = make_config({"name": "a", "target": "b"}, overrides(example_keys(7)), "analyze", "a")
+    assert (config.probes.score_examples, config.probes.geometry_examples) == (7, 7)
 
 
 @pytest.mark.parametrize("path", MAPPINGS, ids=str)

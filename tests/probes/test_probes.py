@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pythiageo.cli.app import run as cli
+from pythiageo.config.tables import ProbeConfig
 from pythiageo.errors import UserError
+from pythiageo.measurement.probe_sets import choose_probes, describe_probes
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer, encode_example
 from pythiageo.probes.generators import GENERATORS
@@ -229,6 +233,35 @@ def test_adding_a_task_takes_one_file(tmp_path: Path) -> None:
     assert probe_set.examples == (Example("DOUBLE 1 = ", "2"), Example("DOUBLE 2 = ", "4"))
     with pytest.raises(UserError, match="task DOUBLE has 2 items at level L1, but 3 were asked for"):
         make_probe_set(tasks["DOUBLE"], "L1", 3, seed=0)
+
+
+def test_fewer_items_than_are_usual_are_all_taken_unless_a_number_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = "\n[levels.L2]\nchance = 0\nitems = [" + ", ".join(
+        f'{{ prompt = "DOUBLE {n} = ", answer = "{2 * n}" }}' for n in range(3, 9)
+    )
+    (tmp_path / "double.toml").write_text(TASK + more + "]\n")
+    task = load_tasks(tmp_path)["DOUBLE"]
+    mixed = make_probe_set(task, "mixed", 200, 0, exactly=False)
+    assert mixed.levels == ("L1", "L2", "L1", "L2")
+    assert mixed == replace(make_probe_set(task, "mixed", 4, 0), asked=200)
+    assert mixed.fewer == (
+        "task DOUBLE, level mixed: 4 examples, as many as there are in equal parts of its levels, not 200"
+    )
+    with pytest.raises(UserError, match=r"2 items at level L1, but 3 were asked for: lower .* to 4 or fewer"):
+        make_probe_set(task, "mixed", 5, 0)
+    config = ProbeConfig(tasks=("DOUBLE",), tasks_folder=tmp_path)
+    described = describe_probes(choose_probes(config))
+    assert [(one["level"], one["examples"], one["asked"]) for one in described] == [
+        ("L1", 2, 200), ("L2", 6, 200), ("mixed", 4, 200)
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="but 200 were asked for: lower the number of examples to 2 or fewer"):
+        choose_probes(ProbeConfig(tasks=("DOUBLE",), tasks_folder=tmp_path, score_examples=200))
+    assert cli(["tasks", "show", "DOUBLE", "--tasks-folder", str(tmp_path)]) == 0
+    assert "DOUBLE 5 = " in "".join(capsys.readouterr().out.split("│")).replace("␣", " ")
+    assert cli(["tasks", "show", "DOUBLE", "--tasks-folder", str(tmp_path), "--examples", "3"]) == 2
+    assert "lower the number of examples to 2 or fewer" in capsys.readouterr().err
 
 
 def test_items_may_lie_beside_the_task_file(tmp_path: Path) -> None:

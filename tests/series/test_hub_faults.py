@@ -33,6 +33,7 @@ import json, resource, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pythiageo.errors import PythiageoError
+from pythiageo.series.checkpoint import checkpoints_of
 from pythiageo.series.sources.hub import HubSeries
 limit = int(sys.argv[2])
 if limit:
@@ -47,8 +48,7 @@ def fetch(checkpoint):
     return [said, time.monotonic() - begun]
 try:
     series = HubSeries("test/a")
-    series.store = Path(sys.argv[1])
-    found = list(series.checkpoints(series.steps()))
+    found = list(checkpoints_of(series, series.steps(), Path(sys.argv[1])))
     with ThreadPoolExecutor(16) as pool:
         told = dict(zip([str(one.step) for one in found], pool.map(fetch, found)))
 except PythiageoError as error:

@@ -419,7 +419,7 @@ def test_folders_of_every_shape(series_folder: Path, tmp_path: Path) -> None:
 def test_adding_a_checkpoint_source_takes_one_file(
     series_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pythiageo.series.sources as package
+    from pythiageo.series import sources as package
 
     (tmp_path / "mirror_example.py").write_text(
         "from pathlib import Path\n"

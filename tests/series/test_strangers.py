@@ -24,8 +24,8 @@ from pythiageo.config.runs import AnalyzeConfig, load_config
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import CheckpointError, PythiageoError, UserError
 from pythiageo.events.runs import load_runs
-from pythiageo.importers.lm_eval import import_harness
-from pythiageo.importers.tidy_table import import_table, load_mapping
+from pythiageo.importers.mapping import load_mapping
+from pythiageo.importers.results import Request, import_results
 from pythiageo.observations import extent, read_manifest, read_observations, reader, write_table
 from pythiageo.observations.excerpt import excerpt
 from pythiageo.observations.store import write_whole
@@ -168,7 +168,7 @@ PLACES: dict[str, Callable[[Path], Any]] = {
     "x.jsonl": _items,
     "c.toml": lambda folder: load_config(folder / "c.toml", [], "analyze"),
     "m.toml": lambda folder: load_mapping(folder / "m.toml"),
-    "step1.json": lambda folder: import_harness(folder, folder / "out"),
+    "step1.json": lambda folder: import_results(Request(folder), folder / "out"),
     MANIFEST: read_manifest,
     "tokenizer.json": FileTokenizer,
 }
@@ -187,10 +187,9 @@ def test_every_reader_takes_plain_files_alone(tmp_path: Path, name: str, make: C
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_tables_are_plain_files(tmp_path: Path, make: Callable[[Path], None], ending: str) -> None:
     make(tmp_path / f"t.{ending}")
+    request = Request(tmp_path / f"t.{ending}", load_mapping(Path("import/pythia-layer-mteb.toml")))
     with pytest.raises(UserError, match="is a"):
-        import_table(
-            tmp_path / f"t.{ending}", load_mapping(Path("import/pythia-layer-mteb.toml")), {}, tmp_path / "out"
-        )
+        import_results(request, tmp_path / "out")
     (tmp_path / "run").mkdir()
     _run_of(tmp_path / "run")
     (tmp_path / "run" / "observations.parquet").unlink()

@@ -33,8 +33,7 @@ from pythiageo.estimate.plan import find_needs
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
-from pythiageo.series.checkpoint import Checkpoint
-from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.checkpoint import Checkpoint, is_fetchable
 
 PATIENCE = 120.0
 """Seconds without any worker, and without one that only waits for its place, after which the run ends."""
@@ -116,7 +115,7 @@ class _Pass:
         self._all = list(checkpoints)
         self._waiting = deque(checkpoints)
         self._needs = find_needs(spec.config, checkpoints, spec.probes)
-        self._streamed = any(isinstance(checkpoint, HubCheckpoint) for checkpoint in checkpoints)
+        self._streamed = all(map(is_fetchable, checkpoints))
         self._nodes: set[str] = set()
         self._slots: list[_Slot] = []
         self._ended: Counter[int] = Counter()

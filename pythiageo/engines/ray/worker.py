@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -19,10 +20,8 @@ from pythiageo.engines.ray.cluster import WorkerInfo
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
 from pythiageo.runs.provenance import versions
-from pythiageo.series.checkpoint import Checkpoint
-from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.checkpoint import Checkpoint, Fetchable, InFolder
 from pythiageo.series.prefetch import Stream
-from pythiageo.series.sources.folder import FolderCheckpoint
 from pythiageo.stopwatch import Stopwatch
 
 SCRATCH = "pythiageo-ray"
@@ -41,7 +40,7 @@ class Worker:
     ) -> WorkerInfo:
         """Make ready for ``spec``; return whether the checkpoint folders of ``series`` are seen from here too.
 
-        ``budget``: bytes that checkpoints may take on the disk. ``streamed``: they are on the Hub. ``batch_tokens``
+        ``budget``: bytes that checkpoints may take on the disk. ``streamed``: they are fetched ahead. ``batch_tokens``
         takes the place of the config's.
 
         Raises:
@@ -52,10 +51,10 @@ class Worker:
         self._spec = replace(spec, config=spec.config.model_copy(update={"compute": compute}))
         self._budget = budget
         self._clock = Stopwatch()
-        self._waiting: queue.Queue[Checkpoint | None] = queue.Queue()
+        self._waiting: queue.Queue[Any] = queue.Queue()
         self._scratch = Scratch(Path(gettempdir()) / SCRATCH) if streamed else None
         self._results = self._fetched() if streamed else self._here()
-        folders = [one.path for one in series if isinstance(one, FolderCheckpoint)]
+        folders = [one.path for one in series if isinstance(one, InFolder)]
         unseen = next((str(folder) for folder in folders if not folder.is_dir()), None)
         return replace(self.introduce(), unseen=unseen)
 
@@ -93,11 +92,10 @@ class Worker:
             self._clock.fetched(stream.seconds(checkpoint))
             yield bench.measure(checkpoint, stream.failure(checkpoint))
 
-    def _brought(self) -> Iterator[HubCheckpoint]:
+    def _brought(self) -> Iterator[Fetchable]:
         keep = self._spec.config.fetch.keep
         assert self._scratch is not None
         for checkpoint in iter(self._waiting.get, None):
-            assert isinstance(checkpoint, HubCheckpoint)
             yield checkpoint if keep else checkpoint.stored_in(self._scratch.path)
 
 

@@ -26,6 +26,10 @@ def alpha_req(spectrum: Spectrum) -> float:
 
     Raises:
         UndefinedMeasureError: fewer than 10 resolved eigenvalues from rank 11 on.
+
+    >>> ranks = torch.arange(1, 101, dtype=torch.float64)
+    >>> round(alpha_req(Spectrum(ranks ** (-1.5 / 2), 100, 100, "svd")), 6)
+    1.5
     """
     spectrum = spectrum.resolve(LAST)
     sigma, resolved = spectrum.sigma, spectrum.resolved

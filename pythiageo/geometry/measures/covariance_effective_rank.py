@@ -11,12 +11,17 @@ def covariance_effective_rank(spectrum: Spectrum) -> float:
     """Return exp(-sum p log p) with p = sigma^2 / sum sigma^2: the entropy rank of the covariance's eigenvalues.
 
     Of uncentred states: of the second-moment matrix. Between 1 and the number of singular values. Invariant to scale,
-    rotation of d_model and order of rows; not to centring. For sigma = (1, .5, .25, .125): 2.063.
+    rotation of d_model and order of rows; not to centring.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007, applied to covariance eigenvalues.
 
     Raises:
         UndefinedMeasureError: all singular values are zero.
+
+    >>> import torch
+    >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)
+    >>> round(covariance_effective_rank(Spectrum(sigma, 4, 4, "svd")), 3)
+    2.063
     """
     return effective_number(spectrum.sigma.square())
 

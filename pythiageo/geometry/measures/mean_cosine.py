@@ -18,6 +18,10 @@ def mean_cosine(states: Float[Tensor, "row d_model"]) -> float:
 
     Raises:
         UndefinedMeasureError: fewer than two rows, or a row that is zero.
+
+    >>> import torch
+    >>> round(mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])), 3)
+    0.333
     """
     rows = len(states)
     if rows < 2:

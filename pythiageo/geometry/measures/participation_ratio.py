@@ -10,12 +10,17 @@ def participation_ratio(spectrum: Spectrum) -> float:
     """Return (sum sigma^2)^2 / sum sigma^4: the number of equal covariance eigenvalues with the same concentration.
 
     Between 1 and the number of singular values; never above the covariance effective rank. Invariant to scale,
-    rotation of d_model and order of rows; not to centring. For sigma = (1, .5, .25, .125): 1.654.
+    rotation of d_model and order of rows; not to centring.
 
     Source: Gao and Ganguli, "On simplicity and complexity in the brave new world of large-scale neuroscience", 2015.
 
     Raises:
         UndefinedMeasureError: all singular values are zero.
+
+    >>> import torch
+    >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)
+    >>> round(participation_ratio(Spectrum(sigma, 4, 4, "svd")), 3)
+    1.654
     """
     if not float(spectrum.sigma.max()) > 0:
         raise UndefinedMeasureError("all singular values are zero: the states do not vary")

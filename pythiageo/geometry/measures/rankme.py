@@ -11,12 +11,17 @@ def rankme(spectrum: Spectrum) -> float:
     """Return exp(-sum p log p) with p = sigma / sum sigma.
 
     Between 1 and the number of singular values. Invariant to scale, rotation of d_model and order of rows; not to
-    centring. For sigma = (1, .5, .25, .125): 3.117. The paper adds 1e-7 to p against log 0; here 0 log 0 = 0.
+    centring. The paper adds 1e-7 to p against log 0; here 0 log 0 = 0.
 
     Source: Garrido, Balestriero, Najman, LeCun, "RankMe", ICML 2023, eq. 1.
 
     Raises:
         UndefinedMeasureError: all singular values are zero.
+
+    >>> import torch
+    >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)
+    >>> round(rankme(Spectrum(sigma, 4, 4, "svd")), 3)
+    3.117
     """
     return effective_number(spectrum.sigma)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pythiageo.errors import CheckpointError, UserError, first_line
 from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.files.hash_cache import HashMemory
+from pythiageo.series.files.hash_cache import HashMemory, weights_state
 from pythiageo.series.files.load import is_checkpoint, open_folder
 from pythiageo.series.files.tensor_files import weight_files
 from pythiageo.series.files.weight_files import (
@@ -83,9 +83,7 @@ class FolderSeries:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
-        self.hashes: Path | None = None
-        """A file that remembers the hashes of files and weights; ``None``: nothing is remembered."""
-        self._memory: HashMemory | None = None
+        self._memory = HashMemory()
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
         self._names = step_names or StepNames()
@@ -139,18 +137,33 @@ class FolderSeries:
             named = self._names.parse(self._folders[step].name)
             yield FolderCheckpoint(step, self._folders[step], named.tokens if named else None)
 
-    @property
-    def memory(self) -> HashMemory:
-        """The hashes of its files and weights."""
-        if self._memory is None:
-            self._memory = HashMemory(self.hashes)
-        return self._memory
+    def remember_in(self, file: Path) -> None:
+        """See ``Remembering``: the hashes of its files and the fingerprints of its weights."""
+        self._memory = HashMemory(file)
+
+    @contextmanager
+    def remembering(self, steps: Sequence[int]) -> Iterator[Callable[[int, str], None]]:
+        """See ``Remembering``: noted where no weight file of the step has changed since the beginning."""
+        before = {}
+        for step in steps:
+            with suppress(CheckpointError, OSError):
+                before[step] = weights_state(self._folders[step])
+
+        def note(step: int, weight_sha: str) -> None:
+            if step in before:
+                with suppress(CheckpointError, OSError):
+                    self._memory.remember(self._folders[step], before[step], weight_sha)
+
+        try:
+            yield note
+        finally:
+            self._memory.keep()
 
     def moved(self, step: int, weight_sha: str, source: Source | None) -> list[str]:
         """See ``Lasting``: the weights by their fingerprint, read where nothing of their files is as it was noted."""
         folder = self._folders[step]
         try:
-            other = [] if self.memory.fingerprint(folder) == weight_sha else [OTHER_WEIGHTS]
+            other = [] if self._memory.fingerprint(folder) == weight_sha else [OTHER_WEIGHTS]
         except (CheckpointError, OSError):
             other = ["weights that cannot be read any more"]
         known = source.files if source else None
@@ -170,7 +183,7 @@ class FolderSeries:
         wanted: list[tuple[int | None, Path]] = list(self._folders.items())
         if is_checkpoint(self._root / "main"):
             wanted.append((None, self._root / "main"))
-        revisions, hashes = [], self.memory
+        revisions, hashes = [], self._memory
         with ThreadPoolExecutor(_HASHERS) as pool:
             futures = [pool.submit(_list_folder, step, folder, hashes) for step, folder in wanted]
             try:

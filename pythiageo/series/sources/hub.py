@@ -54,8 +54,6 @@ class HubSeries:
         self._asked = repo
         self._pattern = step_pattern
         StepNames(step_pattern)  # a wrong one is told before the Hub is asked
-        self.store: Path | None = None
-        """Where checkpoints are fetched to, each dropped when done; ``None``: the client's cache, where they stay."""
 
     @property
     def name(self) -> str:
@@ -105,7 +103,11 @@ class HubSeries:
         for step in steps:
             named = self._names.parse(revisions[step])
             tokens = step * PYTHIA_TOKENS_PER_STEP * halved if known else named.tokens if named else None
-            yield HubCheckpoint(repo, step, revisions[step], commits[revisions[step]], tokens, self.store)
+            yield HubCheckpoint(repo, step, revisions[step], commits[revisions[step]], tokens)
+
+    def describe(self, into: Path) -> Path:
+        """Fetch config and tokenizer of ``main``; see ``HubCheckpoint.describe``."""
+        return HubCheckpoint(self._asked, 0, "main", None, None).describe(into)
 
     def moved(self, step: int, weight_sha: str, source: Source | None) -> list[str]:
         """See ``Lasting``: by the commit of the revision and, where that is another one, by the Hub's listing."""
