@@ -24,7 +24,7 @@ from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.causality import check_causal
-from pythiageo.series.checkpoint import Checkpoint, checkpoints_of, is_fetchable
+from pythiageo.series.checkpoint import Checkpoint, Mapped, checkpoints_of, is_fetchable
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 _LISTERS = 8
@@ -208,7 +208,7 @@ def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
 def _mapped(checkpoint: Checkpoint) -> int:
     """Return the bytes that are mapped beside the weights; none of one that has no weights, which fails in its time."""
     try:
-        return checkpoint.mapped()
+        return checkpoint.mapped() if isinstance(checkpoint, Mapped) else 0
     except CheckpointError:
         return 0
 

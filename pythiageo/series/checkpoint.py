@@ -53,9 +53,6 @@ class Checkpoint(Protocol):
     def source(self) -> Source:
         """Return what it is read from; for one on the Hub known once it was fetched."""
 
-    def mapped(self) -> int:
-        """Return the bytes of the files that are mapped whole while it is opened: ``.bin`` ones."""
-
     def open(self) -> OpenCheckpoint:
         """Load it. Raises ``CheckpointError`` when it cannot be read; NaN weights are told by ``nonfinite``."""
 
@@ -110,6 +107,14 @@ class Described(Protocol):
 
     def describe(self, into: Path) -> Path:
         """Return a folder with them; what must be fetched comes ``into`` one."""
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """A checkpoint of which files are mapped whole beside the weights while it is opened: ``.bin`` ones."""
+
+    def mapped(self) -> int:
+        """Return their bytes. Raises ``CheckpointError`` when it has no weights."""
 
 
 @runtime_checkable
