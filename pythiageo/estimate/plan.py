@@ -16,9 +16,10 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.trial import Trial
 from pythiageo.locations import check_folder
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.landscape import Landscape
-from pythiageo.measurement.probe_sets import Probe, choose_probes
+from pythiageo.measurement.probe_sets import choose_probes
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
@@ -27,7 +28,7 @@ from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.sources.hub import HubSeries
-from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
+from pythiageo.series.tokenizers import read_tokenizer
 
 _LISTERS = 8
 
@@ -130,17 +131,18 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
     report(Progress(config.name, 0, 1, "trying this machine"))
     probes = choose_probes(config.probes)
+    named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
     with TemporaryDirectory() as scratch:
-        ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=_named_tokenizer(config))
-        blueprint = ahead.blueprint
-        check_causal(blueprint.one_block(), checkpoints[0].label)
-        trial = Trial(config, blueprint, ahead.prepared)
+        ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=named_tokenizer)
+        shape = ahead.shape
+        check_causal(shape.one_block(), checkpoints[0].label)
+        trial = Trial(config, shape, ahead.prepared)
         memory = trial.memory(ahead.folder)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
-        architecture=blueprint.architecture,
-        parameters=blueprint.parameters,
+        architecture=shape.architecture,
+        parameters=shape.parameters,
         checkpoints=len(choice.steps),
         to_measure=len(checkpoints),
         left_out=_left_out(choice),
@@ -168,23 +170,19 @@ class Needs:
     disk: int
 
 
-def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
+def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Needs:
     """Return what a checkpoint of the run takes, as ``make_plan`` says it.
 
     Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If the config of no
     checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
-    disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
+    disk = max(_sizes(checkpoints)) if spec.fetch.bytes is not None else 0
     with TemporaryDirectory() as scratch:
         try:
-            ahead = look_ahead(checkpoints, probes, Path(scratch), everything=False, tokenizer=_named_tokenizer(config))
+            ahead = look_ahead(checkpoints, spec.probes, Path(scratch), everything=False, tokenizer=spec.tokenizer)
         except CheckpointError:
             return Needs(0, disk)
-        return Needs(Trial(config, ahead.blueprint, ahead.prepared).memory(ahead.folder), disk)
-
-
-def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:
-    return None if config.tokenizer is None else read_tokenizer(config.tokenizer)
+        return Needs(Trial(spec.config, ahead.shape, ahead.prepared).memory(ahead.folder), disk)
 
 
 def _left_out(choice: StepChoice) -> dict[str, int]:

@@ -18,11 +18,11 @@ from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure,
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.geometry.view import SiteStates
-from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.failures import FAILED, Failures, NoValue
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
@@ -77,31 +77,31 @@ def observe(
     origin: Origin,
     nonfinite: str | None = None,
     tell: Callable[[float], None] = lambda _: None,
-    mishaps: Mishaps | None = None,
+    failures: Failures | None = None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
     would have been has the status ``nonfinite`` and that reason. ``tell`` is told which share of the probes is done.
     An error over one measure, or over the passes of one probe set, gives rows of status ``failed``, and is kept in
-    ``mishaps``.
+    ``failures``.
 
     Raises:
         CheckpointError: the passes of every probe set ended in an error.
     """
     rows: list[Observation] = []
-    mishaps = mishaps or Mishaps()
+    failures = failures or Failures()
     unread: list[str] = []
     for number, prepared in enumerate(probes):
         tell(number / len(probes))
-        gap = Gap("nonfinite", nonfinite) if nonfinite else None
+        gap = NoValue("nonfinite", nonfinite) if nonfinite else None
         if prepared.loss is not None:
             total = len(prepared.probe.probe_set.examples)
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             rows.append(origin.row(measure=LEFT_OUT, **found, **columns_of(prepared)))
-            gap = gap if prepared.kept else Gap("undefined", "no item of the probe set can be measured")
+            gap = gap if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
         take = _scores if prepared.probe.purpose == SCORE else _geometry
-        taking = _Taking(reading, prepared, instruments, origin, gap, mishaps)
+        taking = _Taking(reading, prepared, instruments, origin, gap, failures)
         rows += take(taking)
         unread += taking.unread
     if unread and len(unread) == sum(1 for prepared in probes if prepared.kept):
@@ -123,21 +123,21 @@ class _Taking:
     prepared: Prepared
     instruments: GeometryPlan
     origin: Origin
-    gap: Gap | None
-    mishaps: Mishaps
+    gap: NoValue | None
+    failures: Failures
     unread: list[str] = field(default_factory=list)
 
-    def failed(self, measure: str, gap: Gap, **columns: Any) -> Observation:
+    def failed(self, measure: str, gap: NoValue, **columns: Any) -> Observation:
         """Return a row without a value."""
         if gap.status == FAILED:
-            self.mishaps.costs(measure, gap.reason)
+            self.failures.note_lost(measure, gap.reason)
         return self.origin.failed(measure, gap.status, gap.reason, **columns)
 
-    def missed(self, error: BaseException) -> Gap:
+    def missed(self, error: BaseException) -> NoValue:
         """Return the gap that an error leaves. Raises it where it concerns more than this."""
-        return Gap(FAILED, self.mishaps.reason(error))
+        return NoValue(FAILED, self.failures.reason(error))
 
-    def states(self) -> Iterator[tuple[str, Tensor | None, Gap | None]]:
+    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
         """Yield each site with its states, or with why there are none."""
         gap, waiting = self.gap, list(self.reading.sites)
         if gap is None:
@@ -169,7 +169,7 @@ def _scores(taking: _Taking) -> Iterator[Observation]:
             right, options = taking.reading.answers(prepared), taking.reading.options(prepared)
             results = score(probe_set.rule, right, options)
         except NonfiniteLogitsError as error:
-            gap = Gap("nonfinite", str(error))
+            gap = NoValue("nonfinite", str(error))
         except Exception as error:
             gap = taking.missed(error)
             taking.unread.append(gap.reason)
@@ -218,9 +218,9 @@ def _geometry(taking: _Taking) -> Iterator[Observation]:
         below = here.alone()
 
 
-def _decoder(taking: _Taking) -> Decoder | None:
+def _decoder(taking: _Taking) -> LinearProbe | None:
     wanted, columns = taking.instruments.linear_probe, columns_of(taking.prepared)
-    return Decoder(wanted, taking.reading, taking.prepared, taking.origin, columns, taking.gap) if wanted else None
+    return LinearProbe(wanted, taking.reading, taking.prepared, taking.origin, columns, taking.gap) if wanted else None
 
 
 def _read_off(
@@ -273,7 +273,7 @@ def _numbers(
             stderrs, gap = {}, taking.missed(error)
             for measure in resampled:
                 noted[measure] = f"no standard error: {gap.reason}"
-                taking.mishaps.costs(measure.name, noted[measure])
+                taking.failures.note_lost(measure.name, noted[measure])
         taken = {
             measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
             for measure in taken

@@ -28,11 +28,11 @@ from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
-from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.failures import FAILED, Failures, NoValue
 from pythiageo.measurement.geometry import columns_of
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.series.steps import select
 
@@ -88,28 +88,28 @@ class Landscape:
         origin: Origin,
         nonfinite: str | None = None,
         scored: ScoredLogits | None = None,
-        mishaps: Mishaps | None = None,
+        failures: Failures | None = None,
     ) -> list[Observation]:
         """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
 
         ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
         ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason. An error
-        over one measure gives its row the status ``failed``, and is kept in ``mishaps``.
+        over one measure gives its row the status ``failed``, and is kept in ``failures``.
         """
         if origin.step not in self.steps:
             return []
         rows: list[Observation] = []
-        mishaps = mishaps or Mishaps()
+        failures = failures or Failures()
         for probe in prepared:
             if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
                 if not probe.kept:
-                    nothing = Gap("undefined", "no item of the probe set can be measured")
+                    nothing = NoValue("undefined", "no item of the probe set can be measured")
                     rows += self._failed(nothing, columns_of(probe), origin)
                     continue
                 try:
                     restrictions = self._restrictions(module, layers)
                 except CheckpointError as error:
-                    rows += self._failed(self._missed(error, mishaps), columns_of(probe), origin)
+                    rows += self._failed(self._missed(error, failures), columns_of(probe), origin)
                     continue
                 for layer, parameters in restrictions:
                     encoded = probe.encoded[: self.config.examples]
@@ -118,23 +118,23 @@ class Landscape:
                         problem = problem_of(module, logits, encoded, parameters)
                         whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
                     except Exception as error:
-                        rows += self._failed(self._missed(error, mishaps), columns, origin)
+                        rows += self._failed(self._missed(error, failures), columns, origin)
                         continue
                     readout = f"parameters={','.join(parameters)};count={problem.size}"
                     columns |= {"readout": readout, "n": problem.examples}
                     if nonfinite:
-                        rows += self._failed(Gap("nonfinite", nonfinite), columns, origin)
+                        rows += self._failed(NoValue("nonfinite", nonfinite), columns, origin)
                         continue
-                    rows += self._measured(problem, whole, columns, origin, mishaps)
+                    rows += self._measured(problem, whole, columns, origin, failures)
         return rows
 
-    def _failed(self, gap: Gap, columns: dict[str, Any], origin: Origin) -> list[Observation]:
+    def _failed(self, gap: NoValue, columns: dict[str, Any], origin: Origin) -> list[Observation]:
         return [origin.failed(name, *gap, **columns) for name in self.measures]
 
-    def _missed(self, error: Exception, mishaps: Mishaps) -> Gap:
-        gap = Gap(FAILED, mishaps.reason(error, dear=True))
+    def _missed(self, error: Exception, failures: Failures) -> NoValue:
+        gap = NoValue(FAILED, failures.reason(error, expensive=True))
         for name in self.measures:
-            mishaps.costs(name, gap.reason)
+            failures.note_lost(name, gap.reason)
         return gap
 
     def _restrictions(self, module: nn.Module, layers: int) -> list[tuple[int | None, tuple[str, ...]]]:
@@ -144,9 +144,9 @@ class Landscape:
         return [(layer, (f"{prefix}.{layer}.*",)) for layer in range(layers)]
 
     def _measured(
-        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin, mishaps: Mishaps
+        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin, failures: Failures
     ) -> Iterator[Observation]:
-        for result in _Taking(self.config, set(self.measures), problem, whole, mishaps).results():
+        for result in _Taking(self.config, set(self.measures), problem, whole, failures).results():
             if result.value is None:
                 yield origin.failed(result.measure, result.status, result.reason or "", **columns)
             else:
@@ -169,13 +169,13 @@ class _Taking:
     """
 
     def __init__(
-        self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem, mishaps: Mishaps
+        self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem, failures: Failures
     ) -> None:
         self._config = config
         self._measures = measures
         self._problem = problem
         self._whole = whole
-        self._mishaps = mishaps
+        self._failures = failures
 
     def results(self) -> Iterator[_Result]:
         """Yield the results of the measures."""
@@ -201,9 +201,9 @@ class _Taking:
                 waiting = [name for name in waiting if name != result.measure]
                 yield result
         except Exception as error:
-            reason = self._mishaps.reason(error, dear=True)
+            reason = self._failures.reason(error, expensive=True)
             for name in waiting:
-                self._mishaps.costs(name, reason)
+                self._failures.note_lost(name, reason)
                 yield _Result(name, None, status=FAILED, reason=reason)
 
     def _generator(self, purpose: str) -> torch.Generator:

@@ -19,10 +19,10 @@ from pythiageo.linear_probe.fit import (
     fit_probe,
     make_split,
 )
-from pythiageo.measurement.failures import Gap
+from pythiageo.measurement.failures import NoValue
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
 
@@ -35,7 +35,7 @@ SUFFIX = {"example": "", "position": "_by_position"}
 
 
 @dataclass(frozen=True)
-class Decoder:
+class LinearProbe:
     """The linear probe of one probe set at one checkpoint: the same split at every site and every step.
 
     ``broken``: why nothing can be read, if so.
@@ -46,7 +46,7 @@ class Decoder:
     prepared: Prepared
     origin: Origin
     columns: dict[str, Any]
-    broken: Gap | None
+    broken: NoValue | None
 
     def names(self, baselines: bool = False) -> list[str]:
         """Return the names of the measures of a site, or of the baselines."""
@@ -65,7 +65,7 @@ class Decoder:
             try:
                 hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
             except NonfiniteLogitsError as error:
-                gap = Gap("nonfinite", str(error))
+                gap = NoValue("nonfinite", str(error))
         for by in self.config.splits:
             split = self._split(by)
             if isinstance(split, str):

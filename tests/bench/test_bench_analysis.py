@@ -37,7 +37,7 @@ from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
 from pythiageo.measurement.forward import Reading, batches
 from pythiageo.measurement.probe_sets import choose_probes, prepare
 from pythiageo.measurement.geometry import Instruments, observe
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge

@@ -19,13 +19,14 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.estimate.trial import Trial, sites_of, spread
+from pythiageo.estimate.timer import spread
+from pythiageo.estimate.trial import Trial, sites_of
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
-from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
@@ -178,7 +179,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     begun = time.perf_counter()
     for probe, sites in states:
         for _, state in sites:
-            list(Decoder(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
+            list(LinearProbe(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
     # the order of magnitude: solvers take more steps over one kind of states than another, and machines are shared
     assert 0.1 < priced / (time.perf_counter() - begun) < 10
 

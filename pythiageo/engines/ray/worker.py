@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.engines.ray.cluster import WorkerInfo
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.runs.provenance import versions
 from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
@@ -77,24 +78,24 @@ class Worker:
         if self._scratch is not None:
             self._scratch.remove()
 
-    def _bench(self) -> CheckpointMeasurer:
+    def _make_measurer(self) -> CheckpointMeasurer[Checkpoint]:
         torch.set_num_threads(self._spec.config.compute.thread_count)
-        return CheckpointMeasurer(self._spec, self._clock)
+        return CheckpointMeasurer(self._spec, SavedModels(self._spec).open, self._clock)
 
     def _here(self) -> Generator[CheckpointResult, None, None]:
-        bench = self._bench()
+        measurer = self._make_measurer()
         for checkpoint in iter(self._waiting.get, None):
-            yield bench.measure(checkpoint)
+            yield measurer.measure(checkpoint)
 
     def _fetched(self) -> Generator[CheckpointResult, None, None]:
-        bench = self._bench()
-        stream = Stream(self._brought(), self._budget, self._spec.config.fetch.ahead)
+        measurer = self._make_measurer()
+        stream = Stream(self._brought(), self._budget, self._spec.fetch.ahead)
         for checkpoint in stream:
             self._clock.fetched(stream.seconds(checkpoint))
-            yield bench.measure(checkpoint, stream.failure(checkpoint))
+            yield measurer.measure(checkpoint, stream.failure(checkpoint))
 
     def _brought(self) -> Iterator[HubCheckpoint]:
-        keep = self._spec.config.fetch.keep
+        keep = self._spec.fetch.keep
         assert self._scratch is not None
         for checkpoint in iter(self._waiting.get, None):
             assert isinstance(checkpoint, HubCheckpoint)
