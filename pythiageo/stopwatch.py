@@ -13,7 +13,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
 
-    def fetched(self, seconds: float | None) -> None:
+    def note_fetch(self, seconds: float | None) -> None:
         """Note how long fetching the checkpoint took, where that is known."""
         if seconds is not None:
             self._spent["fetch"] = seconds
@@ -27,7 +27,7 @@ class Stopwatch:
         finally:
             self._spent[name] = time.monotonic() - begun
 
-    def measured(self, share: float) -> None:
+    def report_share(self, share: float) -> None:
         """Nobody is told which share of the checkpoint is measured."""
 
     def read(self) -> dict[str, float]:

@@ -32,7 +32,9 @@ class LocalPool:
 
     def _streamed(self, checkpoints: list[HubCheckpoint]) -> Iterator[CheckpointResult]:
         progress, stream = self._progress, Stream(checkpoints, self._fetch.bytes, self._fetch.ahead)
-        for brought in stream.while_waiting(lambda: progress.arriving(stream.arrival(), waits=True)):
-            progress.fetched(stream.seconds(brought))
-            yield self._measurer.measure(brought, stream.failure(brought), lambda: progress.arriving(stream.arrival()))
-        progress.arriving(None)
+        for brought in stream.while_waiting(lambda: progress.report_arrival(stream.arrival(), waits=True)):
+            progress.note_fetch(stream.seconds(brought))
+            yield self._measurer.measure(
+                brought, stream.failure(brought), lambda: progress.report_arrival(stream.arrival())
+            )
+        progress.report_arrival(None)

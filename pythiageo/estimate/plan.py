@@ -84,10 +84,10 @@ class Plan:
         found = []
         if self.memory_peak_bytes > self.memory_free_bytes:
             found.append(
-                f"it needs {_gb(self.memory_peak_bytes)} of memory, and {_gb(self.memory_free_bytes)} are free"
+                f"it needs {_in_gb(self.memory_peak_bytes)} of memory, and {_in_gb(self.memory_free_bytes)} are free"
             )
         if self.disk_peak_bytes > self.disk_free_bytes:
-            found.append(f"it needs {_gb(self.disk_peak_bytes)} of disk, {_gb(self.disk_free_bytes)} are free")
+            found.append(f"it needs {_in_gb(self.disk_peak_bytes)} of disk, {_in_gb(self.disk_free_bytes)} are free")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -125,10 +125,10 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     if not checkpoints:
         raise UserError(f"{series.name}: the audit leaves nothing to measure of {len(choice.steps)} steps")
     report(Progress(config.name, 0, 1, f"listing {len(checkpoints)} checkpoints"))
-    sizes = _sizes(checkpoints)
+    sizes = _find_sizes(checkpoints)
     budget = config.fetch.bytes
     if budget is not None and max(sizes) > budget:
-        raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
+        raise UserError(f"the disk budget of {_in_gb(budget)} is below the largest checkpoint's {_in_gb(max(sizes))}")
     report(Progress(config.name, 0, 1, "trying this machine"))
     probes = choose_probes(config.probes)
     named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
@@ -137,7 +137,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         shape = ahead.shape
         check_causal(shape.one_block(), checkpoints[0].label)
         trial = Trial(config, shape, ahead.prepared)
-        memory = trial.memory(ahead.folder)
+        memory = trial.estimate_memory(ahead.folder)
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
@@ -145,18 +145,18 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         parameters=shape.parameters,
         checkpoints=len(choice.steps),
         to_measure=len(checkpoints),
-        left_out=_left_out(choice),
+        left_out=_count_left_out(choice),
         items=ahead.notes,
         forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
-        disk_peak_bytes=_disk(config, sizes),
-        disk_free_bytes=psutil.disk_usage(str(_existing(out))).free,
+        disk_peak_bytes=_find_peak_disk(config, sizes),
+        disk_free_bytes=psutil.disk_usage(str(_find_existing(out))).free,
         memory_peak_bytes=memory,
         memory_free_bytes=psutil.virtual_memory().available,
-        seconds=trial.seconds(max(sizes)),
+        seconds=trial.time_checkpoint(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
-        landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+        landscape_seconds=trial.time_landscape(landscape) if landscape.steps & set(wanted) else 0.0,
         remarks=series.remarks,
         workers=workers,
     )
@@ -176,23 +176,23 @@ def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Need
     Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If the config of no
     checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
-    disk = max(_sizes(checkpoints)) if spec.fetch.bytes is not None else 0
+    disk = max(_find_sizes(checkpoints)) if spec.fetch.bytes is not None else 0
     with TemporaryDirectory() as scratch:
         try:
             ahead = look_ahead(checkpoints, spec.probes, Path(scratch), everything=False, tokenizer=spec.tokenizer)
         except CheckpointError:
             return Needs(0, disk)
-        return Needs(Trial(spec.config, ahead.shape, ahead.prepared).memory(ahead.folder), disk)
+        return Needs(Trial(spec.config, ahead.shape, ahead.prepared).estimate_memory(ahead.folder), disk)
 
 
-def _left_out(choice: StepChoice) -> dict[str, int]:
+def _count_left_out(choice: StepChoice) -> dict[str, int]:
     """Return how many steps are not measured, by verdict."""
     verdicts = [found.verdict for found in choice.left_out.values()]
     verdicts += ["same-as-neighbour" for earlier in choice.earlier.values() if earlier]
     return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
 
 
-def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
+def _find_sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
     """Return the bytes to fetch of each; one that cannot be listed counts as nothing, and fails in its own time."""
 
     def size(checkpoint: Checkpoint) -> int:
@@ -205,7 +205,7 @@ def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
         return list(pool.map(size, checkpoints))
 
 
-def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:
+def _find_peak_disk(config: AnalyzeConfig, sizes: list[int]) -> int:
     if config.fetch.keep:
         return sum(sizes)
     together = config.fetch.ahead + 1
@@ -213,9 +213,9 @@ def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:
     return most if config.fetch.bytes is None else min(most, config.fetch.bytes)
 
 
-def _existing(path: Path) -> Path:
+def _find_existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def _gb(count: float) -> str:
+def _in_gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"

@@ -62,13 +62,13 @@ class Price:
         return sum(self.parts)
 
 
-def cheapest(prices: list[Price]) -> list[Price]:
+def find_cheapest(prices: list[Price]) -> list[Price]:
     """Return of each size the price with fewest hours."""
     sizes = dict.fromkeys(one.size for one in prices)
     return [min((one for one in prices if one.size == size), key=lambda one: one.hours) for size in sizes]
 
 
-def price(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
+def time_size(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
     """Time a size on this machine: the median of ``steps`` optimiser steps, and measures of ``sample`` examples.
 
     ``sets`` (``key=value``) say which size, and how it is computed.

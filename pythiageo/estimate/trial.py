@@ -52,18 +52,18 @@ class Trial:
         self._config = config
         self._shape = shape
         self._prepared = prepared
-        self._sites = sites_of(config, shape)
+        self._sites = count_sites(config, shape)
         self.passes = list(passes(prepared, config.compute.batch_tokens, config.measures.linear_probe is not None))
         """Forward passes: examples, positions, positions with logits."""
 
-    def seconds(self, size: int) -> dict[str, float]:
+    def time_checkpoint(self, size: int) -> dict[str, float]:
         """Return the seconds of the parts of one checkpoint, whose files have ``size`` bytes, without the landscape."""
-        parts = {"load": self.load(size), "forward": self.forward(), "geometry": self.geometry()}
+        parts = {"load": self.time_load(size), "forward": self.time_forward(), "geometry": self.time_geometry()}
         if self._config.measures.linear_probe is not None:
-            parts["linear probe"] = self.linear_probe(self._config.measures.linear_probe)
+            parts["linear probe"] = self.time_linear_probe(self._config.measures.linear_probe)
         return parts
 
-    def load(self, size: int) -> float:
+    def time_load(self, size: int) -> float:
         """Return the seconds to hold a checkpoint's files against their hashes, to fingerprint and convert them."""
 
         def read(sample: Tensor) -> None:
@@ -74,7 +74,7 @@ class Trial:
         timed = time_items([torch.randn(_SAMPLE // 2).half()], read)
         return scale(timed, lambda sample: sample.nbytes, size or 2 * self._shape.parameters)
 
-    def forward(self) -> float:
+    def time_forward(self) -> float:
         """Return the seconds of all forward passes, from passes through one block and logits at some positions."""
         block = self._shape.one_block()
         vocab = block.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
@@ -85,9 +85,9 @@ class Trial:
         with torch.inference_mode():
             timed = time_items(self.passes, run, warm_up=True)
         tokens = sum(examples * length for examples, length, _ in self.passes)
-        return scale(timed, lambda one: one[0] * one[1], tokens) * self._shape.layers + self._logits()
+        return scale(timed, lambda one: one[0] * one[1], tokens) * self._shape.layers + self._time_logits()
 
-    def _logits(self) -> float:
+    def _time_logits(self) -> float:
         rows = sum(examples * scored for examples, _, scored in self.passes)
         few = min(rows, 256)
         unembedding = torch.randn(self._shape.vocab, self._shape.d_model)
@@ -97,7 +97,7 @@ class Trial:
 
         return scale(time_items([torch.randn(few, self._shape.d_model)], unembed), len, rows) if rows else 0.0
 
-    def geometry(self) -> float:
+    def time_geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
         plan = replace(GeometryPlan.of(self._config.measures), linear_probe=None)
 
@@ -109,7 +109,7 @@ class Trial:
         tokens = sum(map(_count_tokens, self._geometry))
         return scale(time_items(self._geometry, measure), _count_tokens, tokens) * self._sites
 
-    def linear_probe(self, config: LinearProbeConfig) -> float:
+    def time_linear_probe(self, config: LinearProbeConfig) -> float:
         """Return the seconds of the linear probes, from fits at one site of as many probe sets as there is time for.
 
         States of a falling spectrum in no particular direction stand in: the solver takes its time over small ones.
@@ -133,7 +133,7 @@ class Trial:
     def _geometry(self) -> list[Prepared]:
         return [prepared for prepared in self._prepared if prepared.probe.purpose == GEOMETRY]
 
-    def landscape(self, landscape: Landscape) -> float:
+    def time_landscape(self, landscape: Landscape) -> float:
         """Return the seconds of the landscape measures of one checkpoint, from the gradient of one block's loss.
 
         Each measure says how many gradients of all examples it takes; a draw of the LLC takes its share of them.
@@ -159,18 +159,18 @@ class Trial:
             total += example * (gradients * len(encoded) + draws)
         return total * (self._shape.layers if config.per_layer else 1)
 
-    def memory(self, folder: Path) -> int:
+    def estimate_memory(self, folder: Path) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
 
         ``folder``: with the checkpoint's config and tokenizer. Weights are loaded in float32; TransformerLens then
         makes copies of joint matrices, and drops what it copied once it is open.
         """
-        own = self._process(folder)
+        own = self._estimate_process(folder)
         size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
         loaded, opened = 4 * self._shape.parameters, size * self._shape.parameters
-        return own + max(loaded, opened + max(size * self._shape.joint, self._work()))
+        return own + max(loaded, opened + max(size * self._shape.joint, self._estimate_work()))
 
-    def _work(self) -> int:
+    def _estimate_work(self) -> int:
         """Return the bytes of forward passes, and of what stands beside them: states and their spectra, or logits."""
         width, heads = self._shape.d_model, self._shape.heads
         # one block: the stream, two norms, q, k, v, rotated and not, and an MLP of four widths before and after its
@@ -188,7 +188,7 @@ class Trial:
         scored = max((min(examples * positions, SCORED) for examples, _, positions in self.passes), default=0)
         return passing + max(states + max(found, spectra), 4 * scored * self._shape.vocab)
 
-    def _process(self, folder: Path) -> int:
+    def _estimate_process(self, folder: Path) -> int:
         """Return what a process takes that has all libraries of a run at work, after a rehearsal with one block."""
         block, length = self._shape.one_block(), 8
         ids = torch.zeros(1, length, dtype=torch.long)
@@ -250,7 +250,7 @@ class _StandIn:
         return dict.fromkeys(sites, self.states(*ids.shape)), None
 
 
-def sites_of(config: RunConfig, shape: ModelShape) -> int:
+def count_sites(config: RunConfig, shape: ModelShape) -> int:
     """Return how many sites are measured; of named hooks only the patterns are known, taken as one a layer each."""
     layers = parse_layers(config.measures.layers, shape.layers)
     count = shape.layers if layers is None else len(layers)

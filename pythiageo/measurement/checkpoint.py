@@ -108,7 +108,7 @@ class Follower(Protocol):
     def phase(self, name: str, doing: str) -> AbstractContextManager[None]:
         """Enclose a phase of the checkpoint under way."""
 
-    def measured(self, share: float) -> None:
+    def report_share(self, share: float) -> None:
         """Note which share of the checkpoint is measured."""
 
 
@@ -185,9 +185,9 @@ class CheckpointMeasurer(Generic[C]):
     ) -> list[Observation]:
         """Return the rows of scores, geometry and linear probe, of the landscape, and what else there is."""
 
-        def tell(share: float) -> None:
+        def look_and_report(share: float) -> None:
             look()
-            self._follower.measured(share)
+            self._follower.report_share(share)
 
         config, nonfinite = self._spec.config, model.nonfinite
         landscape = self._landscape.rows(
@@ -195,5 +195,5 @@ class CheckpointMeasurer(Generic[C]):
         )
         with model.open_reader() as reader:
             reading = Reading.of(reader, config.measures, config.compute)
-            rows = observe(reading, model.prepared, self._geometry, origin, nonfinite, tell, failures)
+            rows = observe(reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures)
         return [*rows, *landscape, *model.further(origin)]

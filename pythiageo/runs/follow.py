@@ -26,7 +26,7 @@ from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_names import SAVES
-from pythiageo.runs.check_sources import check_at_large
+from pythiageo.runs.check_sources import check_unmoved
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
@@ -84,7 +84,7 @@ class FollowedTraining:
         every = list(range(last + 1))
         chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
         self._steps = {min(self._shas, default=start), *chosen, last}
-        with self._opened(resume=gone_on) as folder:
+        with self._open_folder(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
             identity = {"series": config.name, "regime": config.regime, "size": config.size, "seed": config.seed}
@@ -93,10 +93,10 @@ class FollowedTraining:
             self._clock = Stopwatch()
             self._measurer = CheckpointMeasurer(self._spec, self._open_copy, self._clock)
             now = {**identity, "probe_sets": describe_probes(probes)}
-            check_at_large(folder, now)
+            check_unmoved(folder, now)
             folder.update(**now, steps=sorted(self._steps))
             lost = self._keep_lost(folder, start) if gone_on else False
-            self.again = self._go_on(folder, start)
+            self.again = self._check_same_training(folder, start)
             """Steps that an earlier attempt measured, and that are measured again."""
         if lost or not self._shas:
             self.measure(start, tokens, strict=True)
@@ -106,7 +106,7 @@ class FollowedTraining:
         """Steps that are in the run folder, ascending."""
         return sorted(self._shas)
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether ``step`` was chosen; which steps are saved is not known here."""
         return step in self._steps
 
@@ -120,7 +120,7 @@ class FollowedTraining:
             CheckpointError: the model cannot be measured, and ``strict``; so are errors that nobody foresaw.
             MachineError: disk or memory run out; every step before is kept.
         """
-        with self._opened() as folder:
+        with self._open_folder() as folder:
             progress = AnalysisProgress(self._config.name, len(self._steps), folder, silent)
             try:
                 copied = _Copied(step, tokens, f"step{step}", folder=folder)
@@ -133,14 +133,14 @@ class FollowedTraining:
             progress.close(step, result.label, result.status, self._clock.read(), result.tracebacks)
         return result.status
 
-    def end(self, training: dict[str, Any]) -> None:
+    def finish(self, training: dict[str, Any]) -> None:
         """Write the whole table; ``training``: what the manifest says of the training."""
-        with self._opened() as folder:
+        with self._open_folder() as folder:
             folder.observations.consolidate()
             folder.update(status="complete", training=training)
 
     @contextmanager
-    def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
+    def _open_folder(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
         with isolate_process():
             torch.set_num_threads(self._config.compute.thread_count)
@@ -182,7 +182,7 @@ class FollowedTraining:
             folder.keep(CheckpointResult.failed(origin, f"step{step}", "unreadable", reason))
         return start in lost and start in self._shas
 
-    def _go_on(self, folder: RunFolder, start: int) -> list[int]:
+    def _check_same_training(self, folder: RunFolder, start: int) -> list[int]:
         """Hold the run against the training where this one begins, and forget what comes after; return those steps."""
         if start in self._shas:
             try:

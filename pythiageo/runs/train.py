@@ -21,12 +21,12 @@ from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.build_training import build_model, checkpoint_steps, describe_data_tasks, make_trainer
-from pythiageo.runs.check_sources import check_at_large
+from pythiageo.runs.check_sources import check_unmoved
 from pythiageo.runs.folder import RunFolder
 from pythiageo.runs.kept_checkpoints import find_whole, is_repeated, must_go_back
-from pythiageo.runs.training_progress import TrainingView
+from pythiageo.runs.training_progress import TrainingProgress
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
-from pythiageo.synthetic.batches import windows
+from pythiageo.synthetic.batches import cut_windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
@@ -111,7 +111,7 @@ class _Training:
         held_out, context = self._corpus.held_out, self._shape.context
         starts = np.unique(np.linspace(0, len(held_out) - context, HELD_OUT_WINDOWS).astype(np.int64))
         with torch.inference_mode():
-            loss = float(batch_loss(self.trainable, windows(held_out, starts, context)))
+            loss = float(batch_loss(self.trainable, cut_windows(held_out, starts, context)))
         if not np.isfinite(loss):
             return [origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")]
         return [origin.row(measure="held_out_loss", value=loss, n=len(starts))]
@@ -146,7 +146,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     torch.set_num_threads(config.compute.thread_count)
     training = _Training(config, workers)
     description = training.describe()
-    check_at_large(folder, description)
+    check_unmoved(folder, description)
     folder.update(**description)
     steps, keeps_weights = checkpoint_steps(config), config.training.weights == "keep"
     last = steps[-1]
@@ -160,19 +160,19 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     trainer = training.trainer
     due = _find_due(folder, trainer.step, steps, {} if again else whole)
     workers.wait()  # from here on the others may read the state
-    view = TrainingView(config.name, last, folder, report, config.training.tensorboard)
+    progress = TrainingProgress(config.name, last, folder, report, config.training.tensorboard)
     saved = trainer.step
     try:
         for step in range(trainer.step, last + 1):
             if step > trainer.step:
                 training.advance()
-                view.stepped(trainer)
+                progress.report_step(trainer)
             if step not in due:
                 continue
             checkpoint = training.examine()
             if again and is_repeated(folder, whole, checkpoint):
                 continue
-            view.measuring(step)
+            progress.report_measuring(step)
             result = training.measurer.measure(checkpoint)
             folder.keep(result)
             if keeps_weights:
@@ -180,7 +180,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
                     write_checkpoint(path, training.trainable, step, trainer.tokens)
             trainer.save(folder.state)  # last of all: a resumed run starts from it
             saved = step
-            view.measured(result, trainer)
+            progress.report_result(result, trainer)
     except DivergedError as error:
         folder.observations.consolidate()
         folder.update(status="diverged", training={**training.summarise(), "reason": str(error)})

@@ -20,7 +20,7 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import spread
-from pythiageo.estimate.trial import Trial, sites_of
+from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
@@ -171,7 +171,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     )
     folder = series / "step10"
     prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
-    priced = Trial(config, ModelShape.read(folder, "t"), prepared).linear_probe(LinearProbeConfig())
+    priced = Trial(config, ModelShape.read(folder, "t"), prepared).time_linear_probe(LinearProbeConfig())
     reading = Reading.of(BridgeReader(open_folder(folder, "t").model, folder), config.measures, config.compute)
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     geometry = [probe for probe in prepared if probe.probe.purpose == GEOMETRY]
@@ -190,7 +190,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
 )
 def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -> None:
     config = AnalyzeConfig(name="t", target="t", measures=MeasureConfig(**measures))
-    assert sites_of(config, ModelShape.read(series / "step0", "t")) == count
+    assert count_sites(config, ModelShape.read(series / "step0", "t")) == count
 
 
 def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys: pytest.CaptureFixture[str]) -> None:

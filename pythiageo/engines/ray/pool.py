@@ -194,7 +194,7 @@ class _Pass:
                 f"no worker of the Ray cluster has been there for {PATIENCE:.0f} s{self._hindrance}; what was "
                 "measured is kept: --resume"
             )
-        self._progress.elsewhere(self._doing())
+        self._progress.report_elsewhere(self._doing())
         return [awaited[answer] for answer in found]
 
     def _doing(self) -> str:

@@ -91,7 +91,7 @@ class Worker:
         measurer = self._make_measurer()
         stream = Stream(self._brought(), self._budget, self._spec.fetch.ahead)
         for checkpoint in stream:
-            self._clock.fetched(stream.seconds(checkpoint))
+            self._clock.note_fetch(stream.seconds(checkpoint))
             yield measurer.measure(checkpoint, stream.failure(checkpoint))
 
     def _brought(self) -> Iterator[HubCheckpoint]:
