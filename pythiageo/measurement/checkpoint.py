@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +21,6 @@ from pythiageo.measurement.result import CheckpointResult, Origin
 from pythiageo.observations import Observation
 from pythiageo.series.origin import Source
 from pythiageo.series.tokenizers import NamedTokenizer
-from pythiageo.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,35 @@ class Follower(Protocol):
 
     def report_share(self, share: float) -> None:
         """Note which share of the checkpoint is measured."""
+
+
+class Stopwatch:
+    """A follower that times the phases of the checkpoint under way, until they are read."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+
+    def note_fetch(self, seconds: float | None) -> None:
+        """Note how long fetching the checkpoint took, where that is known."""
+        if seconds is not None:
+            self._spent["fetch"] = seconds
+
+    @contextmanager
+    def phase(self, name: str, doing: str) -> Iterator[None]:
+        """Time a phase; ``doing`` is for people, and nobody looks at a stopwatch."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[name] = time.monotonic() - begun
+
+    def report_share(self, share: float) -> None:
+        """Nobody is told which share of the checkpoint is measured."""
+
+    def read(self) -> dict[str, float]:
+        """Return seconds a phase, and begin anew."""
+        spent, self._spent = self._spent, {}
+        return spent
 
 
 C = TypeVar("C", bound=Step)

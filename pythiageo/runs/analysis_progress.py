@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from pythiageo.measurement.checkpoint import Stopwatch
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.folder import RunFolder
 from pythiageo.series.prefetch import Arrival
-from pythiageo.stopwatch import Stopwatch
 from pythiageo.untrusted_files import append_text
 
 PHASES = ("fetch", "load", "compute")

@@ -18,7 +18,7 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel, Stopwatch
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.saved_model import SavedModels
@@ -32,7 +32,6 @@ from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot
 from pythiageo.series.steps import select
-from pythiageo.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.estimate.timer import spread
+from pythiageo.estimate.timer import scale, spread, time_items
 from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
@@ -206,6 +206,22 @@ def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys
 def test_wrong_layers_are_one_sentence(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["plan", str(series), "--layers", "7", *FEW, "--quiet"]) == 2
     assert "not within the model's layers" in capsys.readouterr().err
+
+
+def test_a_sample_is_timed_without_what_does_not_count_and_scaled() -> None:
+    seen: list[int] = []
+
+    def work(item: int) -> float:
+        seen.append(item)
+        time.sleep(0.02 * item)
+        return 0.01 * item
+
+    timed = time_items([1, 2, 3], work, warm_up=True)
+    assert seen[0] == 1
+    assert sorted(item for item, _ in timed) == [1, 2, 3]
+    assert scale(timed, float, 60.0) == pytest.approx(0.6, rel=0.3)
+    assert len(time_items([1, 2, 3], work, most=0.0)) == 1
+    assert scale([], float, 60.0) == 0.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 100])

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.engines.ray.cluster import WorkerInfo
-from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec, Stopwatch
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.runs.provenance import versions
@@ -24,7 +24,6 @@ from pythiageo.series.checkpoint import Checkpoint
 from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.prefetch import Stream
 from pythiageo.series.sources.folder import FolderCheckpoint
-from pythiageo.stopwatch import Stopwatch
 
 SCRATCH = "pythiageo-ray"
 """Folder in a node's temporary folder, where checkpoints are on their way through."""
