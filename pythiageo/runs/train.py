@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pythiageo.durable_files import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel
 from pythiageo.measurement.probe_loss import live_logits
-from pythiageo.measurement.probe_sets import choose_probes, describe_probes, prepare
+from pythiageo.measurement.probe_sets import Prepared, choose_probes, describe_probes, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
@@ -30,7 +31,7 @@ from pythiageo.synthetic.batches import cut_windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
-from pythiageo.synthetic.trainable import write_checkpoint
+from pythiageo.synthetic.trainable import Trainable, write_checkpoint
 from pythiageo.synthetic.trainer import Trainer, batch_loss
 from pythiageo.synthetic.workers import ALONE, Workers
 
@@ -39,6 +40,43 @@ HELD_OUT_WINDOWS = 256
 
 class DivergedError(CheckpointError):
     """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class _LiveModels:
+    """The model in training as one to measure: states from its own passes, the loss of held-out text beside them."""
+
+    trainable: Trainable
+    shape: Shape
+    corpus: Corpus | None
+    prepared: list[Prepared]
+
+    def open(self, checkpoint: LiveCheckpoint) -> OpenModel:
+        """Return the model as it stands."""
+        assert checkpoint.weight_sha is not None
+        return OpenModel(
+            module=self.trainable.module,
+            layers=self.shape.layers,
+            logits=live_logits(self.trainable),
+            open_reader=lambda: nullcontext(LiveReader(self.trainable, self.shape.layers)),
+            prepared=self.prepared,
+            weight_sha=checkpoint.weight_sha,
+            nonfinite=checkpoint.nonfinite,
+            scored_logits=self.trainable.scored_logits,
+            further=self._held_out_loss,
+        )
+
+    def _held_out_loss(self, origin: Origin) -> list[Observation]:
+        """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents, if any."""
+        if self.corpus is None:
+            return []
+        held_out, context = self.corpus.held_out, self.shape.context
+        starts = np.unique(np.linspace(0, len(held_out) - context, HELD_OUT_WINDOWS).astype(np.int64))
+        with torch.inference_mode():
+            loss = float(batch_loss(self.trainable, cut_windows(held_out, starts, context)))
+        if not np.isfinite(loss):
+            return [origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")]
+        return [origin.row(measure="held_out_loss", value=loss, n=len(starts))]
 
 
 class _Training:
@@ -51,7 +89,7 @@ class _Training:
         self._corpus = _load_corpus(config, self._shape)
         probes = choose_probes(config.probes)
         self.trainer = make_trainer(config, self.trainable, self._shape, self._corpus, workers)
-        self._prepared = prepare(probes, CharacterTokenizer(), self._shape.context)
+        prepared = prepare(probes, CharacterTokenizer(), self._shape.context)
         self._identity = {
             "series": config.name,
             "regime": config.regime,
@@ -60,7 +98,8 @@ class _Training:
         }
         steps = checkpoint_steps(config)
         self._spec = MeasurementSpec(config, self._identity, probes, config.compute.device, steps, in_memory=True)
-        self.measurer = CheckpointMeasurer(self._spec, self._open_model)
+        models = _LiveModels(self.trainable, self._shape, self._corpus, prepared)
+        self.measurer = CheckpointMeasurer(self._spec, models.open)
 
     def describe(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -89,32 +128,6 @@ class _Training:
         """Return the checkpoint that the model is now, its weights fingerprinted."""
         step, facts = self.trainer.step, examine_all(self.trainable.export()[1])
         return LiveCheckpoint(step, self.trainer.tokens, f"step{step}", combine(facts), describe_nonfinite(facts))
-
-    def _open_model(self, checkpoint: LiveCheckpoint) -> OpenModel:
-        assert checkpoint.weight_sha is not None
-        return OpenModel(
-            module=self.trainable.module,
-            layers=self._shape.layers,
-            logits=live_logits(self.trainable),
-            open_reader=lambda: nullcontext(LiveReader(self.trainable, self._shape.layers)),
-            prepared=self._prepared,
-            weight_sha=checkpoint.weight_sha,
-            nonfinite=checkpoint.nonfinite,
-            scored_logits=self.trainable.scored_logits,
-            further=self._held_out_loss,
-        )
-
-    def _held_out_loss(self, origin: Origin) -> list[Observation]:
-        """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents, if any."""
-        if self._corpus is None:
-            return []
-        held_out, context = self._corpus.held_out, self._shape.context
-        starts = np.unique(np.linspace(0, len(held_out) - context, HELD_OUT_WINDOWS).astype(np.int64))
-        with torch.inference_mode():
-            loss = float(batch_loss(self.trainable, cut_windows(held_out, starts, context)))
-        if not np.isfinite(loss):
-            return [origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")]
-        return [origin.row(measure="held_out_loss", value=loss, n=len(starts))]
 
     def summarise(self) -> dict[str, Any]:
         """Return how far training came."""
