@@ -55,7 +55,8 @@ opened = open_folder(folder, "bench")
 reader = BridgeReader(opened.model, folder)
 origin = Origin("r", "s", "naturalistic", "160m", None, 0, None, opened.weight_sha)
 measures = MeasureConfig(readouts=readouts)
-rows = observe(Reading.of(reader, measures, ComputeConfig(batch_tokens=2048)), probes, GeometryPlan.of(measures), origin)
+reading = Reading.of(reader, measures, ComputeConfig(batch_tokens=2048))
+rows = observe(reading, probes, GeometryPlan.of(measures), origin)
 """
 
 # what people write: batches of 32 in file order, padded, everything cached, all logits, one SVD a layer and readout
