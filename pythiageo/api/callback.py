@@ -13,10 +13,10 @@ from transformers import SchedulerType, TrainerCallback, TrainerControl, Trainer
 from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
+from pythiageo.locations import run_path
 from pythiageo.measurement.in_memory import device_of
 from pythiageo.runs.check_names import SAVES, check_names
 from pythiageo.runs.follow import FollowedTraining
-from pythiageo.runs.train import run_path
 
 _LOG = logging.getLogger("pythiageo")
 

@@ -15,7 +15,7 @@ from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides as as_overrides
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
-from pythiageo.locations import check_folder
+from pythiageo.locations import check_folder, run_path
 
 if TYPE_CHECKING:
     from pythiageo.engines.jobs import Failure, Job
@@ -69,7 +69,6 @@ def train(
     from pythiageo.engines import EngineChoice
     from pythiageo.engines.jobs import Job
     from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
-    from pythiageo.runs.train import run_path
     from pythiageo.synthetic.workers import count_processes
 
     where = EngineChoice(engine, address)

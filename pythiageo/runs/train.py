@@ -249,8 +249,3 @@ def _advance(trainer: Trainer, name: str) -> None:
             f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints before it "
             "are kept: a lower training.peak_lr or training.clip may help"
         )
-
-
-def run_path(out: Path | None, name: str) -> Path:
-    """Return the folder of a run: ``out``, or ``outputs/NAME`` here."""
-    return out if out is not None else Path("outputs") / name
