@@ -1,4 +1,4 @@
-"""Where pythiageo's own task and run files lie, and whether a place that a person named can be written to."""
+"""Where pythiageo's own files and run folders lie, and whether a place that a person named can be written to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def packaged_folder(name: str) -> Path:
     """Return the folder ``tasks`` or ``configs`` that came with this installation: in the checkout, or the wheel."""
     installed = _PACKAGE / "_data" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def run_path(out: Path | None, name: str) -> Path:
+    """Return the folder of a run: ``out``, or ``outputs/NAME`` here."""
+    return out if out is not None else Path("outputs") / name
 
 
 def check_folder(path: Path) -> None:

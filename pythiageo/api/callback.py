@@ -13,10 +13,10 @@ from transformers import SchedulerType, TrainerCallback, TrainerControl, Trainer
 from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import FollowConfig, make_config
 from pythiageo.errors import MachineError, UserError
+from pythiageo.locations import run_path
 from pythiageo.measurement.in_memory import device_of
 from pythiageo.runs.check_names import SAVES, check_names
 from pythiageo.runs.follow import FollowedTraining
-from pythiageo.runs.train import run_path
 
 _LOG = logging.getLogger("pythiageo")
 
@@ -111,7 +111,7 @@ class MeasureCallback(TrainerCallback):
         if self._device is None:
             compute = compute.model_copy(update={"device": device_of(model)})
         config = self._config.model_copy(update={"compute": compute, "seed": args.seed})
-        start, last, tokens = state.global_step, state.max_steps, _tokens(args, state)
+        start, last, tokens = state.global_step, state.max_steps, _count_tokens(args, state)
         self._following = FollowedTraining(config, self._path, model, tokenizer, start, last, tokens, self._overwrite)
         if self._following.again:
             again = ", ".join(map(str, self._following.again))
@@ -121,7 +121,7 @@ class MeasureCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure a chosen step."""
-        if self._following is not None and self._following.due(state.global_step):
+        if self._following is not None and self._following.is_due(state.global_step):
             self._measure(args, state)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -137,17 +137,17 @@ class MeasureCallback(TrainerCallback):
             return
         if not args.load_best_model_at_end:  # or else these weights are those of another step
             self._measure(args, state)
-        told = {
+        facts = {
             "step": state.global_step,
             "steps": state.max_steps,
-            "tokens": _tokens(args, state),
+            "tokens": _count_tokens(args, state),
             "epochs": state.epoch,
             "peak_lr": args.learning_rate,
             "schedule": SchedulerType(args.lr_scheduler_type).value,
             "batch_size": state.train_batch_size,
             "gradient_accumulation": args.gradient_accumulation_steps,
         }
-        self._following.end(told)
+        self._following.finish(facts)
         if not args.disable_tqdm:
             count = len(self._following.measured)
             print(f"pythiageo: {count} checkpoints measured into {self._path}: pythiageo report {self._path}")
@@ -157,7 +157,7 @@ class MeasureCallback(TrainerCallback):
         if following is None or step in following.measured:
             return
         try:
-            status = following.measure(step, _tokens(args, state))
+            status = following.measure(step, _count_tokens(args, state))
         except (MachineError, torch.OutOfMemoryError) as error:
             _LOG.warning(f"{self._path}: step {step} is not measured, training goes on: {error}")
         else:
@@ -167,7 +167,7 @@ class MeasureCallback(TrainerCallback):
                 )
 
 
-def _tokens(args: TrainingArguments, state: TrainerState) -> int | None:
+def _count_tokens(args: TrainingArguments, state: TrainerState) -> int | None:
     """Return the tokens seen, ``None`` where the trainer does not count them."""
     counted = str(args.include_num_input_tokens_seen).lower() not in {"false", "no"}
     return int(state.num_input_tokens_seen) if counted else None

@@ -13,6 +13,7 @@ from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
+from pythiageo.locations import run_path
 
 Target = Annotated[
     str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
@@ -52,7 +53,6 @@ def analyze(
     from pythiageo.engines import EngineChoice
     from pythiageo.engines.jobs import Job
     from pythiageo.runs.check_names import check_names
-    from pythiageo.runs.train import run_path
 
     where = EngineChoice(engine, address)
     if dry_run:
@@ -98,7 +98,6 @@ def plan(
     config = config_of(target, given, sets)
     from pythiageo.cli import display
     from pythiageo.estimate.plan import make_plan
-    from pythiageo.runs.train import run_path
 
     with display.shown_progress([config.name], quiet) as report:
         made = make_plan(config, run_path(out, config.name), report, workers)

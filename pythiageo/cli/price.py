@@ -30,8 +30,7 @@ def price(
 ) -> None:
     """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
     from pythiageo.config.options import overrides
-    from pythiageo.estimate.study_cost import cheapest
-    from pythiageo.estimate.study_cost import price as time_size
+    from pythiageo.estimate.study_cost import find_cheapest, time_size
     from pythiageo.study.sizes import SEEDS, get_size
 
     names = [name.strip() for name in size.split(",")]
@@ -46,7 +45,7 @@ def price(
             display.say(f"{name}{'' if count is None else f', {count} threads'} ...", err=True)
             own = {} if count is None else {"compute.threads": count}
             prices.append(time_size(overrides({"model.size": name, **settings, **own}), steps, sample, expensive))
-    best = cheapest(prices)
+    best = find_cheapest(prices)
     seeds = len(SEEDS)
     total = seeds * sum(one.hours for one in best)
     if as_json:

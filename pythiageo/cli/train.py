@@ -15,7 +15,7 @@ from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides as as_overrides
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
-from pythiageo.locations import check_folder
+from pythiageo.locations import check_folder, run_path
 
 if TYPE_CHECKING:
     from pythiageo.engines.jobs import Failure, Job
@@ -69,8 +69,7 @@ def train(
     from pythiageo.engines import EngineChoice
     from pythiageo.engines.jobs import Job
     from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
-    from pythiageo.runs.train import run_path
-    from pythiageo.synthetic.launcher import started_together
+    from pythiageo.synthetic.workers import count_processes
 
     where = EngineChoice(engine, address)
     if given.get("training.checkpoints") in {"keep", "measure-only"}:
@@ -90,7 +89,7 @@ def train(
             assert isinstance(config, TrainConfig)
             if one.suffix and protocol is None:
                 config = config.model_copy(update={"name": f"{config.name}-{one.suffix}"})
-            resolved.append(resolve(config, max(jobs, started_together())))
+            resolved.append(resolve(config, max(jobs, count_processes())))
     if out is not None and len(resolved) > 1:
         raise UserError(f"--out takes one run, but {len(resolved)} were asked for: leave it out, each has its own name")
     names = [config.name for config in resolved]
@@ -201,9 +200,9 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
     from pythiageo.engines.jobs import execute, execute_all
     from pythiageo.runs.listing import summarise
-    from pythiageo.synthetic.launcher import started_together
+    from pythiageo.synthetic.workers import count_processes
 
-    if started_together() > 1 and (len(work) > 1 or jobs > 1):
+    if count_processes() > 1 and (len(work) > 1 or jobs > 1):
         raise UserError("accelerate launch trains one run on several processes: give one config, without --jobs")
     for job in work:  # before anything is begun
         check_folder(job.path)

@@ -11,7 +11,7 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.errors import UserError, nearest
 
 if TYPE_CHECKING:  # a command knows the engines' names without their libraries
-    from pythiageo.measurement.spec import MeasurementSpec
+    from pythiageo.measurement.checkpoint import MeasurementSpec
     from pythiageo.runs.analysis_progress import AnalysisProgress
     from pythiageo.runs.engine import Engine, WorkerPool
 

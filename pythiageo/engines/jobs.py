@@ -18,8 +18,7 @@ from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK,
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
 from pythiageo.runs.folder import STATE, open_run_folder
-from pythiageo.synthetic.launcher import join_workers, started_together
-from pythiageo.synthetic.workers import ALONE, Workers
+from pythiageo.synthetic.workers import ALONE, Workers, count_processes, join_workers
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ def _workers(config: TrainConfig) -> Workers:
     Raises:
         UserError: a batch has fewer examples than there are processes, or the run would train on a GPU.
     """
-    if started_together() > 1 and resolve_device(config.compute.device) != "cpu":
+    if count_processes() > 1 and resolve_device(config.compute.device) != "cpu":
         raise UserError(
             f"{config.name}: several processes train one model on the CPU alone: --set compute.device=cpu, or one "
             "process on the GPU"
         )
-    if config.training.batch_size < started_together():
+    if config.training.batch_size < count_processes():
         raise UserError(
-            f"{config.name}: a batch of {config.training.batch_size} examples cannot be shared by {started_together()} "
+            f"{config.name}: a batch of {config.training.batch_size} examples cannot be shared by {count_processes()} "
             "processes: launch fewer, or raise training.batch_size"
         )
     return join_workers()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint, Fetchable, is_fetchable
 from pythiageo.series.prefetch import Stream
 
 
 class LocalPool:
-    """Measures here. Raises ``UserError`` as ``OpenedMeasurer``."""
+    """Measures here. Raises ``UserError`` as ``CheckpointMeasurer``."""
 
     def __init__(self, spec: MeasurementSpec, progress: AnalysisProgress) -> None:
-        self._fetch = spec.config.fetch
+        self._fetch = spec.fetch
         self._progress = progress
-        self._bench = CheckpointMeasurer(spec, progress)
+        self._measurer = CheckpointMeasurer(spec, SavedModels(spec).open, progress)
 
     def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
         """Yield the results in the order of the checkpoints; a fetched checkpoint is dropped when the next is asked."""
@@ -26,11 +27,13 @@ class LocalPool:
             yield from self._streamed(fetched)
         for checkpoint in checkpoints:
             if checkpoint not in fetched:
-                yield self._bench.measure(checkpoint)
+                yield self._measurer.measure(checkpoint)
 
     def _streamed(self, checkpoints: list[Fetchable]) -> Iterator[CheckpointResult]:
         progress, stream = self._progress, Stream(checkpoints, self._fetch.bytes, self._fetch.ahead)
-        for brought in stream.while_waiting(lambda: progress.arriving(stream.arrival(), waits=True)):
-            progress.fetched(stream.seconds(brought))
-            yield self._bench.measure(brought, stream.failure(brought), lambda: progress.arriving(stream.arrival()))
-        progress.arriving(None)
+        for brought in stream.while_waiting(lambda: progress.report_arrival(stream.arrival(), waits=True)):
+            progress.note_fetch(stream.seconds(brought))
+            yield self._measurer.measure(
+                brought, stream.failure(brought), lambda: progress.report_arrival(stream.arrival())
+            )
+        progress.report_arrival(None)

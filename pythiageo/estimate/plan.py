@@ -16,16 +16,17 @@ from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.trial import Trial
 from pythiageo.locations import check_folder
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.landscape import Landscape
-from pythiageo.measurement.probe_sets import Probe, choose_probes
+from pythiageo.measurement.probe_sets import choose_probes
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import Checkpoint, Mapped, checkpoints_of, is_fetchable
-from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
+from pythiageo.series.tokenizers import read_tokenizer
 
 _LISTERS = 8
 
@@ -81,10 +82,10 @@ class Plan:
         found = []
         if self.memory_peak_bytes > self.memory_free_bytes:
             found.append(
-                f"it needs {_gb(self.memory_peak_bytes)} of memory, and {_gb(self.memory_free_bytes)} are free"
+                f"it needs {_in_gb(self.memory_peak_bytes)} of memory, and {_in_gb(self.memory_free_bytes)} are free"
             )
         if self.disk_peak_bytes > self.disk_free_bytes:
-            found.append(f"it needs {_gb(self.disk_peak_bytes)} of disk, {_gb(self.disk_free_bytes)} are free")
+            found.append(f"it needs {_in_gb(self.disk_peak_bytes)} of disk, {_in_gb(self.disk_free_bytes)} are free")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -121,37 +122,38 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     if not checkpoints:
         raise UserError(f"{series.name}: the audit leaves nothing to measure of {len(choice.steps)} steps")
     report(Progress(config.name, 0, 1, f"listing {len(checkpoints)} checkpoints"))
-    sizes = _sizes(checkpoints)
+    sizes = _find_sizes(checkpoints)
     budget = config.fetch.bytes
     if budget is not None and max(sizes) > budget:
-        raise UserError(f"the disk budget of {_gb(budget)} is below the largest checkpoint's {_gb(max(sizes))}")
+        raise UserError(f"the disk budget of {_in_gb(budget)} is below the largest checkpoint's {_in_gb(max(sizes))}")
     report(Progress(config.name, 0, 1, "trying this machine"))
     probes = choose_probes(config.probes)
+    named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
     with TemporaryDirectory() as scratch:
-        ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=_named_tokenizer(config))
-        blueprint = ahead.blueprint
-        check_causal(blueprint.one_block(), checkpoints[0].label)
-        trial = Trial(config, blueprint, ahead.prepared)
-        memory = trial.memory(ahead.folder, _mapped(checkpoints[0]))
+        ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=named_tokenizer)
+        shape = ahead.shape
+        check_causal(shape.one_block(), checkpoints[0].label)
+        trial = Trial(config, shape, ahead.prepared)
+        memory = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0]))
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
-        architecture=blueprint.architecture,
-        parameters=blueprint.parameters,
+        architecture=shape.architecture,
+        parameters=shape.parameters,
         checkpoints=len(choice.steps),
         to_measure=len(checkpoints),
-        left_out=_left_out(choice),
+        left_out=_count_left_out(choice),
         items=ahead.notes,
         forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
-        disk_peak_bytes=_disk(config, sizes),
-        disk_free_bytes=psutil.disk_usage(str(_existing(out))).free,
+        disk_peak_bytes=_find_peak_disk(config, sizes),
+        disk_free_bytes=psutil.disk_usage(str(_find_existing(out))).free,
         memory_peak_bytes=memory,
         memory_free_bytes=psutil.virtual_memory().available,
-        seconds=trial.seconds(max(sizes)),
+        seconds=trial.time_checkpoint(max(sizes)),
         landscape_checkpoints=len(landscape.steps & set(wanted)),
-        landscape_seconds=trial.landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+        landscape_seconds=trial.time_landscape(landscape) if landscape.steps & set(wanted) else 0.0,
         remarks=series.remarks,
         workers=workers,
     )
@@ -165,34 +167,30 @@ class Needs:
     disk: int
 
 
-def find_needs(config: AnalyzeConfig, checkpoints: Sequence[Checkpoint], probes: list[Probe]) -> Needs:
+def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Needs:
     """Return what a checkpoint of the run takes, as ``make_plan`` says it.
 
     Of the Hub one config and one tokenizer are asked, and listings where there is a disk budget. If the config of no
     checkpoint that is tried can be read, nothing is known of its memory: 0.
     """
-    disk = max(_sizes(checkpoints)) if config.fetch.bytes is not None else 0
+    disk = max(_find_sizes(checkpoints)) if spec.fetch.bytes is not None else 0
     with TemporaryDirectory() as scratch:
         try:
-            ahead = look_ahead(checkpoints, probes, Path(scratch), everything=False, tokenizer=_named_tokenizer(config))
+            ahead = look_ahead(checkpoints, spec.probes, Path(scratch), everything=False, tokenizer=spec.tokenizer)
         except CheckpointError:
             return Needs(0, disk)
-        trial = Trial(config, ahead.blueprint, ahead.prepared)
-        return Needs(trial.memory(ahead.folder, _mapped(checkpoints[0])), disk)
+        trial = Trial(spec.config, ahead.shape, ahead.prepared)
+        return Needs(trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0])), disk)
 
 
-def _named_tokenizer(config: AnalyzeConfig) -> NamedTokenizer | None:
-    return None if config.tokenizer is None else read_tokenizer(config.tokenizer)
-
-
-def _left_out(choice: StepChoice) -> dict[str, int]:
+def _count_left_out(choice: StepChoice) -> dict[str, int]:
     """Return how many steps are not measured, by verdict."""
     verdicts = [found.verdict for found in choice.left_out.values()]
     verdicts += ["same-as-neighbour" for earlier in choice.earlier.values() if earlier]
     return {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
 
 
-def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
+def _find_sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
     """Return the bytes to fetch of each; one that cannot be listed counts as nothing, and fails in its own time."""
 
     def size(checkpoint: Checkpoint) -> int:
@@ -205,7 +203,7 @@ def _sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
         return list(pool.map(size, checkpoints))
 
 
-def _mapped(checkpoint: Checkpoint) -> int:
+def _count_mapped(checkpoint: Checkpoint) -> int:
     """Return the bytes that are mapped beside the weights; none of one that has no weights, which fails in its time."""
     try:
         return checkpoint.mapped() if isinstance(checkpoint, Mapped) else 0
@@ -213,7 +211,7 @@ def _mapped(checkpoint: Checkpoint) -> int:
         return 0
 
 
-def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:
+def _find_peak_disk(config: AnalyzeConfig, sizes: list[int]) -> int:
     if config.fetch.keep:
         return sum(sizes)
     together = config.fetch.ahead + 1
@@ -221,9 +219,9 @@ def _disk(config: AnalyzeConfig, sizes: list[int]) -> int:
     return most if config.fetch.bytes is None else min(most, config.fetch.bytes)
 
 
-def _existing(path: Path) -> Path:
+def _find_existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
-def _gb(count: float) -> str:
+def _in_gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import torch
 from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
+from pythiageo.estimate.timer import scale, time_items
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader
@@ -25,7 +26,7 @@ from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable
 
 PROTOCOL = "billa-v4"
-DEAR = ("gradient_rank", "gradient_covariance_rank", "hessian")
+EXPENSIVE = ("gradient_rank", "gradient_covariance_rank", "hessian")
 """Of every task at every checkpoint; of nano the LLC too, as in the study."""
 
 
@@ -61,13 +62,13 @@ class Price:
         return sum(self.parts)
 
 
-def cheapest(prices: list[Price]) -> list[Price]:
+def find_cheapest(prices: list[Price]) -> list[Price]:
     """Return of each size the price with fewest hours."""
     sizes = dict.fromkeys(one.size for one in prices)
     return [min((one for one in prices if one.size == size), key=lambda one: one.hours) for size in sizes]
 
 
-def price(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
+def time_size(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
     """Time a size on this machine: the median of ``steps`` optimiser steps, and measures of ``sample`` examples.
 
     ``sets`` (``key=value``) say which size, and how it is computed.
@@ -83,23 +84,18 @@ def price(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
     torch.set_num_threads(config.compute.thread_count)
     trainable, shape = build_model(config)
     trainer = make_trainer(config, trainable, shape, None)
-    trainer.advance()
-    spent = []
-    for _ in range(steps):
-        begun = time.perf_counter()
-        trainer.advance()
-        spent.append(time.perf_counter() - begun)
+    step = [seconds for _, seconds in time_items(range(steps), lambda _: trainer.advance(), math.inf, warm_up=True)]
     reading = Reading.of(LiveReader(trainable, shape.layers), config.measures, config.compute)
-    instruments = GeometryPlan.of(config.measures)
+    plan = GeometryPlan.of(config.measures)
     origin = Origin("price", "price", config.regime, size, config.seed, 0, None, None)
-    cheap = 0.0
-    prepared = _sampled(config, sample)
-    for probe in prepared:
-        whole = config.probes.score_examples if probe.probe.purpose == SCORE else config.probes.geometry_examples
-        begun = time.perf_counter()
-        observe(reading, [probe], instruments, origin)
-        cheap += (time.perf_counter() - begun) * whole / len(probe.encoded)
-    seconds = _expensive(config, trainable, shape, sample) if expensive else None
+    whole = {SCORE: config.probes.score_examples, GEOMETRY: config.probes.geometry_examples}
+
+    def measure(probe: Prepared) -> None:
+        observe(reading, [probe], plan, origin)
+
+    timed = time_items(_sample(config, sample), measure, math.inf)
+    cheap = sum(seconds * whole[probe.probe.purpose] / len(probe.encoded) for probe, seconds in timed)
+    seconds = _time_expensive(config, trainable, shape, sample) if expensive else None
     assert config.training.steps is not None
     return Price(
         size=size,
@@ -107,13 +103,13 @@ def price(sets: list[str], steps: int, sample: int, expensive: bool) -> Price:
         threads=config.compute.thread_count,
         steps=config.training.steps,
         checkpoints=len(checkpoint_steps(config)),
-        step=statistics.median(spent),
+        step=statistics.median(step),
         cheap=cheap,
         expensive=seconds,
     )
 
 
-def _expensive(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:
+def _time_expensive(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:
     """Return seconds a checkpoint of the expensive measures: one task's, times the number of tasks.
 
     Gradients and Hessian products cost in proportion to the examples; the draws of the LLC do not, so it has them all.
@@ -122,18 +118,20 @@ def _expensive(config: TrainConfig, trainable: Trainable, shape: Shape, sample: 
 
     def seconds(measures: tuple[str, ...], examples: int) -> float:
         settings = LandscapeConfig(measures=measures, steps="0", examples=examples, batch=max(1, examples // 2))
-        geometry = [probe for probe in _sampled(config, examples) if probe.probe.purpose == GEOMETRY]
+        geometry = [probe for probe in _sample(config, examples) if probe.probe.purpose == GEOMETRY]
         landscape = Landscape.of(settings, [0], [probe.probe for probe in geometry])
         origin = Origin("price", "price", config.regime, config.model.size, config.seed, 0, None, None)
-        begun = time.perf_counter()
-        landscape.rows(trainable.module, logits, shape.layers, geometry[:1], origin, None, trainable.scored_logits)
-        return (time.perf_counter() - begun) * len(geometry)
+
+        def measure(probe: Prepared) -> None:
+            landscape.rows(trainable.module, logits, shape.layers, [probe], origin, None, trainable.scored_logits)
+
+        return scale(time_items(geometry[:1], measure), lambda _: 1, len(geometry))
 
     whole = config.probes.geometry_examples
-    found = seconds(DEAR, sample) * whole / sample
+    found = seconds(EXPENSIVE, sample) * whole / sample
     return found + seconds(("llc",), whole) if config.model.size == "nano" else found
 
 
-def _sampled(config: TrainConfig, sample: int) -> list[Prepared]:
+def _sample(config: TrainConfig, sample: int) -> list[Prepared]:
     probes = config.probes.model_copy(update={"score_examples": sample, "geometry_examples": sample})
     return prepare(choose_probes(probes), CharacterTokenizer(), config.model.context)

@@ -33,6 +33,10 @@ class LandscapeMeasure:
     invariances: tuple[str, ...]
     function: str
     transition: Literal["minimum", "maximum", "half-way"] = "half-way"
+    gradients: float = 0.0
+    """About how many gradients of all examples it takes beside the others, as measured on small models."""
+    gradients_a_probe: float = 0.0
+    """The same of each random vector that it draws."""
 
 
 _RANK = ("scale of the loss", "order of examples", "rotation of parameters")
@@ -51,6 +55,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
             transition="minimum",
             needs=PER_EXAMPLE_GRADIENTS,
             cost="a few passes, and N^2 products of gradients",
+            gradients=8.0,
             formula="exp(-sum p log p), p = eigenvalues of G G^T over their sum",
             source="Billa 2026",
             invariances=_RANK,
@@ -63,6 +68,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
             transition="minimum",
             needs=PER_EXAMPLE_GRADIENTS,
             cost="nothing beside gradient_rank",
+            gradients=1.0,
             formula="as gradient_rank, of batch gradients less their mean, on all parameters",
             source="Billa 2026, without its cut at 50,000 parameters",
             invariances=_RANK,
@@ -75,6 +81,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
             transition="minimum",
             needs=GRADIENT,
             cost="one pass",
+            gradients=1.0,
             formula="as gradient_covariance_rank, on the first 50,000 parameters",
             source="Billa 2026",
             invariances=("scale of the loss", "order of batches"),
@@ -87,6 +94,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
             transition="maximum",
             needs=SECOND_DERIVATIVES,
             cost="20 to 100 products, two passes each",
+            gradients=120.0,  # 60 products
             formula="largest eigenvalues of d^2 L / dx^2, repeated ones counted, by thick-restart Lanczos",
             source="Wu and Simon 2000; van Dorsselaer et al. 2000",
             invariances=_CURVATURE,
@@ -98,6 +106,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
             definition="Trace of the loss's second derivative, by random signs.",
             needs=SECOND_DERIVATIVES,
             cost="one product a probe and two a sketched direction, two passes each",
+            gradients_a_probe=2.0,
             formula="mean of v^T H v over random signs v",
             source="Hutchinson 1990; Meyer et al. 2021",
             invariances=_CURVATURE,

@@ -1,165 +1,228 @@
-"""An opened checkpoint's observations: states through TransformerLens, the landscape on its plain module."""
+"""One checkpoint in, its result out: the path of a saved series, a followed training, and a model that trains here."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-import torch
+from torch import nn
 
-from pythiageo.compute.allocator import give_back, loading
-from pythiageo.config.tables import ComputeConfig, MeasureConfig
-from pythiageo.errors import CheckpointError, UserError
-from pythiageo.lens import BridgeReader
-from pythiageo.measurement.failures import Mishaps
-from pythiageo.measurement.forward import Reading
+from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
+from pythiageo.measurement.failures import Failures
+from pythiageo.measurement.forward import Reader, Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
-from pythiageo.measurement.probe_loss import logits_of
-from pythiageo.measurement.probe_sets import Prepared, Probe, check_left, named, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.probe_loss import Logits, ScoredLogits
+from pythiageo.measurement.probe_sets import Prepared, Probe
+from pythiageo.measurement.result import CheckpointResult, Origin
 from pythiageo.observations import Observation
-from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.series.architecture import context_of
-from pythiageo.series.checkpoint import OpenCheckpoint
-from pythiageo.series.files.tensor_files import read_json
-from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
+from pythiageo.series.origin import Source
+from pythiageo.series.tokenizers import NamedTokenizer
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What was taken of one checkpoint: its rows, and what a manifest says of its model."""
+class MeasurementSpec:
+    """What is asked of every checkpoint of a run. Plain data: it is the same in another process, or on another machine.
 
-    rows: list[Observation]
-    model: dict[str, Any]
+    ``steps``: those of the whole run. ``identity``: series, regime, size and seed. ``only``: tasks and levels of
+    ``probes`` to measure, where the others are measured already. ``tokenizer``: in place of those of the checkpoints.
+
+    ``in_memory``: the model is somebody's, in memory, and nobody looked ahead at its tokenizer. A probe set of which it
+    can take no item is refused, and a step that fails keeps its weights' fingerprint: it cannot be opened again.
+    """
+
+    config: RunConfig
+    identity: dict[str, Any]
+    probes: list[Probe]
+    device: str
+    steps: list[int]
+    tokenizer: NamedTokenizer | None = None
+    only: frozenset[tuple[str, str]] | None = None
+    in_memory: bool = False
+
+    @property
+    def fetch(self) -> FetchConfig:
+        """How checkpoints are fetched."""
+        return self.config.fetch if isinstance(self.config, AnalyzeConfig) else FetchConfig()
+
+    def origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
+        """Return the columns that all rows of a checkpoint share."""
+        return Origin(run=self.config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self.identity)
 
 
-class OpenedMeasurer:
-    """Takes the same observations of one checkpoint after the other.
+class Step(Protocol):
+    """What a checkpoint's rows and messages call it."""
 
-    ``device``: of the forward passes. ``steps``: those of the run, of which the landscape is measured at some.
-    ``only``: tasks and levels to measure, if not all. ``every_set``: a probe set of which the model can take no
-    item is refused, where nobody has looked before.
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Training tokens seen, where that is known."""
+
+    @property
+    def label(self) -> str:
+        """Where it is, for people."""
+
+
+@dataclass(frozen=True)
+class LiveCheckpoint:
+    """A step of a model in memory; ``weight_sha`` and ``nonfinite`` where its weights were looked at."""
+
+    step: int
+    tokens: int | None
+    label: str
+    weight_sha: str | None = None
+    nonfinite: str | None = None
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in memory, ready to be measured: its plain module for the landscape, and a reader of its states.
+
+    ``open_reader``: called once the landscape is measured, for TransformerLens takes the module apart. ``prepared``:
+    the probe sets under its tokenizer. ``nonfinite``: why the weights cannot be measured. ``scored_logits``: a faster
+    way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows.
+    """
+
+    module: nn.Module
+    layers: int
+    logits: Logits
+    open_reader: Callable[[], AbstractContextManager[Reader]]
+    prepared: list[Prepared]
+    weight_sha: str
+    nonfinite: str | None
+    scored_logits: ScoredLogits | None = None
+    description: dict[str, Any] | None = None
+    source: Source | None = None
+    further: Callable[[Origin], list[Observation]] = lambda _: []
+
+
+class Follower(Protocol):
+    """Is told what the work is at."""
+
+    def phase(self, name: str, doing: str) -> AbstractContextManager[None]:
+        """Enclose a phase of the checkpoint under way."""
+
+    def report_share(self, share: float) -> None:
+        """Note which share of the checkpoint is measured."""
+
+
+class Stopwatch:
+    """A follower that times the phases of the checkpoint under way, until they are read."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, float] = {}
+
+    def note_fetch(self, seconds: float | None) -> None:
+        """Note how long fetching the checkpoint took, where that is known."""
+        if seconds is not None:
+            self._spent["fetch"] = seconds
+
+    @contextmanager
+    def phase(self, name: str, doing: str) -> Iterator[None]:
+        """Time a phase; ``doing`` is for people, and nobody looks at a stopwatch."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[name] = time.monotonic() - begun
+
+    def report_share(self, share: float) -> None:
+        """Nobody is told which share of the checkpoint is measured."""
+
+    def read(self) -> dict[str, float]:
+        """Return seconds a phase, and begin anew."""
+        spent, self._spent = self._spent, {}
+        return spent
+
+
+C = TypeVar("C", bound=Step)
+
+
+class CheckpointMeasurer(Generic[C]):
+    """Measures one checkpoint after the other for a specification.
+
+    ``open_model`` makes of a checkpoint the model to measure: ``saved_model.SavedModels`` through TransformerLens, or
+    ``runs.train`` the one that trains.
 
     Raises:
         UserError: measures, readouts, steps or tasks that there are not.
     """
 
     def __init__(
-        self,
-        measures: MeasureConfig,
-        compute: ComputeConfig,
-        device: str,
-        probes: list[Probe],
-        steps: Sequence[int],
-        only: Collection[tuple[str, str]] | None = None,
-        every_set: bool = False,
+        self, spec: MeasurementSpec, open_model: Callable[[C], OpenModel], follower: Follower | None = None
     ) -> None:
-        self._measures = measures
-        self._compute = compute
-        self._device = device
-        self._probes = probes
-        self._only = only
-        self._instruments = GeometryPlan.of(measures, compute.dtype)
-        self._landscape = Landscape.of(measures.landscape, steps, probes)
-        self._every_set = every_set
-        self._prepared_for: tuple[str, int | None] | None = None
-        self._prepared: list[Prepared] = []
-        self._tokenizer: dict[str, Any] = {}
+        self._spec = spec
+        self._open_model = open_model
+        self._follower = follower or Stopwatch()
+        measures = spec.config.measures
+        self._geometry = GeometryPlan.of(measures, spec.config.compute.dtype)
+        self._landscape = Landscape.of(measures.landscape, spec.steps, spec.probes)
 
-    def take(
+    def measure(
         self,
-        opened: OpenCheckpoint,
-        origin: Origin,
-        tell: Callable[[float], None] = lambda _: None,
-        mishaps: Mishaps | None = None,
-    ) -> Taken:
-        """Return the observations of a transformers model, which is taken apart: nothing is left of it to be used.
+        checkpoint: C,
+        fetch_error: Exception | None = None,
+        look: Callable[[], None] = lambda: None,
+        strict: bool = False,
+    ) -> CheckpointResult:
+        """Open and measure a checkpoint; ``look`` is called between its probe sets.
 
-        ``tell`` is told which share of the probe sets is done; ``mishaps`` keeps the errors that cost single measures.
+        ``fetch_error``: why it could not be fetched. Whatever error is met, the result says so; only what concerns more
+        than this checkpoint is raised. ``strict``: an error that leaves no numbers at all is raised, too.
 
         Raises:
-            CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's; no
-                adapter for its architecture.
-            UserError: sites or layers that it does not have; ``every_set``, and nothing is left of a probe set.
+            UserError: something that cannot be measured so.
+            MachineError: the disk is full, or memory runs out over a single example.
         """
-        assert opened.tokenizer_folder is not None
-        settings: Any = opened.model.config
-        layers = settings.num_hidden_layers
-        facts = {
-            "architecture": opened.architecture,
-            # counted before TransformerLens splits joint matrices into copies
-            "parameters": sum(p.numel() for p in opened.model.parameters()),
-            "layers": layers,
-            "d_model": settings.hidden_size,
-        }
-        self._prepare(opened, context_of(settings))
-        facts["tokenizer"] = self._tokenizer
-        asked = [one for one in self._prepared if self._only is None or named(one.probe) in self._only]
-        # on the plain module: the bridge's copies of joint matrices are not its parameters
+        failures = Failures()
+        step, tokens, label = checkpoint.step, checkpoint.tokens, checkpoint.label
+        weight_sha: str | None = None
+        try:
+            if fetch_error is not None:
+                raise fetch_error
+            with self._follower.phase("load", f"opening {label}"):
+                model = self._open_model(checkpoint)
+            weight_sha = model.weight_sha
+            with self._follower.phase("compute", f"measuring {label}"):
+                rows = self._observe(model, self._spec.origin(step, tokens, weight_sha), look, failures)
+        except BaseException as error:
+            if strict:
+                raise
+            status, reason = failures.of_checkpoint(error, label)
+            # a saved one has none noted: a later checkpoint of the same weights would be referred to it
+            origin = self._spec.origin(step, tokens, weight_sha if self._spec.in_memory else None)
+            return CheckpointResult.failed(origin, label, status, reason, tuple(failures.tracebacks))
+        return CheckpointResult(
+            step,
+            label,
+            weight_sha,
+            *failures.outcome(model.nonfinite),
+            rows,
+            model.description,
+            source=model.source,
+            tracebacks=tuple(failures.tracebacks),
+        )
+
+    def _observe(
+        self, model: OpenModel, origin: Origin, look: Callable[[], None], failures: Failures
+    ) -> list[Observation]:
+        """Return the rows of scores, geometry and linear probe, of the landscape, and what else there is."""
+
+        def look_and_report(share: float) -> None:
+            look()
+            self._follower.report_share(share)
+
+        config, nonfinite = self._spec.config, model.nonfinite
         landscape = self._landscape.rows(
-            opened.model,
-            logits_of(opened.model),
-            layers,
-            asked,
-            origin,
-            opened.nonfinite,
-            mishaps=mishaps,
+            model.module, model.logits, model.layers, model.prepared, origin, nonfinite, model.scored_logits, failures
         )
-        with loading():
-            dtype = getattr(torch, self._compute.dtype)
-            reader = BridgeReader(opened.model, opened.tokenizer_folder, self._device, dtype)
-        with reader:
-            reading = Reading.of(reader, self._measures, self._compute)
-            rows = observe(reading, asked, self._instruments, origin, opened.nonfinite, tell, mishaps)
-        give_back()
-        return Taken([*rows, *landscape], facts)
-
-    def _prepare(self, opened: OpenCheckpoint, context: int | None) -> None:
-        """Tokenize the probe sets, again only if this checkpoint's tokenizer or context is another one."""
-        folder = opened.tokenizer_folder
-        assert folder is not None
-        wanted = (_sha(folder), context)
-        if wanted != self._prepared_for:
-            try:
-                tokenizer = FileTokenizer(folder)
-            except UserError as error:  # this checkpoint's fault; the next may have one
-                raise CheckpointError(str(error)) from None
-            self._prepared = prepare(self._probes, tokenizer, context, strict=False)
-            self._prepared_for = wanted
-            self._tokenizer = {
-                "kind": tokenizer.kind,
-                "around": list(tokenizer.around),
-                "texts_unlike_file": tokenizer.unlike_file,
-            }
-        if self._every_set:
-            check_left(self._prepared)
-        if not any(prepared.kept for prepared in self._prepared):
-            raise CheckpointError(f"nothing of what is asked can be measured: {self._prepared[0].loss}")
-        _check_vocabulary(opened, self._prepared)
-
-
-def _sha(folder: Path) -> str:
-    """Return a hash of all that a folder's tokenizer is read from; of the config its kind of model and tokenizer."""
-    digest = hashlib.sha256()
-    for name in TOKENIZER_FILES:
-        file = folder / name
-        digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"missing")
-    config = folder / "config.json"
-    said = read_json(config, folder.name) if config.is_file() else {}
-    digest.update(repr([said.get(key) for key in ("model_type", "tokenizer_class", "model_name")]).encode())
-    return digest.hexdigest()
-
-
-def _check_vocabulary(opened: OpenCheckpoint, prepared: list[Prepared]) -> None:
-    """Raise ``CheckpointError`` for tokens that the model has no embedding for: on a GPU that would end the process."""
-    rows = opened.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    encoded = [one for probe in prepared for one in (*probe.encoded, *(w for wrong in probe.wrong for w in wrong))]
-    greatest = max(max(*one.ids, *one.targets) for one in encoded)
-    if greatest >= rows:
-        raise CheckpointError(
-            f"the tokenizer gives token {greatest}, and the model has embeddings for {rows} tokens: is it this model's?"
-        )
+        with model.open_reader() as reader:
+            reading = Reading.of(reader, config.measures, config.compute)
+            rows = observe(reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures)
+        return [*rows, *landscape, *model.further(origin)]

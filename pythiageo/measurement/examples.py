@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.measurement.failures import concerns_all, named
+from pythiageo.measurement.failures import concerns_all, describe_error
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, Probe, check_left, choose_probes, notes, prepare
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.probes.kinds import DatasetTask, ItemTask, Task
@@ -31,7 +31,7 @@ EXAMPLES = 200
 class Ahead:
     """A checkpoint as it will be, without its weights; the probe sets under its tokenizer, which lies in ``folder``."""
 
-    blueprint: ModelShape
+    shape: ModelShape
     prepared: list[Prepared]
     folder: Path
 
@@ -65,22 +65,22 @@ def look_ahead(
     for number, checkpoint in enumerate(checkpoints[:TRIED]):
         try:
             folder = checkpoint.describe(scratch / str(number))
-            blueprint = ModelShape.read(folder, checkpoint.label)
+            shape = ModelShape.read(folder, checkpoint.label)
             place = folder if tokenizer is None else tokenizer.write(scratch / "tokenizer")
             reader = FileTokenizer(place)
         except Exception as error:
             if concerns_all(error) and not isinstance(error, UserError):
                 raise
-            refused = refused or CheckpointError(f"{checkpoint.label}: {named(error)}")
+            refused = refused or CheckpointError(f"{checkpoint.label}: {describe_error(error)}")
             continue
-        prepared = prepare(probes, reader, blueprint.context, strict=False)
+        prepared = prepare(probes, reader, shape.context, strict=False)
         try:
             if everything:
                 check_left(prepared)
         except UserError as error:
             refused = error if not isinstance(refused, UserError) else refused
             continue
-        return Ahead(blueprint, prepared, place)
+        return Ahead(shape, prepared, place)
     raise refused or CheckpointError("there is no checkpoint to look at")
 
 

@@ -17,42 +17,42 @@ _LONGEST = 20_000
 """Characters of one, the end of it."""
 
 
-class Gap(NamedTuple):
+class NoValue(NamedTuple):
     """Why there is no number."""
 
     status: str
     reason: str
 
 
-class Mishaps:
+class Failures:
     """The errors that were met while one checkpoint was measured."""
 
     def __init__(self) -> None:
         self.tracebacks: list[str] = []
         """Of the errors that were not foreseen, each once."""
-        self.cost: dict[str, str] = {}
-        """The measures that they cost, each with the reason that its first row gives."""
+        self.lost: dict[str, str] = {}
+        """The measures that lost a row to them, each with the reason that its first row gives."""
 
-    def reason(self, error: BaseException, dear: bool = False) -> str:
+    def reason(self, error: BaseException, expensive: bool = False) -> str:
         """Return what a row says of an error, and keep its traceback.
 
-        ``dear``: it is of a measure that takes far more memory than all else, which says nothing of the rest.
+        ``expensive``: it is of a measure that takes far more memory than all else, which says nothing of the rest.
 
         Raises:
             BaseException: the error itself, where it concerns more than this one checkpoint: a mistake in what was
                 asked, the machine, an interruption.
         """
-        if concerns_all(error) and not (dear and out_of_memory(error)):
+        if concerns_all(error) and not (expensive and out_of_memory(error)):
             raise error
         if not isinstance(error, CheckpointError) or error.__cause__ is not None:
             text = "".join(traceback.format_exception(error))[-_LONGEST:]
             if text not in self.tracebacks and len(self.tracebacks) < _KEPT:
                 self.tracebacks.append(text)
-        return shorten(str(error)) if isinstance(error, PythiageoError) else named(error)
+        return shorten(str(error)) if isinstance(error, PythiageoError) else describe_error(error)
 
-    def costs(self, measure: str, reason: str) -> None:
+    def note_lost(self, measure: str, reason: str) -> None:
         """Note that an error cost ``measure`` a row."""
-        self.cost.setdefault(measure, reason)
+        self.lost.setdefault(measure, reason)
 
     def of_checkpoint(self, error: BaseException, label: str) -> tuple[str, str]:
         """Return status and reason of a checkpoint that could not be measured. Raises as ``reason``."""
@@ -63,14 +63,14 @@ class Mishaps:
 
     def outcome(self, nonfinite: str | None) -> tuple[str, str | None]:
         """Return status and reason of a checkpoint that was measured; ``nonfinite``: why its weights could not be."""
-        if nonfinite is not None or not self.cost:
+        if nonfinite is not None or not self.lost:
             return "ok" if nonfinite is None else "nonfinite", nonfinite
-        measure, reason = next(iter(self.cost.items()))
-        others = sorted(self.cost.keys() - {measure})
+        measure, reason = next(iter(self.lost.items()))
+        others = sorted(self.lost.keys() - {measure})
         return FAILED, shorten(f"{measure}: {reason}" + (f"; errors over {', '.join(others)} too" if others else ""))
 
 
-def named(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error's kind and what it says; where it says nothing, where in the code it was raised."""
     kind, text = type(error).__name__, shorten(str(error))
     if text:

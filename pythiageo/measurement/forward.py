@@ -154,8 +154,8 @@ class Reading:
         return Options(
             predictions=self.predictions([option for options in prepared.wrong for option in options]),
             example=torch.tensor([i for i, options in enumerate(prepared.wrong) for _ in options]),
-            characters=_lengths([text for example in examples for text in example.wrong]),
-            right_characters=_lengths([example.answer for example in examples]),
+            characters=_count_characters([text for example in examples for text in example.wrong]),
+            right_characters=_count_characters([example.answer for example in examples]),
         )
 
     def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
@@ -198,16 +198,16 @@ def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[
             start += size
 
 
-def passes(prepared: list[Prepared], tokens: int, decoded: bool = False) -> Iterator[tuple[int, int, int]]:
+def passes(prepared: list[Prepared], tokens: int, linear_probe: bool = False) -> Iterator[tuple[int, int, int]]:
     """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken.
 
-    ``decoded``: whether linear probes stand beside the model's own predictions of the same answers.
+    ``linear_probe``: whether linear probes stand beside the model's own predictions of the same answers.
     """
     for probe in prepared:
         if probe.probe.purpose != SCORE:
             for indices in batches(probe.encoded, lambda: tokens):
                 yield len(indices), len(probe.encoded[indices[0]].ids), 0
-            if not decoded:
+            if not linear_probe:
                 continue
         for encoded in (probe.encoded, [option for options in probe.wrong for option in options]):
             for batch in batches(encoded, lambda: tokens):
@@ -223,5 +223,5 @@ def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int
     yield from (indices[start : start + size] for start in range(0, len(indices), size))
 
 
-def _lengths(texts: list[str]) -> Float[Tensor, " text"]:
+def _count_characters(texts: list[str]) -> Float[Tensor, " text"]:
     return torch.tensor([len(text.strip()) for text in texts], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""One checkpoint, all its observations: the one code path for a live model and for a saved one."""
+"""Scores, geometry and linear probe of one checkpoint: rows of its probe sets, from whatever reads the model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure,
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.geometry.view import SiteStates
-from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.failures import FAILED, Failures, NoValue
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
@@ -73,37 +73,37 @@ class GeometryPlan:
 def observe(
     reading: Reading,
     probes: list[Prepared],
-    instruments: GeometryPlan,
+    plan: GeometryPlan,
     origin: Origin,
     nonfinite: str | None = None,
-    tell: Callable[[float], None] = lambda _: None,
-    mishaps: Mishaps | None = None,
+    report_share: Callable[[float], None] = lambda _: None,
+    failures: Failures | None = None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
-    would have been has the status ``nonfinite`` and that reason. ``tell`` is told which share of the probes is done.
+    would have been has the status ``nonfinite`` and that reason. ``report_share`` is told which share is done.
     An error over one measure, or over the passes of one probe set, gives rows of status ``failed``, and is kept in
-    ``mishaps``.
+    ``failures``.
 
     Raises:
         CheckpointError: the passes of every probe set ended in an error.
     """
     rows: list[Observation] = []
-    mishaps = mishaps or Mishaps()
+    failures = failures or Failures()
     unread: list[str] = []
     for number, prepared in enumerate(probes):
-        tell(number / len(probes))
-        gap = Gap("nonfinite", nonfinite) if nonfinite else None
+        report_share(number / len(probes))
+        no_value = NoValue("nonfinite", nonfinite) if nonfinite else None
         if prepared.loss is not None:
             total = len(prepared.probe.probe_set.examples)
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             rows.append(origin.row(measure=LEFT_OUT, **found, **columns_of(prepared)))
-            gap = gap if prepared.kept else Gap("undefined", "no item of the probe set can be measured")
-        take = _scores if prepared.probe.purpose == SCORE else _geometry
-        taking = _Taking(reading, prepared, instruments, origin, gap, mishaps)
-        rows += take(taking)
-        unread += taking.unread
+            no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
+        measure = _score_probe_set if prepared.probe.purpose == SCORE else _measure_sites
+        subject = _Subject(reading, prepared, plan, origin, no_value, failures)
+        rows += measure(subject)
+        unread += subject.unread
     if unread and len(unread) == sum(1 for prepared in probes if prepared.kept):
         raise CheckpointError(f"no probe set could be read: {unread[0]}")
     return rows
@@ -116,45 +116,45 @@ def columns_of(prepared: Prepared) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Taking:
+class _Subject:
     """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
 
     reading: Reading
     prepared: Prepared
-    instruments: GeometryPlan
+    plan: GeometryPlan
     origin: Origin
-    gap: Gap | None
-    mishaps: Mishaps
+    no_value: NoValue | None
+    failures: Failures
     unread: list[str] = field(default_factory=list)
 
-    def failed(self, measure: str, gap: Gap, **columns: Any) -> Observation:
+    def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:
         """Return a row without a value."""
-        if gap.status == FAILED:
-            self.mishaps.costs(measure, gap.reason)
-        return self.origin.failed(measure, gap.status, gap.reason, **columns)
+        if no_value.status == FAILED:
+            self.failures.note_lost(measure, no_value.reason)
+        return self.origin.failed(measure, no_value.status, no_value.reason, **columns)
 
-    def missed(self, error: BaseException) -> Gap:
-        """Return the gap that an error leaves. Raises it where it concerns more than this."""
-        return Gap(FAILED, self.mishaps.reason(error))
+    def explain(self, error: BaseException) -> NoValue:
+        """Return why there is no number after an error. Raises it where it concerns more than this."""
+        return NoValue(FAILED, self.failures.reason(error))
 
-    def states(self) -> Iterator[tuple[str, Tensor | None, Gap | None]]:
+    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
         """Yield each site with its states, or with why there are none."""
-        gap, waiting = self.gap, list(self.reading.sites)
-        if gap is None:
+        no_value, waiting = self.no_value, list(self.reading.sites)
+        if no_value is None:
             try:
                 for site, states in self.reading.states(self.prepared):
                     yield site, states, None
                     waiting.remove(site)
             except Exception as error:
-                gap = self.missed(error)
+                no_value = self.explain(error)
                 if len(waiting) == len(self.reading.sites):
-                    self.unread.append(gap.reason)
+                    self.unread.append(no_value.reason)
         for site in waiting:
-            yield site, None, gap
+            yield site, None, no_value
 
 
-def _scores(taking: _Taking) -> Iterator[Observation]:
-    prepared, origin, gap = taking.prepared, taking.origin, taking.gap
+def _score_probe_set(subject: _Subject) -> Iterator[Observation]:
+    prepared, origin, no_value = subject.prepared, subject.origin, subject.no_value
     columns = columns_of(prepared)
     probe_set, n = prepared.probe.probe_set, len(prepared.kept)
     if n:
@@ -164,17 +164,17 @@ def _scores(taking: _Taking) -> Iterator[Observation]:
             if value is not None:
                 yield origin.row(measure=measure, value=value, n=n, **columns)
     results: list[Score] = []
-    if gap is None:
+    if no_value is None:
         try:
-            right, options = taking.reading.answers(prepared), taking.reading.options(prepared)
+            right, options = subject.reading.answers(prepared), subject.reading.options(prepared)
             results = score(probe_set.rule, right, options)
         except NonfiniteLogitsError as error:
-            gap = Gap("nonfinite", str(error))
+            no_value = NoValue("nonfinite", str(error))
         except Exception as error:
-            gap = taking.missed(error)
-            taking.unread.append(gap.reason)
-    if gap is not None:
-        yield from (taking.failed(name, gap, **columns) for name in MEASURES[probe_set.rule])
+            no_value = subject.explain(error)
+            subject.unread.append(no_value.reason)
+    if no_value is not None:
+        yield from (subject.failed(name, no_value, **columns) for name in MEASURES[probe_set.rule])
         return
     for result in results:
         if not math.isfinite(result.value):
@@ -184,72 +184,74 @@ def _scores(taking: _Taking) -> Iterator[Observation]:
         yield origin.row(measure=result.measure, **found, **columns)
 
 
-def _geometry(taking: _Taking) -> Iterator[Observation]:
-    reading, prepared, instruments, origin = taking.reading, taking.prepared, taking.instruments, taking.origin
-    bootstrap = instruments.bootstrap(prepared) if prepared.kept else None
-    every_value = any(measure.needs == "every value" for measure in instruments.measures)
+def _measure_sites(subject: _Subject) -> Iterator[Observation]:
+    reading, prepared, plan, origin = subject.reading, subject.prepared, subject.plan, subject.origin
+    bootstrap = plan.bootstrap(prepared) if prepared.kept else None
+    every_value = any(measure.needs == "every value" for measure in plan.measures)
     below: SiteStates | None = None
-    decoder = _decoder(taking)
-    if decoder:
-        yield from _read_off(taking, decoder.baselines, decoder.names(baselines=True))
-    for site, states, gap in taking.states():
+    linear_probe = _make_linear_probe(subject)
+    if linear_probe:
+        yield from _attempt(subject, linear_probe.baselines, linear_probe.names(baselines=True))
+    for site, states, no_value in subject.states():
         first = site == next(iter(reading.sites))
-        measures = [measure for measure in instruments.measures if not (first and measure.needs == "layers")]
+        measures = [measure for measure in plan.measures if not (first and measure.needs == "layers")]
         place = {"layer": reading.sites[site], "site": site}
         columns = {**columns_of(prepared), **place}
-        if decoder:
-            decoded = partial((replace(decoder, broken=gap) if gap else decoder).rows, states, **place)
-            yield from _read_off(taking, decoded, decoder.names(), **place)
+        if linear_probe:
+            probe = replace(linear_probe, unread=no_value) if no_value else linear_probe
+            yield from _attempt(subject, partial(probe.rows, states, **place), probe.names(), **place)
         if states is None:
-            assert gap is not None
-            for readout in instruments.readouts:
+            assert no_value is not None
+            for readout in plan.readouts:
                 for measure in measures:
-                    yield taking.failed(measure.name, gap, readout=readout.name, **columns)
+                    yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
             continue
-        here = SiteStates(states, prepared.layout, every_value, below, instruments.unit)
-        for number, readout in enumerate(instruments.readouts):
+        here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
+        for number, readout in enumerate(plan.readouts):
             for measure in measures:
-                if instruments.blurs(measure):
+                if plan.blurs(measure):
                     yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
-            sharp = [measure for measure in measures if not instruments.blurs(measure)]
-            yield from _numbers(taking, here, readout, sharp, bootstrap, columns)
-            if readout.positions not in {later.positions for later in instruments.readouts[number + 1 :]}:
+            sharp = [measure for measure in measures if not plan.blurs(measure)]
+            yield from _measure_readout(subject, here, readout, sharp, bootstrap, columns)
+            if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
                 here.rows(readout.positions).release()
         below = here.alone()
 
 
-def _decoder(taking: _Taking) -> Decoder | None:
-    wanted, columns = taking.instruments.linear_probe, columns_of(taking.prepared)
-    return Decoder(wanted, taking.reading, taking.prepared, taking.origin, columns, taking.gap) if wanted else None
+def _make_linear_probe(subject: _Subject) -> LinearProbe | None:
+    config, prepared = subject.plan.linear_probe, subject.prepared
+    if config is None:
+        return None
+    return LinearProbe(config, subject.reading, prepared, subject.origin, columns_of(prepared), subject.no_value)
 
 
-def _read_off(
-    taking: _Taking, take: Callable[[], Iterable[Observation]], names: Sequence[str], **place: Any
+def _attempt(
+    subject: _Subject, take: Callable[[], Iterable[Observation]], names: Sequence[str], **place: Any
 ) -> Iterator[Observation]:
     """Yield rows of the linear probe; where taking them ends in an error, the rows of ``names`` say so."""
     try:
         yield from list(take())
     except Exception as error:
-        gap = taking.missed(error)
-        yield from (taking.failed(name, gap, **columns_of(taking.prepared), **place) for name in names)
+        no_value = subject.explain(error)
+        yield from (subject.failed(name, no_value, **columns_of(subject.prepared), **place) for name in names)
 
 
-def _numbers(
-    taking: _Taking,
+def _measure_readout(
+    subject: _Subject,
     here: SiteStates,
     readout: Readout,
     measures: list[Measure],
     bootstrap: Bootstrap | None,
     columns: dict[str, Any],
 ) -> Iterator[Observation]:
-    origin = taking.origin
+    origin = subject.origin
     columns = {**columns, "readout": readout.name}
     try:
         view = here.read(readout)
         columns["n"] = len(view.rows.matrix)
     except Exception as error:
-        gap = taking.missed(error)
-        yield from (taking.failed(measure.name, gap, **columns) for measure in measures)
+        no_value = subject.explain(error)
+        yield from (subject.failed(measure.name, no_value, **columns) for measure in measures)
         return
     taken: dict[Measure, Estimate] = {}
     for measure in measures:
@@ -263,17 +265,17 @@ def _numbers(
         except UndefinedMeasureError as error:
             yield origin.failed(measure.name, "undefined", str(error), **columns)
         except Exception as error:
-            yield taking.failed(measure.name, taking.missed(error), **columns)
+            yield subject.failed(measure.name, subject.explain(error), **columns)
     noted: dict[Measure, str] = {}
     resampled = [measure for measure in taken if measure.resamples]
     if bootstrap is not None:
         try:
             stderrs = bootstrap.stderrs(view, readout.positions, resampled)
         except Exception as error:  # the values stand
-            stderrs, gap = {}, taking.missed(error)
+            stderrs, no_value = {}, subject.explain(error)
             for measure in resampled:
-                noted[measure] = f"no standard error: {gap.reason}"
-                taking.mishaps.costs(measure.name, noted[measure])
+                noted[measure] = f"no standard error: {no_value.reason}"
+                subject.failures.note_lost(measure.name, noted[measure])
         taken = {
             measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
             for measure in taken

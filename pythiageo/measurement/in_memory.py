@@ -16,10 +16,9 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.checkpoint import OpenedMeasurer
-from pythiageo.measurement.failures import Mishaps
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel
 from pythiageo.measurement.probe_sets import choose_probes
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.observations import table_of
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot
@@ -41,27 +40,27 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
     with isolate_process():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)
+        identity = {
+            "series": config.target,
+            "regime": config.regime or "naturalistic",
+            "size": config.target,
+            "seed": None,
+        }
         probes = choose_probes(config.probes)
-        meter = OpenedMeasurer(config.measures, config.compute, device, probes, [step], every_set=True)
+        spec = MeasurementSpec(config, identity, probes, device, [step], in_memory=True)
         with TemporaryDirectory(prefix="pythiageo-") as folder:
-            write_snapshot(model, tokenizer, Path(folder))
-            with loading():
-                opened = open_folder(Path(folder), config.name)
-            origin = Origin(
-                run=config.name,
-                series=config.target,
-                regime=config.regime or "naturalistic",
-                size=config.target,
-                seed=None,
-                step=step,
-                tokens=None,
-                weight_sha=opened.weight_sha,
-            )
-            mishaps = Mishaps()
-            rows = meter.take(opened, origin, mishaps=mishaps).rows
-            for traceback in mishaps.tracebacks:  # there is no run whose log could keep them
+
+            def open_copy(checkpoint: LiveCheckpoint) -> OpenModel:
+                write_snapshot(model, tokenizer, Path(folder))
+                with loading():
+                    opened = open_folder(Path(folder), checkpoint.label)
+                return SavedModels(spec).make_ready(opened)
+
+            measurer = CheckpointMeasurer(spec, open_copy)
+            result = measurer.measure(LiveCheckpoint(step, None, config.name), strict=True)
+            for traceback in result.tracebacks:  # there is no run whose log could keep them
                 _LOG.error(f"a measure ended in an error:\n{traceback}")
-            return table_of(step, rows)
+            return table_of(step, result.rows)
 
 
 def device_of(model: nn.Module) -> str:

@@ -28,11 +28,11 @@ from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.undefined import NoValueError, Undefined
-from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.failures import FAILED, Failures, NoValue
 from pythiageo.measurement.geometry import columns_of
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.series.steps import select
 
@@ -88,28 +88,28 @@ class Landscape:
         origin: Origin,
         nonfinite: str | None = None,
         scored: ScoredLogits | None = None,
-        mishaps: Mishaps | None = None,
+        failures: Failures | None = None,
     ) -> list[Observation]:
         """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
 
         ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
         ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason. An error
-        over one measure gives its row the status ``failed``, and is kept in ``mishaps``.
+        over one measure gives its row the status ``failed``, and is kept in ``failures``.
         """
         if origin.step not in self.steps:
             return []
         rows: list[Observation] = []
-        mishaps = mishaps or Mishaps()
+        failures = failures or Failures()
         for probe in prepared:
             if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
                 if not probe.kept:
-                    nothing = Gap("undefined", "no item of the probe set can be measured")
-                    rows += self._failed(nothing, columns_of(probe), origin)
+                    nothing = NoValue("undefined", "no item of the probe set can be measured")
+                    rows += self._fail(nothing, columns_of(probe), origin)
                     continue
                 try:
                     restrictions = self._restrictions(module, layers)
                 except CheckpointError as error:
-                    rows += self._failed(self._missed(error, mishaps), columns_of(probe), origin)
+                    rows += self._fail(self._explain(error, failures), columns_of(probe), origin)
                     continue
                 for layer, parameters in restrictions:
                     encoded = probe.encoded[: self.config.examples]
@@ -118,24 +118,24 @@ class Landscape:
                         problem = problem_of(module, logits, encoded, parameters)
                         whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
                     except Exception as error:
-                        rows += self._failed(self._missed(error, mishaps), columns, origin)
+                        rows += self._fail(self._explain(error, failures), columns, origin)
                         continue
                     readout = f"parameters={','.join(parameters)};count={problem.size}"
                     columns |= {"readout": readout, "n": problem.examples}
                     if nonfinite:
-                        rows += self._failed(Gap("nonfinite", nonfinite), columns, origin)
+                        rows += self._fail(NoValue("nonfinite", nonfinite), columns, origin)
                         continue
-                    rows += self._measured(problem, whole, columns, origin, mishaps)
+                    rows += self._measure(problem, whole, columns, origin, failures)
         return rows
 
-    def _failed(self, gap: Gap, columns: dict[str, Any], origin: Origin) -> list[Observation]:
-        return [origin.failed(name, *gap, **columns) for name in self.measures]
+    def _fail(self, no_value: NoValue, columns: dict[str, Any], origin: Origin) -> list[Observation]:
+        return [origin.failed(name, *no_value, **columns) for name in self.measures]
 
-    def _missed(self, error: Exception, mishaps: Mishaps) -> Gap:
-        gap = Gap(FAILED, mishaps.reason(error, dear=True))
+    def _explain(self, error: Exception, failures: Failures) -> NoValue:
+        no_value = NoValue(FAILED, failures.reason(error, expensive=True))
         for name in self.measures:
-            mishaps.costs(name, gap.reason)
-        return gap
+            failures.note_lost(name, no_value.reason)
+        return no_value
 
     def _restrictions(self, module: nn.Module, layers: int) -> list[tuple[int | None, tuple[str, ...]]]:
         if not self.config.per_layer:
@@ -143,10 +143,10 @@ class Landscape:
         prefix = block_prefix(module, layers)
         return [(layer, (f"{prefix}.{layer}.*",)) for layer in range(layers)]
 
-    def _measured(
-        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin, mishaps: Mishaps
+    def _measure(
+        self, problem: Problem, whole: Problem, columns: dict[str, Any], origin: Origin, failures: Failures
     ) -> Iterator[Observation]:
-        for result in _Taking(self.config, set(self.measures), problem, whole, mishaps).results():
+        for result in _ProblemMeasurer(self.config, set(self.measures), problem, whole, failures).measure():
             if result.value is None:
                 yield origin.failed(result.measure, result.status, result.reason or "", **columns)
             else:
@@ -162,35 +162,35 @@ class _Result:
     reason: str | None = None
 
 
-class _Taking:
+class _ProblemMeasurer:
     """Takes the measures of a problem; gradients and Hessian are made once for all that need them.
 
     ``whole`` is the same problem, for what needs the loss of all examples together.
     """
 
     def __init__(
-        self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem, mishaps: Mishaps
+        self, config: LandscapeConfig, measures: set[str], problem: Problem, whole: Problem, failures: Failures
     ) -> None:
         self._config = config
         self._measures = measures
         self._problem = problem
         self._whole = whole
-        self._mishaps = mishaps
+        self._failures = failures
 
-    def results(self) -> Iterator[_Result]:
+    def measure(self) -> Iterator[_Result]:
         """Yield the results of the measures."""
         wanted = self._measures
         if ranks := sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
-            yield from self._attempted(ranks, lambda: self._gradient_ranks(wanted))
+            yield from self._attempt(ranks, lambda: self._measure_gradient_ranks(wanted))
         if (first := "first_parameters_covariance_rank") in wanted:
             take = partial(first_parameters_covariance_rank, self._problem)
-            yield from self._attempted([first], lambda: [self._with_batches(first, take)])
+            yield from self._attempt([first], lambda: [self._measure_batches(first, take)])
         if of_hessian := sorted(wanted & {"hessian_top", "hessian_trace"}):
-            yield from self._attempted(of_hessian, lambda: self._hessian(wanted))
+            yield from self._attempt(of_hessian, lambda: self._measure_hessian(wanted))
         if "llc" in wanted:
-            yield from self._attempted(["llc"], lambda: [self._llc()])
+            yield from self._attempt(["llc"], lambda: [self._measure_llc()])
 
-    def _attempted(self, names: Sequence[str], take: Callable[[], Iterable[_Result]]) -> Iterator[_Result]:
+    def _attempt(self, names: Sequence[str], take: Callable[[], Iterable[_Result]]) -> Iterator[_Result]:
         """Yield the results of some measures; where taking them ends in an error, those that are not there yet say so.
 
         A measure leaves the module as it found it, however it ends (``Problem.evaluating``, ``walking``).
@@ -201,17 +201,17 @@ class _Taking:
                 waiting = [name for name in waiting if name != result.measure]
                 yield result
         except Exception as error:
-            reason = self._mishaps.reason(error, dear=True)
+            reason = self._failures.reason(error, expensive=True)
             for name in waiting:
-                self._mishaps.costs(name, reason)
+                self._failures.note_lost(name, reason)
                 yield _Result(name, None, status=FAILED, reason=reason)
 
-    def _generator(self, purpose: str) -> torch.Generator:
+    def _make_generator(self, purpose: str) -> torch.Generator:
         """Return a generator of its own for each purpose: a measure's draws do not depend on which others are taken."""
         digest = hashlib.sha256(f"{self._config.seed}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def _gradient_ranks(self, wanted: set[str]) -> Iterator[_Result]:
+    def _measure_gradient_ranks(self, wanted: set[str]) -> Iterator[_Result]:
         gram = gradient_gram(self._problem)
         for name in sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
             if isinstance(gram, Undefined):
@@ -219,24 +219,24 @@ class _Taking:
             elif name == "gradient_rank":
                 yield _rank(name, gradient_effective_rank(gram))
             else:
-                yield self._with_batches(name, partial(gradient_covariance_rank, gram))
+                yield self._measure_batches(name, partial(gradient_covariance_rank, gram))
 
-    def _with_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | Undefined]) -> _Result:
+    def _measure_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | Undefined]) -> _Result:
         size = self._config.batch
         if self._problem.examples < 2 * size:
             reason = f"needs two batches of {size} examples, there are {self._problem.examples} examples"
             return _Result(name, None, status="undefined", reason=reason)
-        batches = random_batches(self._problem.examples, size, self._generator("batches"))
+        batches = random_batches(self._problem.examples, size, self._make_generator("batches"))
         return _rank(name, take(batches))
 
-    def _hessian(self, wanted: set[str]) -> Iterator[_Result]:
+    def _measure_hessian(self, wanted: set[str]) -> Iterator[_Result]:
         config = self._config
         try:
             with Hessian(self._whole, keep_graph=config.hessian.keep_graph) as hessian:
                 if "hessian_top" in wanted:
-                    yield from self._eigenvalues(hessian)
+                    yield from self._measure_eigenvalues(hessian)
                 if "hessian_trace" in wanted:
-                    found = trace(hessian, config.hessian.probes, self._generator("trace"))
+                    found = trace(hessian, config.hessian.probes, self._make_generator("trace"))
                     if isinstance(found, Undefined):
                         yield _undefined("hessian_trace", found)
                     else:
@@ -245,9 +245,9 @@ class _Taking:
             for name in sorted(wanted & {"hessian_top", "hessian_trace"}):
                 yield _undefined(name, error.undefined)
 
-    def _eigenvalues(self, hessian: Hessian) -> Iterator[_Result]:
+    def _measure_eigenvalues(self, hessian: Hessian) -> Iterator[_Result]:
         k = min(self._config.hessian.k, hessian.size)
-        top = top_eigenvalues(hessian, k, self._generator("lanczos"))
+        top = top_eigenvalues(hessian, k, self._make_generator("lanczos"))
         names = ["hessian_top", *(f"hessian_top_{number}" for number in range(2, k + 1))]
         for number, name in enumerate(names):
             if isinstance(top, Undefined):
@@ -255,9 +255,9 @@ class _Taking:
             elif top.statuses[number] == "ok":
                 yield _Result(name, float(top.values[number]))
             else:
-                yield _Result(name, None, status=top.statuses[number], reason=_uncertain(top, number))
+                yield _Result(name, None, status=top.statuses[number], reason=_describe_uncertain(top, number))
 
-    def _llc(self) -> _Result:
+    def _measure_llc(self) -> _Result:
         estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
         if isinstance(estimate, Undefined):
             return _undefined("llc", estimate)
@@ -284,7 +284,7 @@ def llc_settings(config: LandscapeConfig, examples: int) -> Settings:
     return dataclasses.replace(named_settings(config.llc.setting, examples), **given)
 
 
-def _uncertain(top: Eigenvalues, number: int) -> str:
+def _describe_uncertain(top: Eigenvalues, number: int) -> str:
     reason = f"{float(top.values[number]):.4g}, residual {float(top.residuals[number]):.2g}"
     if top.statuses[number] == "imprecise":
         return f"{reason}: products are rounded too much to tell it from what is near"

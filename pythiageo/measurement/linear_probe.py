@@ -19,10 +19,10 @@ from pythiageo.linear_probe.fit import (
     fit_probe,
     make_split,
 )
-from pythiageo.measurement.failures import Gap
+from pythiageo.measurement.failures import NoValue
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
 
@@ -35,10 +35,10 @@ SUFFIX = {"example": "", "position": "_by_position"}
 
 
 @dataclass(frozen=True)
-class Decoder:
+class LinearProbe:
     """The linear probe of one probe set at one checkpoint: the same split at every site and every step.
 
-    ``broken``: why nothing can be read, if so.
+    ``unread``: why nothing can be read, if so.
     """
 
     config: LinearProbeConfig
@@ -46,40 +46,40 @@ class Decoder:
     prepared: Prepared
     origin: Origin
     columns: dict[str, Any]
-    broken: Gap | None
+    unread: NoValue | None
 
     def names(self, baselines: bool = False) -> list[str]:
         """Return the names of the measures of a site, or of the baselines."""
         found = []
         for by in self.config.splits:
-            of_site = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
-            names = (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)) if baselines else of_site
+            of_site = (PROBE, CONTROL, SELECTIVITY, *_for_whole_answers(by, ANSWER))
+            names = (MODEL, MAJORITY, *_for_whole_answers(by, ANSWER_MODEL)) if baselines else of_site
             found += [name + SUFFIX[by] for name in names]
         return found
 
     def baselines(self) -> Iterator[Observation]:
         """Yield, once a split, the model's own next-token accuracy and the majority class's at the held-out rows."""
         hits: np.ndarray | None = None
-        gap = self.broken
-        if gap is None:
+        no_value = self.unread
+        if no_value is None:
             try:
                 hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
             except NonfiniteLogitsError as error:
-                gap = Gap("nonfinite", str(error))
+                no_value = NoValue("nonfinite", str(error))
         for by in self.config.splits:
             split = self._split(by)
             if isinstance(split, str):
-                for name in (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)):
+                for name in (MODEL, MAJORITY, *_for_whole_answers(by, ANSWER_MODEL)):
                     yield self._failed(name, by, "undefined", split)
                 continue
             yield self._row(MAJORITY, by, split.majority())
             if hits is None:
-                assert gap is not None
-                for name in (MODEL, *_whole(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, *gap)
+                assert no_value is not None
+                for name in (MODEL, *_for_whole_answers(by, ANSWER_MODEL)):
+                    yield self._failed(name, by, *no_value)
                 continue
             yield self._row(MODEL, by, split.rate(hits[split.held_out]))
-            for name in _whole(by, ANSWER_MODEL):
+            for name in _for_whole_answers(by, ANSWER_MODEL):
                 yield self._row(name, by, split.answer_rate(hits[split.held_out]))
 
     def rows(self, states: Tensor | None, **columns: Any) -> Iterator[Observation]:
@@ -88,12 +88,12 @@ class Decoder:
             yield from self._rows(states, by, columns)
 
     def _rows(self, states: Tensor | None, by: str, columns: dict[str, Any]) -> Iterator[Observation]:
-        names = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
+        names = (PROBE, CONTROL, SELECTIVITY, *_for_whole_answers(by, ANSWER))
         split = self._split(by)
         status, reason = "undefined", split if isinstance(split, str) else ""
         if states is None:
-            assert self.broken is not None
-            status, reason = self.broken
+            assert self.unread is not None
+            status, reason = self.unread
         elif not isinstance(split, str):
             matrix = states[self.prepared.layout.answer].float().numpy()
             try:
@@ -139,6 +139,6 @@ class Decoder:
         return self.origin.failed(name + SUFFIX[by], status, reason, **self.columns, **columns)
 
 
-def _whole(by: str, *names: str) -> tuple[str, ...]:
+def _for_whole_answers(by: str, *names: str) -> tuple[str, ...]:
     """Return the names of measures of whole answers, none for a split that holds no answer out whole."""
     return names if by == "example" else ()

@@ -35,10 +35,10 @@ class Probe:
     probe_set: ProbeSet
     purpose: str
 
-
-def named(probe: Probe) -> tuple[str, str]:
-    """Return a probe's task and level, by which a run tells its probes apart."""
-    return probe.probe_set.task, probe.probe_set.level
+    @property
+    def key(self) -> tuple[str, str]:
+        """Task and level, by which a run tells its probes apart."""
+        return self.probe_set.task, self.probe_set.level
 
 
 def choose_tasks(names: tuple[str, ...], config: ProbeConfig) -> list[Task]:

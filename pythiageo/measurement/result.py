@@ -1,4 +1,4 @@
-"""What came of one checkpoint, wherever it was measured."""
+"""What comes of one checkpoint: the rows of the observation table, and what a manifest and a log say of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from typing import Any
 
 from pythiageo.observations import Observation
 from pythiageo.series.origin import Source
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The columns that all rows of a checkpoint share."""
+
+    run: str
+    series: str
+    regime: str
+    size: str
+    seed: int | None
+    step: int
+    tokens: int | None
+    weight_sha: str | None
+
+    def row(self, **columns: Any) -> Observation:
+        """Return an observation; what is not given is null."""
+        empty = dict.fromkeys(Observation._fields)
+        return Observation(**{**empty, **vars(self), "status": "ok", **columns})
+
+    def failed(self, measure: str, status: str, reason: str, **columns: Any) -> Observation:
+        """Return an observation without a value."""
+        return self.row(measure=measure, status=status, reason=reason, **columns)
 
 
 @dataclass(frozen=True)
@@ -26,3 +49,11 @@ class CheckpointResult:
     """What a saved checkpoint was read from."""
     tracebacks: tuple[str, ...] = ()
     """Of errors that cost it numbers, for the log."""
+
+    @classmethod
+    def failed(
+        cls, origin: Origin, label: str, status: str, reason: str, tracebacks: tuple[str, ...] = ()
+    ) -> CheckpointResult:
+        """Return the result of one row that says why there are no others."""
+        rows = [origin.failed("checkpoint", status, reason)]
+        return cls(origin.step, label, origin.weight_sha, status, reason, rows, tracebacks=tracebacks)

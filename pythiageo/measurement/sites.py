@@ -13,8 +13,8 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _LAYERS = re.compile(r"(\d{1,4}|last)(?:-(\d{1,4}|last))?")
 
 
-class Sited(Protocol):
-    """What knows its own sites; see ``reading.Reader``."""
+class HasSites(Protocol):
+    """A model that knows its own sites; see ``forward.Reader``."""
 
     def sites(self) -> dict[str, int]:
         """Return the default sites with their layers."""
@@ -23,7 +23,7 @@ class Sited(Protocol):
         """Return every name of a place that has one state a position, with the hook that it stands for."""
 
 
-def choose_sites(model: Sited, patterns: Sequence[str], layers: str) -> dict[str, int | None]:
+def choose_sites(model: HasSites, patterns: Sequence[str], layers: str) -> dict[str, int | None]:
     """Return the sites to measure with their layers, in the model's order.
 
     A place has several names (``blocks.0.hook_mlp_out`` and ``blocks.0.mlp.hook_out``): where patterns match more than
@@ -35,7 +35,7 @@ def choose_sites(model: Sited, patterns: Sequence[str], layers: str) -> dict[str
     """
     default = model.sites()
     last = max(default.values())
-    sites = {site: layer for site, layer in _matched(model.hooks(), patterns, last)} if patterns else {**default}
+    sites = {site: layer for site, layer in _match(model.hooks(), patterns, last)} if patterns else {**default}
     wanted = parse_layers(layers, last + 1)
     chosen = {site: layer for site, layer in sites.items() if wanted is None or layer in wanted}
     if not chosen:
@@ -75,7 +75,7 @@ def _read_layers(part: str, text: str) -> re.Match[str]:
     return match
 
 
-def _matched(hooks: Mapping[str, str], patterns: Sequence[str], last: int) -> list[tuple[str, int | None]]:
+def _match(hooks: Mapping[str, str], patterns: Sequence[str], last: int) -> list[tuple[str, int | None]]:
     names: dict[str, str] = {}
     for pattern in patterns:
         matching = [name for name in hooks if fnmatchcase(name, pattern)]
@@ -83,10 +83,10 @@ def _matched(hooks: Mapping[str, str], patterns: Sequence[str], last: int) -> li
             raise UserError(f"no site {pattern!r}{nearest(pattern, hooks)}: no such hook gives a state a position")
         for name in sorted(matching, key=lambda name: (name.count("."), name == hooks[name])):
             names.setdefault(hooks[name], name)
-    return [(names[hook], _layer(names[hook], last)) for hook in dict.fromkeys(hooks.values()) if hook in names]
+    return [(names[hook], _find_layer(names[hook], last)) for hook in dict.fromkeys(hooks.values()) if hook in names]
 
 
-def _layer(name: str, last: int) -> int | None:
+def _find_layer(name: str, last: int) -> int | None:
     if name.startswith("ln_final."):
         return last
     match = _BLOCK.match(name)

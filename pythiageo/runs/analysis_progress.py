@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from pythiageo.measurement.checkpoint import Stopwatch
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.folder import RunFolder
 from pythiageo.series.prefetch import Arrival
-from pythiageo.stopwatch import Stopwatch
 from pythiageo.untrusted_files import append_text
 
 PHASES = ("fetch", "load", "compute")
@@ -39,27 +39,27 @@ class AnalysisProgress:
         with self._clock.phase(name, doing):
             yield
 
-    def measured(self, share: float) -> None:
+    def report_share(self, share: float) -> None:
         """Note which share of the checkpoint is measured."""
         self._share = share
         self._tell()
 
-    def arriving(self, arrival: Arrival | None, waits: bool = False) -> None:
+    def report_arrival(self, arrival: Arrival | None, waits: bool = False) -> None:
         """Note what is being fetched; ``waits``: there is nothing else to do meanwhile."""
         self._arrival = arrival
         if waits:
             self._doing, self._share = "waiting", 0.0
             self._tell()
 
-    def elsewhere(self, doing: str) -> None:
+    def report_elsewhere(self, doing: str) -> None:
         """Note what is done by others."""
         if doing != self._doing:
             self._doing, self._share = doing, 0.0
             self._tell()
 
-    def fetched(self, seconds: float | None) -> None:
+    def note_fetch(self, seconds: float | None) -> None:
         """Note how long fetching the checkpoint took."""
-        self._clock.fetched(seconds)
+        self._clock.note_fetch(seconds)
 
     def close(
         self,
@@ -89,7 +89,7 @@ class AnalysisProgress:
         done = len(self._folder.manifest["checkpoints"])
         parts = [f"{self._doing} {self._share:.0%}" if self._share else self._doing]
         if self._arrival is not None:
-            parts.append(f"fetching {self._arrival.label} {_amount(self._arrival)}")
+            parts.append(f"fetching {self._arrival.label} {_describe_amount(self._arrival)}")
         typical = [f"{phase} {statistics.median(seconds):.1f} s" for phase, seconds in self._history.items() if seconds]
         if typical:
             parts.append(", ".join(typical))
@@ -97,5 +97,5 @@ class AnalysisProgress:
         self._report(Progress(self._run, done + self._share, self._total, note))
 
 
-def _amount(arrival: Arrival) -> str:
+def _describe_amount(arrival: Arrival) -> str:
     return f"{arrival.bytes / 1e6:,.0f} of {arrival.size / 1e6:,.0f} MB" if arrival.size else ""

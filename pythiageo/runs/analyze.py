@@ -13,10 +13,10 @@ import torch
 
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes, too_few
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.observations import read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress
@@ -40,7 +40,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
 
     Raises:
         UserError: the series or the tasks cannot be had; something moved, and ``refresh`` was not asked for; nothing
-            can be measured of a probe set with the model's tokenizer and context; or as ``OpenedMeasurer``.
+            can be measured of a probe set with the model's tokenizer and context; or as ``CheckpointMeasurer``.
         MachineError: disk or memory run out, or the Hub cannot be reached.
     """
     torch.set_num_threads(config.compute.thread_count)
@@ -199,7 +199,7 @@ class _Session:
         for step in sorted(set(steps) - set(there)):
             sha, label = known[step]["weight_sha"], known[step]["label"]
             reason = "the checkpoint is not there any more, so that what was asked anew could not be measured"
-            gone = self._spec.failed(self._spec.origin(step, None, sha), label, MISSING, reason)
+            gone = CheckpointResult.failed(self._spec.origin(step, None, sha), label, MISSING, reason)
             self._keep([self._joined(gone)])
 
     def _joined(self, result: CheckpointResult) -> CheckpointResult:
@@ -233,7 +233,7 @@ class _Session:
         """Write one row that says why the audit leaves this step out."""
         origin = self._spec.origin(found.step, checkpoint.tokens if checkpoint else None, None)
         label = checkpoint.label if checkpoint else found.revision
-        self._keep([self._spec.failed(origin, label, found.verdict, _left_out(found))])
+        self._keep([CheckpointResult.failed(origin, label, found.verdict, _left_out(found))])
 
     def refer(self, checkpoint: Checkpoint, choice: StepChoice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
@@ -242,11 +242,10 @@ class _Session:
         if holder is None:
             return False
         origin = self._spec.origin(checkpoint.step, checkpoint.tokens, known[holder])
-        self._keep([self._spec.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
+        self._keep([CheckpointResult.failed(origin, checkpoint.label, NEIGHBOUR, _held(holder))])
         return True
 
     def _keep(self, results: Iterable[CheckpointResult]) -> None:
-        progress = self._progress
-        self._folder.keep_all(
-            results, lambda one: progress.close(one.step, one.label, one.status, one.seconds, one.tracebacks)
-        )
+        for one in results:
+            self._folder.keep(one)
+            self._progress.close(one.step, one.label, one.status, one.seconds, one.tracebacks)

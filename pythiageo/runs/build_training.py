@@ -18,7 +18,7 @@ from pythiageo.series.steps import select
 from pythiageo.study.sizes import get_size
 from pythiageo.synthetic.batches import Batches, TaskMix, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
-from pythiageo.synthetic.losses import in_bfloat16, recorded
+from pythiageo.synthetic.losses import lower_to_bfloat16, record_graphs
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import Freeze, LossOf, Optimiser, Schedule, Trainer, batch_loss
@@ -67,12 +67,12 @@ def resolve(config: TrainConfig, at_once: int = 1) -> TrainConfig:
             "stop": min(config.training.stop or steps, steps),
         }
     )
-    threads = config.compute.threads or (1 if d_model < WIDE else max(1, cores() // at_once))
+    threads = config.compute.threads or (1 if d_model < WIDE else max(1, count_cores() // at_once))
     compute = config.compute.model_copy(update={"threads": threads})
     return config.model_copy(update={"model": model, "training": training, "compute": compute})
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -152,31 +152,31 @@ def make_trainer(
     assert t.peak_lr is not None
     return Trainer(
         trainable,
-        _batches(config, shape, corpus),
+        _make_batches(config, shape, corpus),
         Schedule(t.peak_lr, t.warmup, t.steps),
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
         workers,
-        _loss(config, shape),
+        _choose_loss(config, shape),
     )
 
 
-def _loss(config: TrainConfig, shape: Shape) -> LossOf:
+def _choose_loss(config: TrainConfig, shape: Shape) -> LossOf:
     t = config.training
     if t.cuda_graphs and resolve_device(config.compute.device) == "cpu":
         raise UserError(f"{config.name}: training.cuda_graphs needs a GPU: leave it out on the CPU")
-    loss_of = recorded(t.batch_size, shape.context) if t.cuda_graphs else batch_loss
-    return in_bfloat16(loss_of) if t.dtype == "bfloat16" else loss_of
+    loss_of = record_graphs(t.batch_size, shape.context) if t.cuda_graphs else batch_loss
+    return lower_to_bfloat16(loss_of) if t.dtype == "bfloat16" else loss_of
 
 
-def _batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
+def _make_batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:
     data, size, seed = config.data, config.training.batch_size, config.seed
     if data.source == "tasks":
-        return task_batches(_mix(config), size, seed)
+        return task_batches(_make_mix(config), size, seed)
     assert corpus is not None
     if data.task_share is None:
         return text_batches(corpus.train, shape.context, size, seed)
-    return mixed_batches(_mix(config), corpus.train, shape.context, size, data.task_share, seed)
+    return mixed_batches(_make_mix(config), corpus.train, shape.context, size, data.task_share, seed)
 
 
 def describe_data_tasks(config: TrainConfig) -> dict[str, str]:
@@ -191,7 +191,7 @@ def describe_data_tasks(config: TrainConfig) -> dict[str, str]:
     return described
 
 
-def _mix(config: TrainConfig) -> TaskMix:
+def _make_mix(config: TrainConfig) -> TaskMix:
     """Return the tasks that are trained on, each of which this vocabulary can write at every level."""
     tasks = []
     for task in choose_tasks(config.data.tasks, config.probes):

@@ -61,7 +61,7 @@ class Moved:
             )
 
 
-def moved_at_large(before: Mapping[str, Any], now: Mapping[str, Any]) -> Moved:
+def find_moved_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Moved:
     """Return what moved of code and probe sets, and of those facts of the manifest ``now`` that a run never changes.
 
     ``before``: the manifest of the run as it was left; of one without a row nothing can have moved.
@@ -85,14 +85,14 @@ def moved_at_large(before: Mapping[str, Any], now: Mapping[str, Any]) -> Moved:
     return Moved(tuple(whole), _moved_probes(before.get("probe_sets", []), now["probe_sets"]))
 
 
-def check_at_large(folder: RunFolder, now: Mapping[str, Any]) -> None:
+def check_unmoved(folder: RunFolder, now: Mapping[str, Any]) -> None:
     """Refuse to go on with a run that follows a training, and cannot be measured anew, where something moved.
 
     Raises:
         UserError: something did.
     """
     if folder.before is not None:
-        moved_at_large(folder.before, now).refuse(folder.path, "start anew, or take another name")
+        find_moved_facts(folder.before, now).refuse(folder.path, "start anew, or take another name")
 
 
 def _sha(manifest: Mapping[str, Any]) -> str | None:
@@ -124,9 +124,9 @@ def moved_since(
     before = folder.before
     if before is None:
         return Moved()
-    large = moved_at_large(before, now)
-    if large.whole:
-        return large
+    facts = find_moved_facts(before, now)
+    if facts.whole:
+        return facts
     measured = {one["step"]: one for one in before["checkpoints"] if one["weight_sha"] and one["status"] != NEIGHBOUR}
     there, steps, gone, last = set(series.steps()), {}, [], -1
     for done, (step, entry) in enumerate(sorted(measured.items())):
@@ -141,7 +141,7 @@ def moved_since(
         else:
             last = step
     # weights that are still there were trained from those before them
-    return Moved((), large.probes, steps, tuple(step for step in gone if step > last))
+    return Moved((), facts.probes, steps, tuple(step for step in gone if step > last))
 
 
 def _source(entry: Mapping[str, Any]) -> Source | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint
 

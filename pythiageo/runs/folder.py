@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import provenance
 from pythiageo.series.audit.rules import name_steps
-from pythiageo.series.origin import Source
 from pythiageo.untrusted_files import check_own
 
 MANIFEST = "manifest.json"
@@ -75,43 +74,27 @@ class RunFolder:
         self.manifest.update(fields)
         _write_json(self.path / MANIFEST, self.manifest)
 
-    def add_checkpoint(
-        self,
-        step: int,
-        label: str,
-        weight_sha: str | None,
-        status: str,
-        reason: str | None,
-        source: Source | None = None,
-    ) -> None:
-        """Note in the manifest how a checkpoint went, in place of what an earlier try noted."""
-        entry = {"step": step, "label": label, "weight_sha": weight_sha, "status": status, "reason": reason}
-        if source is not None:
-            entry["source"] = source._asdict()
-        if pending := self.manifest.get("pending"):
-            left = [other for other in pending["steps"] if other != step]
-            self.manifest["pending"] = {**pending, "steps": left} if left else None
-        others = [known for known in self.manifest["checkpoints"] if known["step"] != step]
-        self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
-
     def forget(self, gone: Collection[int], /, **fields: Any) -> None:
         """Remove what was measured at these steps, and change fields of the manifest."""
         self.update(checkpoints=[one for one in self.manifest["checkpoints"] if one["step"] not in gone], **fields)
         self.observations.drop(gone)
 
-    def keep_all(self, results: Iterable[CheckpointResult], kept: Callable[[CheckpointResult], None]) -> None:
-        """Write each result as it comes, call ``kept`` with it, and only then ask for the next one.
+    def keep(self, result: CheckpointResult) -> None:
+        """Write a result: its rows, and then the manifest, which knows only what is there.
 
-        This is the loop of every run, of a saved series as of a model in training.
+        Every run does so, of a saved series as of a model in training, before it asks for the next one.
         """
-        for result in results:
-            self.observations.write(result.step, result.rows)
-            if result.model is not None:
-                self.manifest["model"] = result.model
-            self.add_checkpoint(
-                result.step, result.label, result.weight_sha, result.status, result.reason, result.source
-            )
-            kept(result)
+        self.observations.write(result.step, result.rows)
+        if result.model is not None:
+            self.manifest["model"] = result.model
+        entry = {key: getattr(result, key) for key in ("step", "label", "weight_sha", "status", "reason")}
+        if result.source is not None:
+            entry["source"] = result.source._asdict()
+        if pending := self.manifest.get("pending"):
+            left = [other for other in pending["steps"] if other != result.step]
+            self.manifest["pending"] = {**pending, "steps": left} if left else None
+        others = [known for known in self.manifest["checkpoints"] if known["step"] != result.step]
+        self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
 
     def forget_after(self, step: int) -> list[int]:
         """Remove what was measured at later steps, weights too; return these steps."""

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,27 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import FollowConfig
 from pythiageo.errors import UserError
-from pythiageo.measurement.checkpoint import OpenedMeasurer
-from pythiageo.measurement.failures import Mishaps
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel, Stopwatch
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_names import SAVES
-from pythiageo.runs.check_sources import check_at_large
+from pythiageo.runs.check_sources import check_unmoved
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.save import write_snapshot
 from pythiageo.series.steps import select
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Copied(LiveCheckpoint):
+    """A step of the training, copied into ``folder`` when it is opened."""
+
+    folder: RunFolder
 
 
 class FollowedTraining:
@@ -75,23 +83,19 @@ class FollowedTraining:
         every = list(range(last + 1))
         chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
         self._steps = {min(self._shas, default=start), *chosen, last}
-        with self._opened(resume=gone_on) as folder:
+        with self._open_folder(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
             possible = every if config.steps == SAVES else sorted(self._steps)
-            self._meter = OpenedMeasurer(
-                config.measures, config.compute, folder.device, probes, possible, every_set=True
-            )
-            now = {
-                "series": config.name,
-                "regime": config.regime,
-                "size": config.size,
-                "seed": config.seed,
-                "probe_sets": describe_probes(probes),
-            }
-            check_at_large(folder, now)
+            identity = {"series": config.name, "regime": config.regime, "size": config.size, "seed": config.seed}
+            self._spec = MeasurementSpec(config, identity, probes, folder.device, possible, in_memory=True)
+            self._models = SavedModels(self._spec)
+            self._clock = Stopwatch()
+            self._measurer = CheckpointMeasurer(self._spec, self._open_copy, self._clock)
+            now = {**identity, "probe_sets": describe_probes(probes)}
+            check_unmoved(folder, now)
             folder.update(**now, steps=sorted(self._steps))
-            lost = self._tell_lost(folder, start) if gone_on else False
-            self.again = self._go_on(folder, start)
+            lost = self._keep_lost(folder, start) if gone_on else False
+            self.again = self._check_same_training(folder, start)
             """Steps that an earlier attempt measured, and that are measured again."""
         if lost or not self._shas:
             self.measure(start, tokens, strict=True)
@@ -101,7 +105,7 @@ class FollowedTraining:
         """Steps that are in the run folder, ascending."""
         return sorted(self._shas)
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether ``step`` was chosen; which steps are saved is not known here."""
         return step in self._steps
 
@@ -115,47 +119,27 @@ class FollowedTraining:
             CheckpointError: the model cannot be measured, and ``strict``; so are errors that nobody foresaw.
             MachineError: disk or memory run out; every step before is kept.
         """
-        label = f"step{step}"
-        with self._opened() as folder:
+        with self._open_folder() as folder:
             progress = AnalysisProgress(self._config.name, len(self._steps), folder, silent)
-            sha: str | None = None
-            nonfinite: str | None = None
-            mishaps = Mishaps()
             try:
-                with (
-                    progress.phase("load", f"copying {label}"),
-                    self._copy(folder, step, tokens, self._keeps) as opened,
-                ):
-                    sha, nonfinite = opened.weight_sha, opened.nonfinite
-                    with progress.phase("compute", f"measuring {label}"):
-                        taken = self._meter.take(opened, self._origin(step, tokens, sha), mishaps=mishaps)
-                rows = taken.rows
-                status, reason = mishaps.outcome(nonfinite)
-                folder.manifest["model"] = taken.model
-            except BaseException as error:
-                if strict:
-                    raise
-                status, reason = mishaps.of_checkpoint(error, label)
-                rows = [self._origin(step, tokens, sha).failed("checkpoint", status, reason)]
-            folder.observations.write(step, rows)
-            self._shas[step] = sha
-            folder.manifest["steps"] = sorted({*self._steps, *self._shas})
-            folder.add_checkpoint(step, label, sha, status, reason)
-            progress.close(step, label, status, tracebacks=mishaps.tracebacks)
-        return status
+                copied = _Copied(step, tokens, f"step{step}", folder=folder)
+                result = self._measurer.measure(copied, strict=strict)
+            finally:
+                folder.drop_downloads()
+            folder.manifest["steps"] = sorted({*self._steps, *self._shas, step})
+            folder.keep(result)
+            self._shas[step] = result.weight_sha
+            progress.close(step, result.label, result.status, self._clock.read(), result.tracebacks)
+        return result.status
 
-    def end(self, training: dict[str, Any]) -> None:
+    def finish(self, training: dict[str, Any]) -> None:
         """Write the whole table; ``training``: what the manifest says of the training."""
-        with self._opened() as folder:
+        with self._open_folder() as folder:
             folder.observations.consolidate()
             folder.update(status="complete", training=training)
 
-    @property
-    def _keeps(self) -> bool:
-        return self._config.weights == "keep"
-
     @contextmanager
-    def _opened(self, resume: bool = True) -> Iterator[RunFolder]:
+    def _open_folder(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
         with isolate_process():
             torch.set_num_threads(self._config.compute.thread_count)
@@ -163,30 +147,29 @@ class FollowedTraining:
             with open_run_folder(self._path, self._config, resume, not resume, device) as folder:
                 yield folder
 
-    @contextmanager
-    def _copy(self, folder: RunFolder, step: int, tokens: int | None, keep: bool) -> Iterator[OpenCheckpoint]:
-        """Give the model's copy, opened; it stays in the run folder only if it is to be kept."""
+    def _open_copy(self, copied: _Copied) -> OpenModel:
+        return self._models.make_ready(self._copy(copied, self._config.weights == "keep"))
+
+    def _copy(self, copied: _Copied, keep: bool) -> OpenCheckpoint:
+        """Write the model and open what was written; it stays in the run folder only if it is to be kept."""
+        folder = copied.folder
         if keep:
-            with folder.new_checkpoint(step) as path:
-                self._write(path, step, tokens)
-            path = folder.checkpoints / f"step{step}"
+            with folder.new_checkpoint(copied.step) as path:
+                self._write(path, copied)
+            path = folder.checkpoints / copied.label
         else:
-            path = folder.downloads / f"step{step}"
+            path = folder.downloads / copied.label
             shutil.rmtree(path, ignore_errors=True)
-            self._write(path, step, tokens)
-        try:
-            with loading():
-                opened = open_folder(path, f"step{step}")
-            yield opened
-        finally:
-            folder.drop_downloads()
+            self._write(path, copied)
+        with loading():
+            return open_folder(path, copied.label)
 
-    def _write(self, path: Path, step: int, tokens: int | None) -> None:
+    def _write(self, path: Path, copied: _Copied) -> None:
         write_snapshot(self._model, self._tokenizer, path)
-        told = {"step": step} | ({} if tokens is None else {"tokens": tokens})
-        (path / "training.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+        facts = {"step": copied.step} | ({} if copied.tokens is None else {"tokens": copied.tokens})
+        (path / "training.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
-    def _tell_lost(self, folder: RunFolder, start: int) -> bool:
+    def _keep_lost(self, folder: RunFolder, start: int) -> bool:
         """Write a row for each step whose observations are lost, for this training cannot go back to it.
 
         Return whether those of ``start`` are, which can be taken again.
@@ -194,32 +177,20 @@ class FollowedTraining:
         lost = folder.mend()
         reason = "its observations were cut, empty or gone when the run went on, and training cannot go back to it"
         for step in lost & self._shas.keys() - {start}:
-            sha = self._shas[step]
-            folder.observations.write(step, [self._origin(step, None, sha).failed("checkpoint", "unreadable", reason)])
-            folder.add_checkpoint(step, f"step{step}", sha, "unreadable", reason)
+            origin = self._spec.origin(step, None, self._shas[step])
+            folder.keep(CheckpointResult.failed(origin, f"step{step}", "unreadable", reason))
         return start in lost and start in self._shas
 
-    def _go_on(self, folder: RunFolder, start: int) -> list[int]:
+    def _check_same_training(self, folder: RunFolder, start: int) -> list[int]:
         """Hold the run against the training where this one begins, and forget what comes after; return those steps."""
         if start in self._shas:
-            with self._copy(folder, start, None, keep=False) as opened:
-                found = opened.weight_sha
+            try:
+                found = self._copy(_Copied(start, None, f"step{start}", folder=folder), keep=False).weight_sha
+            finally:
+                folder.drop_downloads()
             if found != self._shas[start]:
                 raise UserError(
                     f"{self._path}: other weights were measured at step {start}: this run followed another training, "
                     f"so take another name"
                 )
         return folder.forget_after(start)
-
-    def _origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
-        config = self._config
-        return Origin(
-            run=config.name,
-            series=config.name,
-            regime=config.regime,
-            size=config.size,
-            seed=config.seed,
-            step=step,
-            tokens=tokens,
-            weight_sha=weight_sha,
-        )

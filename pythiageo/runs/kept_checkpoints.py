@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pythiageo.errors import CheckpointError, UserError, first_line, raise_if_memory
+from pythiageo.measurement.checkpoint import LiveCheckpoint
 from pythiageo.runs.folder import RunFolder
 from pythiageo.series.audit.rules import name_steps
 from pythiageo.series.files.fingerprint import combine
 from pythiageo.series.files.load import read_config
 from pythiageo.series.files.tensor_files import read_json, stored_tensors
-from pythiageo.series.live import LiveCheckpoint
 from pythiageo.synthetic.trainer import Trainer
 
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "training.json")
@@ -83,22 +82,18 @@ def must_go_back(trainer: Trainer, folder: RunFolder, lost: set[int]) -> bool:
     return bool(behind)
 
 
-def unlike(
-    checkpoints: Iterable[LiveCheckpoint], whole: dict[int, str | None], folder: RunFolder
-) -> Iterator[LiveCheckpoint]:
-    """Yield what is to be made anew: what is not whole, or all from the first on whose weights are others than before.
+def is_repeated(folder: RunFolder, whole: dict[int, str | None], checkpoint: LiveCheckpoint) -> bool:
+    """Return whether training from step 0 again came to weights that are whole, so that their step stands.
 
-    So a table is never of two trainings, on a machine too that does not repeat a training to the last bit.
+    At the first step with other weights than before, it and all after it are forgotten, of ``whole`` too: so a table is
+    never of two trainings, on a machine too that does not repeat a training to the last bit.
     """
-    for checkpoint in checkpoints:
-        known = whole.get(checkpoint.step)
-        if known is not None and known == checkpoint.weight_sha:
-            continue
-        if known is not None:
-            _LOG.warning(
-                f"{folder.path}: trained again, step {checkpoint.step} has other weights than before: it and all after "
-                f"it are measured again"
-            )
-            folder.forget_after(checkpoint.step - 1)
-            whole = {}
-        yield checkpoint
+    known = whole.get(checkpoint.step)
+    if known is not None and known != checkpoint.weight_sha:
+        _LOG.warning(
+            f"{folder.path}: trained again, step {checkpoint.step} has other weights than before: it and all after "
+            f"it are measured again"
+        )
+        folder.forget_after(checkpoint.step - 1)
+        whole.clear()
+    return known is not None and known == checkpoint.weight_sha

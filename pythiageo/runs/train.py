@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,20 @@ import torch
 from pythiageo.config.runs import TrainConfig
 from pythiageo.durable_files import remove
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.measurement.failures import Mishaps
-from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
-from pythiageo.measurement.landscape import Landscape
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel
 from pythiageo.measurement.probe_loss import live_logits
-from pythiageo.measurement.probe_sets import Prepared, Probe, choose_probes, describe_probes, prepare
-from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.probe_sets import Prepared, choose_probes, describe_probes, prepare
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.build_training import build_model, checkpoint_steps, describe_data_tasks, make_trainer
-from pythiageo.runs.check_sources import check_at_large
+from pythiageo.runs.check_sources import check_unmoved
 from pythiageo.runs.folder import RunFolder
-from pythiageo.runs.kept_checkpoints import find_whole, must_go_back, unlike
-from pythiageo.runs.training_progress import TrainingView
+from pythiageo.runs.kept_checkpoints import find_whole, is_repeated, must_go_back
+from pythiageo.runs.training_progress import TrainingProgress
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
-from pythiageo.series.live import LiveCheckpoint, TrainingSeries
-from pythiageo.synthetic.batches import windows
+from pythiageo.synthetic.batches import cut_windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
@@ -48,50 +43,72 @@ class DivergedError(CheckpointError):
 
 
 @dataclass(frozen=True)
-class _Training:
-    """What a training run works with."""
+class _LiveModels:
+    """The model in training as one to measure: states from its own passes, the loss of held-out text beside them."""
 
-    config: TrainConfig
     trainable: Trainable
     shape: Shape
     corpus: Corpus | None
-    trainer: Trainer
-    probes: list[Probe]
     prepared: list[Prepared]
-    instruments: GeometryPlan
-    landscape: Landscape
-    processes: int
 
-    @classmethod
-    def of(cls, config: TrainConfig, workers: Workers) -> _Training:
-        """Set it up as ``config`` says, with nothing trained yet."""
-        trainable, shape = build_model(config)
-        corpus = _corpus(config, shape)
-        probes = choose_probes(config.probes)
-        return cls(
-            config=config,
-            trainable=trainable,
-            shape=shape,
-            corpus=corpus,
-            trainer=make_trainer(config, trainable, shape, corpus, workers),
-            probes=probes,
-            prepared=prepare(probes, CharacterTokenizer(), shape.context),
-            instruments=GeometryPlan.of(config.measures),
-            landscape=Landscape.of(config.measures.landscape, checkpoint_steps(config), probes),
-            processes=workers.count,
+    def open(self, checkpoint: LiveCheckpoint) -> OpenModel:
+        """Return the model as it stands."""
+        assert checkpoint.weight_sha is not None
+        return OpenModel(
+            module=self.trainable.module,
+            layers=self.shape.layers,
+            logits=live_logits(self.trainable),
+            open_reader=lambda: nullcontext(LiveReader(self.trainable, self.shape.layers)),
+            prepared=self.prepared,
+            weight_sha=checkpoint.weight_sha,
+            nonfinite=checkpoint.nonfinite,
+            scored_logits=self.trainable.scored_logits,
+            further=self._held_out_loss,
         )
 
-    def description(self) -> dict[str, Any]:
+    def _held_out_loss(self, origin: Origin) -> list[Observation]:
+        """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents, if any."""
+        if self.corpus is None:
+            return []
+        held_out, context = self.corpus.held_out, self.shape.context
+        starts = np.unique(np.linspace(0, len(held_out) - context, HELD_OUT_WINDOWS).astype(np.int64))
+        with torch.inference_mode():
+            loss = float(batch_loss(self.trainable, cut_windows(held_out, starts, context)))
+        if not np.isfinite(loss):
+            return [origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")]
+        return [origin.row(measure="held_out_loss", value=loss, n=len(starts))]
+
+
+class _Training:
+    """A model that trains, and what is asked of its checkpoints; nothing is trained yet."""
+
+    def __init__(self, config: TrainConfig, workers: Workers) -> None:
+        self._config = config
+        self._processes = workers.count
+        self.trainable, self._shape = build_model(config)
+        self._corpus = _load_corpus(config, self._shape)
+        probes = choose_probes(config.probes)
+        self.trainer = make_trainer(config, self.trainable, self._shape, self._corpus, workers)
+        prepared = prepare(probes, CharacterTokenizer(), self._shape.context)
+        self._identity = {
+            "series": config.name,
+            "regime": config.regime,
+            "size": config.model.size,
+            "seed": config.seed,
+        }
+        steps = checkpoint_steps(config)
+        self._spec = MeasurementSpec(config, self._identity, probes, config.compute.device, steps, in_memory=True)
+        models = _LiveModels(self.trainable, self._shape, self._corpus, prepared)
+        self.measurer = CheckpointMeasurer(self._spec, models.open)
+
+    def describe(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
-        shape = self.shape
+        shape = self._shape
         return {
-            "series": self.config.name,
-            "regime": self.config.regime,
-            "size": self.config.model.size,
-            "seed": self.config.seed,
-            "probe_sets": describe_probes(self.probes),
-            "data_tasks": describe_data_tasks(self.config),
-            "corpus": self.corpus.summary() if self.corpus else None,
+            **self._identity,
+            "probe_sets": describe_probes(self._spec.probes),
+            "data_tasks": describe_data_tasks(self._config),
+            "corpus": self._corpus.summary() if self._corpus else None,
             "model": {
                 "architecture": self.trainable.architecture,
                 "parameters": sum(p.numel() for p in self.trainable.module.parameters()),
@@ -103,50 +120,26 @@ class _Training:
             },
         }
 
-    def origin(self, checkpoint: LiveCheckpoint) -> Origin:
-        """Return the columns that all rows of a checkpoint share."""
-        return Origin(
-            run=self.config.name,
-            series=self.config.name,
-            regime=self.config.regime,
-            size=self.config.model.size,
-            seed=self.config.seed,
-            step=checkpoint.step,
-            tokens=checkpoint.tokens,
-            weight_sha=checkpoint.weight_sha,
-        )
+    def advance(self) -> None:
+        """Take one optimiser step. Raises ``DivergedError``."""
+        _advance(self.trainer, self._config.name)
 
-    def observe(self, checkpoint: LiveCheckpoint, mishaps: Mishaps) -> list[Observation]:
-        """Measure the model as it stands."""
-        origin = self.origin(checkpoint)
-        reading = Reading.of(LiveReader(self.trainable, self.shape.layers), self.config.measures, self.config.compute)
-        rows = observe(reading, self.prepared, self.instruments, origin, checkpoint.nonfinite, mishaps=mishaps)
-        rows += self.landscape.rows(
-            self.trainable.module,
-            live_logits(self.trainable),
-            self.shape.layers,
-            self.prepared,
-            origin,
-            checkpoint.nonfinite,
-            self.trainable.scored_logits,
-            mishaps,
-        )
-        if self.corpus is not None:
-            rows.append(_held_out_loss(self.trainable, self.corpus, self.shape.context, origin))
-        return rows
+    def examine(self) -> LiveCheckpoint:
+        """Return the checkpoint that the model is now, its weights fingerprinted."""
+        step, facts = self.trainer.step, examine_all(self.trainable.export()[1])
+        return LiveCheckpoint(step, self.trainer.tokens, f"step{step}", combine(facts), describe_nonfinite(facts))
 
-    def summary(self) -> dict[str, Any]:
+    def summarise(self) -> dict[str, Any]:
         """Return how far training came."""
         trainer = self.trainer
-        loss = trainer.loss if math.isfinite(trainer.loss) else None
         summary: dict[str, Any] = {
             "step": trainer.step,
             "tokens": trainer.tokens,
-            "last_batch_loss": loss,
-            "processes": self.processes,
+            "last_batch_loss": trainer.loss if math.isfinite(trainer.loss) else None,
+            "processes": self._processes,
         }
-        if self.corpus is not None:
-            summary["epochs"] = trainer.tokens / len(self.corpus.train)
+        if self._corpus is not None:
+            summary["epochs"] = trainer.tokens / len(self._corpus.train)
         return summary
 
 
@@ -164,54 +157,69 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
         DivergedError: the loss is no number any more; what was measured before is kept.
     """
     torch.set_num_threads(config.compute.thread_count)
-    training = _Training.of(config, workers)
-    description = training.description()
-    check_at_large(folder, description)
+    training = _Training(config, workers)
+    description = training.describe()
+    check_unmoved(folder, description)
     folder.update(**description)
-    report(Progress(config.name, 0, checkpoint_steps(config)[-1], "looking at what is there"))
+    steps, keeps_weights = checkpoint_steps(config), config.training.weights == "keep"
+    last = steps[-1]
+    report(Progress(config.name, 0, last, "looking at what is there"))
     recorded = {entry["step"] for entry in folder.manifest["checkpoints"]}
-    whole = find_whole(folder, config.training.weights == "keep")
+    whole = find_whole(folder, keeps_weights)
     again = must_go_back(training.trainer, folder, recorded - whole.keys())
     if again:
         remove(folder.state)
-        training = _Training.of(config, workers)
+        training = _Training(config, workers)
     trainer = training.trainer
-    steps = checkpoint_steps(config)
-    if trainer.step > steps[-1]:
-        raise UserError(f"{folder.path}: training is at step {trainer.step} already, beyond training.stop {steps[-1]}")
-    remaining = steps if again else [step for step in steps if step > trainer.step or step not in whole]
-    if remaining and remaining[0] < trainer.step:
-        raise UserError(
-            f"{folder.path}: step {remaining[0]} was not measured, and training is at step {trainer.step} already: "
-            "ask for checkpoints after it, or start anew with --overwrite"
-        )
+    due = _find_due(folder, trainer.step, steps, {} if again else whole)
     workers.wait()  # from here on the others may read the state
-    view = TrainingView(config.name, steps[-1], folder, report, config.training.tensorboard)
-    series = TrainingSeries(config.name, config.model.size, steps, _produce(training, steps, view))
+    progress = TrainingProgress(config.name, last, folder, report, config.training.tensorboard)
     saved = trainer.step
-
-    def kept(piece: CheckpointResult) -> None:
-        """Save the weights, and last of all the state that a resumed run starts from."""
-        nonlocal saved
-        if config.training.weights == "keep":
-            with folder.new_checkpoint(piece.step) as path:
-                write_checkpoint(path, training.trainable, piece.step, trainer.tokens)
-        trainer.save(folder.state)
-        saved = trainer.step
-        view.measured(piece, trainer)
-
-    checkpoints = series.checkpoints(remaining)
     try:
-        folder.keep_all(_pieces(training, unlike(checkpoints, whole, folder) if again else checkpoints, view), kept)
+        for step in range(trainer.step, last + 1):
+            if step > trainer.step:
+                training.advance()
+                progress.report_step(trainer)
+            if step not in due:
+                continue
+            checkpoint = training.examine()
+            if again and is_repeated(folder, whole, checkpoint):
+                continue
+            progress.report_measuring(step)
+            result = training.measurer.measure(checkpoint)
+            folder.keep(result)
+            if keeps_weights:
+                with folder.new_checkpoint(step) as path:
+                    write_checkpoint(path, training.trainable, step, trainer.tokens)
+            trainer.save(folder.state)  # last of all: a resumed run starts from it
+            saved = step
+            progress.report_result(result, trainer)
     except DivergedError as error:
         folder.observations.consolidate()
-        folder.update(status="diverged", training={**training.summary(), "reason": str(error)})
+        folder.update(status="diverged", training={**training.summarise(), "reason": str(error)})
         raise
     if saved != trainer.step:
         trainer.save(folder.state)
     folder.observations.consolidate()
-    folder.update(status="complete", training=training.summary())
-    report(Progress(config.name, steps[-1], steps[-1], "done"))
+    folder.update(status="complete", training=training.summarise())
+    report(Progress(config.name, last, last, "done"))
+
+
+def _find_due(folder: RunFolder, now: int, steps: list[int], whole: dict[int, str | None]) -> set[int]:
+    """Return those of ``steps`` to be measured, where training is at step ``now`` and those of ``whole`` stand.
+
+    Raises:
+        UserError: training is beyond them, or beyond one of them that was not measured.
+    """
+    if now > steps[-1]:
+        raise UserError(f"{folder.path}: training is at step {now} already, beyond training.stop {steps[-1]}")
+    due = {step for step in steps if step > now or step not in whole}
+    if due and min(due) < now:
+        raise UserError(
+            f"{folder.path}: step {min(due)} was not measured, and training is at step {now} already: "
+            "ask for checkpoints after it, or start anew with --overwrite"
+        )
+    return due
 
 
 def train_along(config: TrainConfig, state: Path, workers: Workers) -> None:
@@ -222,16 +230,15 @@ def train_along(config: TrainConfig, state: Path, workers: Workers) -> None:
     """
     torch.set_num_threads(config.compute.thread_count)
     trainable, shape = build_model(config)
-    trainer = make_trainer(config, trainable, shape, _corpus(config, shape), workers)
+    trainer = make_trainer(config, trainable, shape, _load_corpus(config, shape), workers)
     workers.wait()
     if state.exists():
         trainer.load(state)
-    last = checkpoint_steps(config)[-1]
-    while trainer.step < last:
+    for _ in range(trainer.step, checkpoint_steps(config)[-1]):
         _advance(trainer, config.name)
 
 
-def _corpus(config: TrainConfig, shape: Shape) -> Corpus | None:
+def _load_corpus(config: TrainConfig, shape: Shape) -> Corpus | None:
     return None if config.data.source == "tasks" else load_corpus(list(config.data.corpus), shape.context)
 
 
@@ -242,58 +249,3 @@ def _advance(trainer: Trainer, name: str) -> None:
             f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints before it "
             "are kept: a lower training.peak_lr or training.clip may help"
         )
-
-
-def _pieces(
-    training: _Training, checkpoints: Iterable[LiveCheckpoint], view: TrainingView
-) -> Iterator[CheckpointResult]:
-    """Measure each checkpoint while it lives."""
-    for checkpoint in checkpoints:
-        view.measuring(checkpoint.step)
-        mishaps = Mishaps()
-        try:
-            rows = training.observe(checkpoint, mishaps)
-            status, reason = mishaps.outcome(checkpoint.nonfinite)
-        except BaseException as error:
-            status, reason = mishaps.of_checkpoint(error, checkpoint.label)
-            rows = [training.origin(checkpoint).failed("checkpoint", status, reason)]
-        sha, tracebacks = checkpoint.weight_sha, tuple(mishaps.tracebacks)
-        yield CheckpointResult(checkpoint.step, checkpoint.label, sha, status, reason, rows, tracebacks=tracebacks)
-
-
-def _produce(training: _Training, steps: list[int], view: TrainingView) -> Iterator[LiveCheckpoint]:
-    """Train, and hand the model out at each of ``steps`` that is still ahead (or where training stands now)."""
-    trainer, trainable, name = training.trainer, training.trainable, training.config.name
-    for step in steps:
-        if step < trainer.step:
-            continue
-        while trainer.step < step:
-            _advance(trainer, name)
-            view.stepped(trainer)
-        _, tensors = trainable.export()
-        facts = examine_all(tensors)
-        yield LiveCheckpoint(
-            step=step,
-            tokens=trainer.tokens,
-            label=f"step{step}",
-            model=trainable.module,
-            weight_sha=combine(facts),
-            architecture=trainable.architecture,
-            nonfinite=describe_nonfinite(facts),
-        )
-
-
-def _held_out_loss(trainable: Trainable, corpus: Corpus, context: int, origin: Origin) -> Observation:
-    """Mean cross-entropy, in nats per character, over evenly spaced windows of the held-out documents."""
-    last = len(corpus.held_out) - context
-    starts = np.unique(np.linspace(0, last, HELD_OUT_WINDOWS).astype(np.int64))
-    with torch.inference_mode():
-        loss = float(batch_loss(trainable, windows(corpus.held_out, starts, context)))
-    if not np.isfinite(loss):
-        return origin.failed("held_out_loss", "nonfinite", "the loss is NaN or infinite")
-    return origin.row(measure="held_out_loss", value=loss, n=len(starts))
-
-
-def run_path(out: Path | None, name: str) -> Path:
-    """Return the folder of a run: ``out``, or ``outputs/NAME`` here."""
-    return out if out is not None else Path("outputs") / name

@@ -27,7 +27,7 @@ EVERY = 10
 """Steps between two losses in TensorBoard's files."""
 
 
-class TrainingView:
+class TrainingProgress:
     """Follows one run: reports every step, and writes a line of the run's log at every checkpoint.
 
     Raises:
@@ -39,7 +39,7 @@ class TrainingView:
         self._last_step = last_step
         self._folder = folder
         self._report = report
-        self._writer = _writer(folder) if tensorboard else None
+        self._writer = _open_writer(folder) if tensorboard else None
         self._rows: dict[tuple[str, str], int] = {}
         self._acquired: set[tuple[str, str]] = set()
         if folder.observations.steps():
@@ -49,45 +49,45 @@ class TrainingView:
         self._training = 0.0
         self._seen = time.perf_counter()
 
-    def stepped(self, trainer: Trainer) -> None:
+    def report_step(self, trainer: Trainer) -> None:
         """Tell of an optimiser step that was taken."""
         now = time.perf_counter()
         self._training, self._seen = self._training + now - self._seen, now
         self._steps += 1
-        note = f"loss {trainer.loss:.3f}, {self._steps / self._training:.1f} steps/s, {self._score()}"
+        note = f"loss {trainer.loss:.3f}, {self._steps / self._training:.1f} steps/s, {self._describe_acquired()}"
         self._report(Progress(self._run, trainer.step, self._last_step, note))
         if self._writer is not None and trainer.step % EVERY == 0:
             self._writer.add_scalar("loss", trainer.loss, trainer.step)
             self._writer.add_scalar("lr", trainer.schedule.lr(trainer.step), trainer.step)
 
-    def measuring(self, step: int) -> None:
+    def report_measuring(self, step: int) -> None:
         """Tell that a checkpoint is being measured."""
         self._seen = time.perf_counter()
-        self._report(Progress(self._run, step, self._last_step, f"measuring, {self._score()}"))
+        self._report(Progress(self._run, step, self._last_step, f"measuring, {self._describe_acquired()}"))
 
-    def measured(self, piece: CheckpointResult, trainer: Trainer) -> None:
+    def report_result(self, result: CheckpointResult, trainer: Trainer) -> None:
         """Tell of a checkpoint that was measured and written."""
         seconds = time.perf_counter() - self._seen
-        found = [row._asdict() for row in piece.rows]
+        found = [row._asdict() for row in result.rows]
         self._count(row for row in found if row["measure"] == "accuracy")
         line = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "step": piece.step,
-            "status": piece.status,
+            "step": result.step,
+            "status": result.status,
             "loss": trainer.loss if trainer.step else None,
             "acquired": len(self._acquired),
             "seconds": {"training": round(self._training, 3), "measuring": round(seconds, 3)},
-        } | ({"tracebacks": list(piece.tracebacks)} if piece.tracebacks else {})
+        } | ({"tracebacks": list(result.tracebacks)} if result.tracebacks else {})
         append_text(self._folder.log, json.dumps(line) + "\n")
         if self._writer is not None:
             for row in found:
                 if row["status"] == "ok" and (row["measure"] == "accuracy" or row["readout"] == "answer/centred"):
                     place = "/".join(str(row[name]) for name in ("measure", "task", "level", "site") if row[name])
-                    self._writer.add_scalar(place, row["value"], piece.step)
+                    self._writer.add_scalar(place, row["value"], result.step)
             self._writer.flush()
         self._training, self._steps, self._seen = 0.0, 0, time.perf_counter()
 
-    def _score(self) -> str:
+    def _describe_acquired(self) -> str:
         return f"{len(self._acquired)} of {len(self._rows)} acquired"
 
     def _count(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -99,7 +99,7 @@ class TrainingView:
                 self._acquired.add(key)
 
 
-def _writer(folder: RunFolder) -> SummaryWriter:
+def _open_writer(folder: RunFolder) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
     except ImportError:

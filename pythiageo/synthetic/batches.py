@@ -54,9 +54,9 @@ class TaskMix:
         """Return ``count`` examples, padded to the longest; only answers are scored."""
         combinations = [(task, level) for task in self.tasks for level in self.levels]
         chosen = rng.integers(len(combinations), size=count)
-        return padded([encode_example(self._draw(combinations[i], rng), _TOKENIZER) for i in chosen])
+        return pad([encode_example(self._draw_example(combinations[i], rng), _TOKENIZER) for i in chosen])
 
-    def _draw(self, combination: tuple[GeneratorTask, str], rng: np.random.Generator) -> Example:
+    def _draw_example(self, combination: tuple[GeneratorTask, str], rng: np.random.Generator) -> Example:
         task, level = combination
         example = draw(task, level, rng)
         if task.name not in self.shuffled:
@@ -69,7 +69,7 @@ def task_batches(mix: TaskMix, batch_size: int, seed: int) -> Batches:
     return lambda step: mix.examples(batch_size, stream(seed, TRAIN_STREAM, step))
 
 
-def padded(examples: list[Encoded]) -> Batch:
+def pad(examples: list[Encoded]) -> Batch:
     """Return examples as one batch."""
     width = max(len(example.ids) for example in examples)
     ids = np.full((len(examples), width), PAD, dtype=np.int64)
@@ -93,7 +93,7 @@ def text_batches(stored: np.ndarray, context: int, batch_size: int, seed: int) -
 
     def batch(step: int) -> Batch:
         starts = stream(seed, TRAIN_STREAM, step).integers(len(stored) - context + 1, size=batch_size)
-        return windows(stored, starts, context)
+        return cut_windows(stored, starts, context)
 
     return batch
 
@@ -110,10 +110,10 @@ def mixed_batches(mix: TaskMix, stored: np.ndarray, context: int, batch_size: in
         count = int((rng.random(batch_size) < share).sum())
         parts = [mix.examples(count, rng)] if count else []
         starts = rng.integers(len(stored) - context + 1, size=batch_size - count)
-        parts += [windows(stored, starts, context)] if len(starts) else []
+        parts += [cut_windows(stored, starts, context)] if len(starts) else []
         return Batch(
-            ids=_stacked([part.ids for part in parts], PAD),
-            targets=_stacked([part.targets for part in parts], IGNORED),
+            ids=_stack([part.ids for part in parts], PAD),
+            targets=_stack([part.targets for part in parts], IGNORED),
             tokens=sum(part.tokens for part in parts),
             scored=sum(part.scored for part in parts),
         )
@@ -121,13 +121,13 @@ def mixed_batches(mix: TaskMix, stored: np.ndarray, context: int, batch_size: in
     return batch
 
 
-def _stacked(parts: list[Tensor], filler: int) -> Tensor:
+def _stack(parts: list[Tensor], filler: int) -> Tensor:
     """Return matrices under one another, filled up at the end to one width."""
     width = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=filler) for part in parts])
 
 
-def windows(stored: np.ndarray, starts: np.ndarray, context: int) -> Batch:
+def cut_windows(stored: np.ndarray, starts: np.ndarray, context: int) -> Batch:
     """Return the windows of ``stored`` that begin at ``starts``, each behind a ``[BOS]``."""
     targets = stored[starts[:, None] + np.arange(context)].astype(np.int64)
     ids = np.concatenate([np.full((len(starts), 1), BOS, dtype=np.int64), targets[:, :-1]], axis=1)

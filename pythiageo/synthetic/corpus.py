@@ -64,10 +64,10 @@ def load_corpus(files: list[Path], context: int) -> Corpus:
     """
     if files:
         source = ", ".join(path.name for path in files)
-        texts = list(_paragraphs(files))
+        texts = list(_read_paragraphs(files))
     else:
         source = f"Python {sysconfig.get_python_version()} standard library: reference topics and docstrings"
-        texts = [*_topics(), *_docstrings(Path(sysconfig.get_paths()["stdlib"]))]
+        texts = [*_read_topics(), *_read_docstrings(Path(sysconfig.get_paths()["stdlib"]))]
     documents = list(dict.fromkeys(filter(None, map(tokenizer.normalise, texts))))
     train: list[int] = []
     held_out: list[int] = []
@@ -84,7 +84,7 @@ def load_corpus(files: list[Path], context: int) -> Corpus:
     return Corpus(source, len(documents), sha, np.array(train, dtype=np.uint8), np.array(held_out, dtype=np.uint8))
 
 
-def _paragraphs(files: list[Path]) -> Iterator[str]:
+def _read_paragraphs(files: list[Path]) -> Iterator[str]:
     for path in files:
         try:
             with open_plain(path) as file:
@@ -94,13 +94,13 @@ def _paragraphs(files: list[Path]) -> Iterator[str]:
         yield from text.split("\n\n")
 
 
-def _topics() -> Iterator[str]:
+def _read_topics() -> Iterator[str]:
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     for name in sorted(topics):
         yield from topics[name].split("\n\n")
 
 
-def _docstrings(library: Path) -> Iterator[str]:
+def _read_docstrings(library: Path) -> Iterator[str]:
     """Yield the docstrings of every module that parses, without importing any."""
     for path in sorted(library.rglob("*.py")):
         if _NOT_ENGLISH & set(path.relative_to(library).parts):

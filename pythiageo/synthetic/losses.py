@@ -19,7 +19,7 @@ Record = Callable[[nn.Module, Tensor], LogitsOf]
 """From a module, and token ids of the only shape that it will be given, to what computes the same from then on."""
 
 
-def in_bfloat16(loss_of: LossOf) -> LossOf:
+def lower_to_bfloat16(loss_of: LossOf) -> LossOf:
     """Return ``loss_of`` with matrix products in bfloat16; weights, gradients, moments and the loss stay float32."""
 
     def lowered(trainable: Trainable, batch: Batch) -> Tensor:
@@ -31,7 +31,7 @@ def in_bfloat16(loss_of: LossOf) -> LossOf:
     return lowered
 
 
-def recorded(batch_size: int, context: int, record: Record | None = None) -> LossOf:
+def record_graphs(batch_size: int, context: int, record: Record | None = None) -> LossOf:
     """Return the loss of batches padded to (``batch_size``, ``context``), whose passes a GPU replays as one graph each.
 
     A small model on a GPU spends its time on starting kernels; a graph starts all of them at once. It needs fixed

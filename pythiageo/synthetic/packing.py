@@ -72,15 +72,15 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
     width = tokens.shape[1]
     lengths = width - asked[:, ::-1].argmax(axis=1)
     tokens = np.where(np.arange(width) < lengths[:, None], tokens, -1)
-    rows, same = _different(np.concatenate([tokens, asked], axis=1))
+    rows, same = _find_different(np.concatenate([tokens, asked], axis=1))
     tokens, asked, lengths = tokens[rows], asked[rows], lengths[rows]
-    nodes, fresh = _tree(tokens)
+    nodes, fresh = _make_tree(tokens)
     by_length = np.argsort(lengths, kind="stable")
     cells = np.zeros(int(fresh.sum()), dtype=np.int64)
     first_answer = np.zeros(len(rows), dtype=np.int64)
     grids, scored_nodes = [], []
     before = answers = 0
-    for part in _pieces(by_length, lengths):
+    for part in _cut_pieces(by_length, lengths):
         span = lengths[part[-1]]
         grid, inside = nodes[part, :span], tokens[part, :span] >= 0
         cells[grid[inside]] = before + np.flatnonzero(inside)
@@ -88,7 +88,7 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
         counts = asked[part].sum(axis=1)
         first_answer[part] = answers + counts.cumsum() - counts
         scored_nodes.append(grid[asked[part, :span]])
-        grids.append(_grid(grid, asked[part, :span], answers))
+        grids.append(_make_grid(grid, asked[part, :span], answers))
         answers += len(scored_nodes[-1])
     counts = asked.sum(axis=1)[same]
     offsets = np.arange(int(counts.sum())) - np.repeat(counts.cumsum() - counts, counts)
@@ -102,7 +102,7 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
     )
 
 
-def _different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _find_different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the different rows in ascending order of content, and for each row which one it is."""
     order = np.lexsort(rows.T[::-1])
     new = np.ones(len(rows), dtype=bool)
@@ -112,7 +112,7 @@ def _different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[new], same
 
 
-def _tree(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _make_tree(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the node of every cell of sorted rows, and which cells are the first of their node.
 
     Row-major numbers grow downwards, so the node of a cell that is not the first of its own is the largest above it.
@@ -124,7 +124,7 @@ def _tree(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum.accumulate(numbers, axis=0), fresh
 
 
-def _pieces(by_length: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+def _cut_pieces(by_length: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     """Cut the examples, shortest first, into pieces of like size; examples of one length are not divided for it."""
     size = -(-len(by_length) // PIECES)
     pieces = [by_length[start : start + size] for start in range(0, len(by_length), size)]
@@ -137,7 +137,7 @@ def _pieces(by_length: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     return joined
 
 
-def _grid(nodes: np.ndarray, asked: np.ndarray, before: int) -> Grid:
+def _make_grid(nodes: np.ndarray, asked: np.ndarray, before: int) -> Grid:
     """Return a grid with its queries, ``asked`` (example, position), behind the ``before`` ones of earlier grids."""
     counts = asked.sum(axis=1)
     most = int(counts.max())

@@ -103,28 +103,28 @@ class GPT2:
         tensors = {
             "transformer.wte.weight": self._decoder.wte.weight,
             "transformer.wpe.weight": self._decoder.wpe.weight,
-            **_norm("transformer.ln_f", self._decoder.ln_f),
+            **_to_norm("transformer.ln_f", self._decoder.ln_f),
         }
         for layer, block in enumerate(self._decoder.ordered_blocks()):
             prefix = f"transformer.h.{layer}"
-            tensors |= _norm(f"{prefix}.ln_1", block.ln_1) | _norm(f"{prefix}.ln_2", block.ln_2)
-            tensors |= _conv1d(f"{prefix}.attn.c_attn", block.attn.qkv)
-            tensors |= _conv1d(f"{prefix}.attn.c_proj", block.attn.proj)
-            tensors |= _conv1d(f"{prefix}.mlp.c_fc", block.fc) | _conv1d(f"{prefix}.mlp.c_proj", block.proj)
-        return config, _copied(tensors)
+            tensors |= _to_norm(f"{prefix}.ln_1", block.ln_1) | _to_norm(f"{prefix}.ln_2", block.ln_2)
+            tensors |= _to_conv1d(f"{prefix}.attn.c_attn", block.attn.qkv)
+            tensors |= _to_conv1d(f"{prefix}.attn.c_proj", block.attn.proj)
+            tensors |= _to_conv1d(f"{prefix}.mlp.c_fc", block.fc) | _to_conv1d(f"{prefix}.mlp.c_proj", block.proj)
+        return config, _copy(tensors)
 
 
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors as they are now, in the CPU's memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def _norm(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
+def _to_norm(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
     bias = norm.bias if norm.bias is not None else torch.zeros_like(norm.weight)
     return {f"{name}.weight": norm.weight, f"{name}.bias": bias}
 
 
-def _conv1d(name: str, linear: nn.Linear) -> dict[str, Tensor]:
+def _to_conv1d(name: str, linear: nn.Linear) -> dict[str, Tensor]:
     bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(linear.out_features)
     return {f"{name}.weight": linear.weight.T, f"{name}.bias": bias}
 
@@ -217,7 +217,7 @@ class NeoX:
         config = {**self._config.to_diff_dict(), "architectures": [self.architecture], "dtype": "float32"}
         # in memory transformers 5 calls the unembedding lm_head
         state = self.module.state_dict()
-        return config, _copied({name.replace("lm_head.", "embed_out."): tensor for name, tensor in state.items()})
+        return config, _copy({name.replace("lm_head.", "embed_out."): tensor for name, tensor in state.items()})
 
 
 ARCHITECTURES: dict[str, type[GPT2] | type[NeoX]] = {"gpt2": GPT2, "gpt_neox": NeoX}

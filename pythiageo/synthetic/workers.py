@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
@@ -45,3 +47,20 @@ class Workers:
 
 
 ALONE = Workers(0, 1)
+BARRIER_TIMEOUT = timedelta(hours=12)
+"""How long the others wait while the first process measures a checkpoint."""
+
+
+def count_processes() -> int:
+    """Return the number of processes that a launcher says it started, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_workers() -> Workers:
+    """Return this process among those started together, after all have found one another (gloo, on the CPU)."""
+    if count_processes() == 1:
+        return ALONE
+    from accelerate import PartialState  # noqa: PLC0415 - takes a second, and is rarely wanted
+
+    state = PartialState(cpu=True, timeout=BARRIER_TIMEOUT)
+    return Workers(state.process_index, state.num_processes)

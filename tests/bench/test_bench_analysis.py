@@ -36,8 +36,8 @@ torch.set_num_threads(1)
 from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
 from pythiageo.measurement.forward import Reading, batches
 from pythiageo.measurement.probe_sets import choose_probes, prepare
-from pythiageo.measurement.geometry import Instruments, observe
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.result import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
 from transformer_lens.model_bridge import TransformerBridge
@@ -55,7 +55,8 @@ opened = open_folder(folder, "bench")
 reader = BridgeReader(opened.model, folder)
 origin = Origin("r", "s", "naturalistic", "160m", None, 0, None, opened.weight_sha)
 measures = MeasureConfig(readouts=readouts)
-rows = observe(Reading.of(reader, measures, ComputeConfig(batch_tokens=2048)), probes, Instruments.of(measures), origin)
+reading = Reading.of(reader, measures, ComputeConfig(batch_tokens=2048))
+rows = observe(reading, probes, GeometryPlan.of(measures), origin)
 """
 
 # what people write: batches of 32 in file order, padded, everything cached, all logits, one SVD a layer and readout

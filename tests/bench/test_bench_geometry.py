@@ -16,7 +16,7 @@ from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
 

@@ -37,7 +37,7 @@ from pythiageo.engines.ray.placement import Capacity, capacity_of
 from pythiageo.engines.ray.worker import SCRATCH, Scratch, Worker
 from pythiageo.errors import UserError
 from pythiageo.estimate.plan import Needs
-from pythiageo.measurement.spec import MeasurementSpec
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.provenance import versions
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder

@@ -19,13 +19,14 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.estimate.trial import Trial, sites_of, spread
+from pythiageo.estimate.timer import scale, spread, time_items
+from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
-from pythiageo.measurement.linear_probe import Decoder
+from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
@@ -170,7 +171,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     )
     folder = series / "step10"
     prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
-    priced = Trial(config, ModelShape.read(folder, "t"), prepared).linear_probe(LinearProbeConfig())
+    priced = Trial(config, ModelShape.read(folder, "t"), prepared).time_linear_probe(LinearProbeConfig())
     reading = Reading.of(BridgeReader(open_folder(folder, "t").model, folder), config.measures, config.compute)
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     geometry = [probe for probe in prepared if probe.probe.purpose == GEOMETRY]
@@ -178,7 +179,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     begun = time.perf_counter()
     for probe, sites in states:
         for _, state in sites:
-            list(Decoder(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
+            list(LinearProbe(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
     # the order of magnitude: solvers take more steps over one kind of states than another, and machines are shared
     assert 0.1 < priced / (time.perf_counter() - begun) < 10
 
@@ -189,7 +190,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
 )
 def test_sites_are_counted(series: Path, measures: dict[str, Any], count: int) -> None:
     config = AnalyzeConfig(name="t", target="t", measures=MeasureConfig(**measures))
-    assert sites_of(config, ModelShape.read(series / "step0", "t")) == count
+    assert count_sites(config, ModelShape.read(series / "step0", "t")) == count
 
 
 def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +206,22 @@ def test_landscape_measures_are_priced_where_they_are_taken(series: Path, capsys
 def test_wrong_layers_are_one_sentence(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["plan", str(series), "--layers", "7", *FEW, "--quiet"]) == 2
     assert "not within the model's layers" in capsys.readouterr().err
+
+
+def test_a_sample_is_timed_without_what_does_not_count_and_scaled() -> None:
+    seen: list[int] = []
+
+    def work(item: int) -> float:
+        seen.append(item)
+        time.sleep(0.02 * item)
+        return 0.01 * item
+
+    timed = time_items([1, 2, 3], work, warm_up=True)
+    assert seen[0] == 1
+    assert sorted(item for item, _ in timed) == [1, 2, 3]
+    assert scale(timed, float, 60.0) == pytest.approx(0.6, rel=0.3)
+    assert len(time_items([1, 2, 3], work, most=0.0)) == 1
+    assert scale([], float, 60.0) == 0.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 100])

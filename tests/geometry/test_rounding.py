@@ -17,7 +17,7 @@ from pythiageo.geometry.measures.two_nn import two_nn
 from pythiageo.geometry.readout import READOUTS, Layout
 from pythiageo.geometry.rounding import Rounding, unit_of
 from pythiageo.geometry.view import Rows, SiteStates, View
-from pythiageo.measurement.geometry import Origin, _numbers
+from pythiageo.measurement.geometry import Origin, _measure_readout
 
 MEASURES = load_measures()
 RIGHT = 0.01
@@ -173,7 +173,9 @@ def test_an_observation_says_imprecise() -> None:
     readout = READOUTS["all/centred"]
     here = SiteStates((normal(80, 40) + 3e7).float(), layout, True)
     measures = [measure for measure in MEASURES.values() if measure.needs != "layers"]
-    rows = list(_numbers(SimpleNamespace(origin=origin), here, readout, measures, Bootstrap(layout, "abc", 3), {}))
+    rows = list(
+        _measure_readout(SimpleNamespace(origin=origin), here, readout, measures, Bootstrap(layout, "abc", 3), {})
+    )
     assert {row.measure for row in rows} == {measure.name for measure in measures}
     assert all((row.value, row.stderr) == (None, None) and "are rounded by" in str(row.reason) for row in rows)
     assert {row.status for row in rows if row.measure != "two_nn"} == {"imprecise"}

@@ -26,7 +26,7 @@ from pythiageo.linear_probe.split import split_by_example, split_by_position
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import GEOMETRY, Probe, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE

@@ -23,7 +23,7 @@ from pythiageo.geometry.measures import participation_ratio
 from pythiageo.lens.bridge import BridgeReader
 from pythiageo.measurement import geometry as measuring
 from pythiageo.measurement import landscape
-from pythiageo.measurement.failures import Mishaps, named
+from pythiageo.measurement.failures import Failures, describe_error
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.sources.folder import FolderCheckpoint
@@ -35,12 +35,12 @@ STEPS = (0, 10, 20)
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_series(tmp_path_factory.mktemp("mishaps") / "series", STEPS)
+    return write_series(tmp_path_factory.mktemp("failures") / "series", STEPS)
 
 
 @pytest.fixture(scope="module")
 def sound(series: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
-    out = tmp_path_factory.mktemp("mishaps") / "sound"
+    out = tmp_path_factory.mktemp("failures") / "sound"
     assert cli(["analyze", str(series), "--name", "a", "--out", str(out), *FEW]) == 0
     return read_observations(out)
 
@@ -294,7 +294,7 @@ def test_what_concerns_more_than_one_checkpoint_ends_the_run(
 )
 def test_memory_and_a_lost_device_are_not_the_checkpoints(error: Exception) -> None:
     with pytest.raises(type(error)):
-        Mishaps().reason(error)
+        Failures().reason(error)
 
 
 def test_reasons_are_whole_in_one_line_and_bounded() -> None:
@@ -304,10 +304,10 @@ def test_reasons_are_whole_in_one_line_and_bounded() -> None:
     assert len(long) <= LONGEST
     assert long.startswith("aaa")
     assert long.endswith("az")
-    assert named(KeyError("x")) == "KeyError: 'x'"
+    assert describe_error(KeyError("x")) == "KeyError: 'x'"
     with pytest.raises(SurpriseError) as caught:
         raise SurpriseError
-    assert named(caught.value).startswith("SurpriseError in measurement/test_failures.py, line ")
+    assert describe_error(caught.value).startswith("SurpriseError in measurement/test_failures.py, line ")
 
 
 def test_a_training_goes_on_over_a_checkpoint_that_cannot_be_measured(

@@ -20,7 +20,7 @@ from pythiageo.errors import UserError
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
-from pythiageo.measurement.rows import Origin
+from pythiageo.measurement.result import Origin
 from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES

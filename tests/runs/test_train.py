@@ -65,7 +65,7 @@ def test_the_studys_sizes(size: str) -> None:
 
 
 def test_small_models_take_one_thread_and_wide_ones_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pythiageo.runs.build_training.cores", lambda: 8)
+    monkeypatch.setattr("pythiageo.runs.build_training.count_cores", lambda: 8)
     assert [study(size).compute.threads for size in SIZES] == [1, 1, 1, 8, 8, 8]
     config = load_config(Path("billa-v4.toml"), ["model.size=large", "compute.threads=3"], "train")
     assert isinstance(config, TrainConfig)
@@ -345,7 +345,7 @@ def test_the_price_counts_each_size_once(monkeypatch: pytest.MonkeyPatch, capsys
             size, "cpu", threads, 3600, 0, {("nano", 2): 1.0, ("micro", 1): 4.0}.get((size, threads), 9.0), 0.0, None
         )
 
-    monkeypatch.setattr("pythiageo.estimate.study_cost.price", timed)
+    monkeypatch.setattr("pythiageo.estimate.study_cost.time_size", timed)
     assert cli(["price", "--size", "nano,micro", "--threads", "1,2"]) == 0
     shown = capsys.readouterr().out
     assert "2 sizes x 3 seeds: 15.0 hours of this machine, each with the threads that suit it best" in shown

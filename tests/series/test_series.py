@@ -25,7 +25,6 @@ from pythiageo.series import open_series
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
-from pythiageo.series.live import LiveCheckpoint, TrainingSeries
 from pythiageo.series.sources.folder import FolderSeries
 from pythiageo.series.steps import PYTHIA_STEPS, StepNames, parse_step, select
 from pythiageo.synthetic.model import Shape
@@ -433,18 +432,6 @@ def test_adding_a_checkpoint_source_takes_one_file(
         assert open_series(str(series_folder / "gpt2")).steps() == [0, 1, 10]
     finally:
         sys.modules.pop("pythiageo.series.sources.mirror_example", None)
-
-
-def test_a_training_series_keeps_its_producer_in_order() -> None:
-    def live(step: int) -> LiveCheckpoint:
-        return LiveCheckpoint(step, step, f"step{step}", torch.nn.Linear(1, 1), "sha", "Linear", None)
-
-    series = TrainingSeries("run", "nano", [0, 5, 10], [live(0), live(5), live(10)])
-    assert [c.step for c in series.checkpoints([5, 10])] == [5, 10]
-    with pytest.raises(RuntimeError, match="produced step 5 after step 5"):
-        list(TrainingSeries("run", "nano", [0, 5], [live(0), live(5), live(5)]).checkpoints([0, 5, 6]))
-    with pytest.raises(RuntimeError, match="ended before step 5"):
-        list(TrainingSeries("run", "nano", [0, 5], [live(0)]).checkpoints([0, 5]))
 
 
 # the Hub, through the real client in a process of its own

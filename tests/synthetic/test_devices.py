@@ -19,7 +19,7 @@ from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.build_training import build_model, make_trainer, resolve
 from pythiageo.synthetic.batches import Batches, TaskMix, task_batches
-from pythiageo.synthetic.losses import in_bfloat16, recorded
+from pythiageo.synthetic.losses import lower_to_bfloat16, record_graphs
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
 from pythiageo.synthetic.trainer import LossOf, Optimiser, Schedule, Trainer, batch_loss
@@ -92,7 +92,7 @@ def plainly(module: nn.Module, ids: Tensor) -> nn.Module:
 def test_a_recorded_step_has_the_same_losses(architecture: str) -> None:
     make = ARCHITECTURES[architecture]
     usual = losses(make(SHAPE, 1), None, 40)
-    padded = losses(make(SHAPE, 1), recorded(16, SHAPE.context, plainly), 40)
+    padded = losses(make(SHAPE, 1), record_graphs(16, SHAPE.context, plainly), 40)
     assert padded == pytest.approx(usual, abs=1e-5)
     assert usual[-1] < usual[0] - 0.5
 
@@ -100,7 +100,7 @@ def test_a_recorded_step_has_the_same_losses(architecture: str) -> None:
 def test_a_step_in_bfloat16_keeps_float32_state_and_learns_alike() -> None:
     trainable = ARCHITECTURES["gpt2"](SHAPE, 1)
     seen: list[torch.dtype] = []
-    lowered = in_bfloat16(batch_loss)
+    lowered = lower_to_bfloat16(batch_loss)
 
     def watched(model: Trainable, batch: object) -> Tensor:
         loss = lowered(model, batch)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from pythiageo.probes import tokenizer
 from pythiageo.probes.task import load_tasks
 from pythiageo.study.sizes import SIZES, get_size
 from pythiageo.study.tasks import TASKS
-from pythiageo.synthetic.batches import IGNORED, TaskMix, mixed_batches, task_batches, text_batches, windows
+from pythiageo.synthetic.batches import IGNORED, TaskMix, cut_windows, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import load_corpus
 from pythiageo.synthetic.model import Decoder, Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
@@ -119,7 +119,7 @@ def test_task_batches_score_answers_only_and_depend_on_seed_and_step_only() -> N
 
 def test_text_windows_predict_the_next_character() -> None:
     stored = np.array(tokenizer.encode("ABCDEFGHIJ"), dtype=np.uint8)
-    batch = windows(stored, np.array([0, 4]), 5)
+    batch = cut_windows(stored, np.array([0, 4]), 5)
     assert [tokenizer.decode(row) for row in batch.ids.tolist()] == ["[BOS]ABCD", "[BOS]EFGH"]
     assert [tokenizer.decode(row) for row in batch.targets.tolist()] == ["ABCDE", "EFGHI"]
     long = np.arange(2000, dtype=np.uint8) % 41

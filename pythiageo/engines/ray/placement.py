@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pythiageo.estimate.plan import Needs
-from pythiageo.measurement.spec import MeasurementSpec
+from pythiageo.measurement.checkpoint import MeasurementSpec
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def capacity_of(resources: Mapping[str, float], spec: MeasurementSpec, needs: Ne
         sharing = max(1, min(sharing, -(-min(counts) // gpus))) if gpus else 1
         each = 1 / sharing
         counts.append(gpus * sharing)
-    budget = spec.config.fetch.bytes
+    budget = spec.fetch.bytes
     if budget is not None and needs.disk:
         counts.append(max(1, budget // needs.disk))  # one that fits nowhere is told by its worker, as it is locally
     return Capacity(min(counts), each)

@@ -30,8 +30,8 @@ from pythiageo.engines.ray.placement import Capacity, capacity_of
 from pythiageo.engines.ray.worker import Worker
 from pythiageo.errors import MachineError, UserError
 from pythiageo.estimate.plan import find_needs
+from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import MeasurementSpec
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.series.checkpoint import Checkpoint, is_fetchable
 
@@ -114,7 +114,7 @@ class _Pass:
         self._progress = progress
         self._all = list(checkpoints)
         self._waiting = deque(checkpoints)
-        self._needs = find_needs(spec.config, checkpoints, spec.probes)
+        self._needs = find_needs(spec, checkpoints)
         self._streamed = all(map(is_fetchable, checkpoints))
         self._nodes: set[str] = set()
         self._slots: list[_Slot] = []
@@ -151,7 +151,7 @@ class _Pass:
                 continue
             self._nodes.add(node)
             room = self._capacity(node, resources)
-            budget = self._spec.config.fetch.bytes
+            budget = self._spec.fetch.bytes
             part = None if budget is None or not room.workers else budget // room.workers
             for _ in range(min(room.workers, len(self._all) - len(self._slots))):
                 slot = _Slot(node, room.gpus, part, self._spec.config.compute.batch_tokens)
@@ -193,7 +193,7 @@ class _Pass:
                 f"no worker of the Ray cluster has been there for {PATIENCE:.0f} s{self._hindrance}; what was "
                 "measured is kept: --resume"
             )
-        self._progress.elsewhere(self._doing())
+        self._progress.report_elsewhere(self._doing())
         return [awaited[answer] for answer in found]
 
     def _doing(self) -> str:
@@ -246,7 +246,7 @@ class _Pass:
             slot.again.clear()
             # near the end nobody holds what another could begin with
             share = -(-len(self._waiting) // len(ready))
-            ahead = min(self._spec.config.fetch.ahead, share - 1) if self._streamed else 0
+            ahead = min(self._spec.fetch.ahead, share - 1) if self._streamed else 0
             while self._waiting and len(slot.owes) + len(given) < 1 + ahead:
                 given.append(self._waiting.popleft())
             slot.owes.extend(given)
@@ -271,7 +271,7 @@ class _Pass:
             else:
                 reason = f"{blamed.label}: {TRIES} workers ended over it, the last one so: {cause(error)}"
                 origin = self._spec.origin(blamed.step, blamed.tokens, None)
-                yield self._spec.failed(origin, blamed.label, "unreadable", reason)
+                yield CheckpointResult.failed(origin, blamed.label, "unreadable", reason)
             memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
             if memory or self._ended[blamed.step] == TRIES - 1:  # the kernel's killer gives no reason
                 slot.batch_tokens = max(1, slot.batch_tokens // 2)

@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.engines.ray.cluster import WorkerInfo
+from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec, Stopwatch
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.spec import CheckpointMeasurer, MeasurementSpec
+from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.runs.provenance import versions
 from pythiageo.series.checkpoint import Checkpoint, Fetchable, InFolder
 from pythiageo.series.prefetch import Stream
-from pythiageo.stopwatch import Stopwatch
 
 SCRATCH = "pythiageo-ray"
 """Folder in a node's temporary folder, where checkpoints are on their way through."""
@@ -76,24 +76,24 @@ class Worker:
         if self._scratch is not None:
             self._scratch.remove()
 
-    def _bench(self) -> CheckpointMeasurer:
+    def _make_measurer(self) -> CheckpointMeasurer[Checkpoint]:
         torch.set_num_threads(self._spec.config.compute.thread_count)
-        return CheckpointMeasurer(self._spec, self._clock)
+        return CheckpointMeasurer(self._spec, SavedModels(self._spec).open, self._clock)
 
     def _here(self) -> Generator[CheckpointResult, None, None]:
-        bench = self._bench()
+        measurer = self._make_measurer()
         for checkpoint in iter(self._waiting.get, None):
-            yield bench.measure(checkpoint)
+            yield measurer.measure(checkpoint)
 
     def _fetched(self) -> Generator[CheckpointResult, None, None]:
-        bench = self._bench()
-        stream = Stream(self._brought(), self._budget, self._spec.config.fetch.ahead)
+        measurer = self._make_measurer()
+        stream = Stream(self._brought(), self._budget, self._spec.fetch.ahead)
         for checkpoint in stream:
-            self._clock.fetched(stream.seconds(checkpoint))
-            yield bench.measure(checkpoint, stream.failure(checkpoint))
+            self._clock.note_fetch(stream.seconds(checkpoint))
+            yield measurer.measure(checkpoint, stream.failure(checkpoint))
 
     def _brought(self) -> Iterator[Fetchable]:
-        keep = self._spec.config.fetch.keep
+        keep = self._spec.fetch.keep
         assert self._scratch is not None
         for checkpoint in iter(self._waiting.get, None):
             yield checkpoint if keep else checkpoint.stored_in(self._scratch.path)

@@ -1,0 +1,44 @@
+"""The timer of ``plan`` and ``price``: a sample of the work is done here, the rest is multiplication."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+TRIAL_SECONDS = 3.0
+"""How long each part of a checkpoint is tried at most."""
+
+
+def time_items(
+    items: Sequence[T], work: Callable[[T], float | None], most: float = TRIAL_SECONDS, warm_up: bool = False
+) -> list[tuple[T, float]]:
+    """Return items with the seconds that ``work`` takes over each: spread over all, until ``most`` seconds are spent.
+
+    ``work`` may return seconds that do not count. ``warm_up``: it is done once before, for nothing.
+    """
+    if warm_up and items:
+        work(items[0])
+    timed: list[tuple[T, float]] = []
+    for item in spread(items):
+        begun = time.perf_counter()
+        idle = work(item) or 0.0
+        timed.append((item, time.perf_counter() - begun - idle))
+        if sum(seconds for _, seconds in timed) > most:
+            break
+    return timed
+
+
+def scale(timed: Sequence[tuple[T, float]], amount: Callable[[T], float], total: float) -> float:
+    """Return the seconds of ``total`` units of work, from items that hold ``amount`` of them each; 0 of no items."""
+    done = sum(amount(item) for item, _ in timed)
+    return sum(seconds for _, seconds in timed) / done * total if done else 0.0
+
+
+def spread(items: Sequence[T]) -> Iterator[T]:
+    """Yield items in an order in which every beginning is spread over all of them."""
+    first = max(1, round(len(items) * 0.618))
+    stride = next(k for k in range(first, 2 * len(items) + 2) if math.gcd(k, len(items)) == 1)
+    yield from (items[k * stride % len(items)] for k in range(len(items)))
