@@ -120,6 +120,7 @@ def test_a_measure_a_task_and_a_source_go_through_every_command(place: Path) -> 
     assert "Nuclear rank: (Σσ)² / Σσ²." in (place / "run.html").read_text(encoding="utf-8")
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert [one["status"] for one in manifest["checkpoints"]] == ["ok"] * 3
+    assert manifest["provenance"]["packages"]["extra"] == "1.0"
     assert not (place / "run" / "downloads").exists()
     done = subprocess.run(
         [sys.executable, "-c", EVENTS], env={**os.environ, "PYTHONPATH": str(place / "site")}, capture_output=True,
@@ -129,7 +130,6 @@ def test_a_measure_a_task_and_a_source_go_through_every_command(place: Path) -> 
     assert {row["task"] for row in floors} == {"DOUBLE", "MOD"}
     assert all(row["reason"] is None or "no measure" not in row["reason"] for row in floors)
     assert count == 2 * 3 * 3
-
     assert "task DOUBLE, level L1: 2 examples, as many as there are, not 200" in few[1]
     manifest = json.loads((place / "few-packed" / "manifest.json").read_text())
     assert {(one["examples"], one["asked"]) for one in manifest["probe_sets"]} == {(2, 200)}
