@@ -1,6 +1,6 @@
 """Modules that add something to pythiageo: those of a folder inside the package, and those of installed packages.
 
-An installed package names them as entry points of the groups below; docs are in CONTRIBUTING.md.
+An installed package names them as entry points of the groups below: CONTRIBUTING.md has an example of each.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from pythiageo.errors import UserError, first_line
 
 MEASURES, SOURCES = "pythiageo.measures", "pythiageo.sources"
 TASKS, IMPORTERS = "pythiageo.tasks", "pythiageo.importers"
+
+
+def providers() -> dict[str, str]:
+    """Return the versions of the installed packages that add something, by name."""
+    points = (point for group in (MEASURES, SOURCES, TASKS, IMPORTERS) for point in _points(group))
+    return dict(sorted((point.dist.name, point.dist.version) for point in points if point.dist is not None))
 
 
 def named_modules(group: str) -> list[str]:

@@ -14,7 +14,9 @@ from pythiageo.locations import check_folder
 
 
 def import_results(
-    source: Annotated[Path, typer.Argument(help="A .csv or .parquet table, or the harness's .json file or folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A table (.csv, .parquet), the harness's .json file or folder, or a package's own.")
+    ],
     out: Annotated[Path, typer.Option(help="The run folder to write; there must be none.")],
     mapping: Annotated[
         Path | None, typer.Option("--map", metavar="TOML", help="Which of a table's columns is which of ours.")

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pythiageo import extensions
 from pythiageo._version import __version__
 from pythiageo.config.tables import ComputeConfig
 
@@ -48,8 +49,8 @@ def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
 
 
 def packages() -> dict[str, str | None]:
-    """Return the versions of the packages that numbers come through."""
-    return {name: _version(name) for name in _PACKAGES}
+    """Return the versions of the packages that numbers come through, those that add measures or the like among them."""
+    return {**{name: _version(name) for name in _PACKAGES}, **extensions.providers()}
 
 
 def versions() -> dict[str, str | None]:

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from tinyseries import write_series
 
@@ -82,6 +83,7 @@ def fine(place: Path, *lines: str) -> list[tuple[str, str]]:
 
 TAKE = "--tasks DOUBLE,MOD --measures nuclear_rank,rankme --readouts answer/centred --examples 2 --name run"
 ANALYZE = f"analyze packed:nano {TAKE} --quiet"
+FEW = "analyze --tasks DOUBLE --readouts answer/centred --measures rankme --quiet --name few"
 EVENTS = """
 import json
 from pythiageo import open_run
@@ -98,10 +100,11 @@ def test_every_recipe_is_whole() -> None:
 
 
 def test_a_measure_a_task_and_a_source_go_through_every_command(place: Path) -> None:
-    listed, tasks, checked, shown, dry, planned, *_ = fine(
+    listed, tasks, checked, shown, dry, planned, few, *_ = fine(
         place,
         "measures --json", "tasks list --json", "tasks check site/extra/tasks/double.toml", "tasks show DOUBLE",
         f"{ANALYZE} --dry-run", f"{ANALYZE.replace('analyze', 'plan')} --set fetch.disk_budget=50MB --json",
+        f"{FEW} packed:nano --out few-packed", f"{FEW} folders --out few-folders",
         f"{ANALYZE} --set fetch.disk_budget=50MB --out run",
         "published run --measure nuclear_rank --json", "claims run --measure nuclear_rank --json",
         "report run --out run.html", "export run --format csv", "runs show run",
@@ -117,6 +120,7 @@ def test_a_measure_a_task_and_a_source_go_through_every_command(place: Path) -> 
     assert "Nuclear rank: (Σσ)² / Σσ²." in (place / "run.html").read_text(encoding="utf-8")
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert [one["status"] for one in manifest["checkpoints"]] == ["ok"] * 3
+    assert manifest["provenance"]["packages"]["extra"] == "1.0"
     assert not (place / "run" / "downloads").exists()
     done = subprocess.run(
         [sys.executable, "-c", EVENTS], env={**os.environ, "PYTHONPATH": str(place / "site")}, capture_output=True,
@@ -126,24 +130,14 @@ def test_a_measure_a_task_and_a_source_go_through_every_command(place: Path) -> 
     assert {row["task"] for row in floors} == {"DOUBLE", "MOD"}
     assert all(row["reason"] is None or "no measure" not in row["reason"] for row in floors)
     assert count == 2 * 3 * 3
-
-
-def test_what_a_source_fetches_measures_as_the_same_folders_do(place: Path) -> None:
-    import polars as pl
-
-    fine(
-        place,
-        *(f"analyze {target} --tasks DOUBLE --readouts answer/centred --quiet --name same --out {out}"
-          for target, out in (("packed:nano", "same-packed"), ("folders", "same-folders"))),
-    )  # fmt: skip
+    assert "task DOUBLE, level L1: 2 examples, as many as there are, not 200" in few[1]
+    manifest = json.loads((place / "few-packed" / "manifest.json").read_text())
+    assert {(one["examples"], one["asked"]) for one in manifest["probe_sets"]} == {(2, 200)}
     one, other = (
         pl.read_parquet(place / out / "observations.parquet").drop("series", "size", "tokens")
-        for out in ("same-packed", "same-folders")
+        for out in ("few-packed", "few-folders")
     )
-    assert one.equals(other)
-    manifest = json.loads((place / "same-packed" / "manifest.json").read_text())
-    assert {(one["examples"], one["asked"]) for one in manifest["probe_sets"]} == {(2, 200)}
-    assert "task DOUBLE, level L1: 2 examples, as many as there are, not 200" in manifest["remarks"]
+    assert one.equals(other)  # what a source fetches measures as the same folders do
 
 
 def test_other_peoples_results_become_a_run(place: Path) -> None:
