@@ -27,7 +27,8 @@ from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
 from pythiageo.series.live import LiveCheckpoint, TrainingSeries
 from pythiageo.series.sources.folder import FolderSeries
-from pythiageo.series.steps import PYTHIA_STEPS, StepNames, parse_step, select
+from pythiageo.series.names import StepNames, parse_step
+from pythiageo.series.steps import PYTHIA_STEPS, select
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
