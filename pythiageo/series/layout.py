@@ -1,13 +1,14 @@
-"""Where each checkpoint of a series lies on one axis: stages joined, parallel runs apart, and nothing left out in silence."""
+"""Where each checkpoint of a series lies on one axis: stages joined, parallel runs apart, nothing left out unsaid."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.series.names import STEPS, Named, StepNames
-from pythiageo.series.registry import Entry, Stage
+from pythiageo.series.registry import Entry, Stage, find_entry
 
 MAIN = "main"
 """The branch that stands for the end of training, and is no step."""
@@ -39,6 +40,41 @@ class Layout:
     remarks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Naming:
+    """What a person says of a series' names: where nothing is said, what is known of it counts.
+
+    ``pattern``: how checkpoints are named, as for ``StepNames``. ``stages``: those to read; ``seed``: which of several
+    models in one repository; ``tokens_per_step``: in place of what is known; ``folder``: more files of series.
+
+    Raises:
+        UserError: a pattern that is no regular expression, or has no group ``step``.
+    """
+
+    pattern: str | None = None
+    stages: tuple[str, ...] | None = None
+    seed: str | None = None
+    tokens_per_step: int | None = None
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        StepNames(self.pattern)
+
+    def entry_of(self, repository: str) -> Entry | None:
+        """Return what is known of a repository's series. Raises as ``load_entries``."""
+        return find_entry(repository, self.folder)
+
+    def arrange(self, names: Iterable[str], where: str, entry: Entry | None = None) -> Layout:
+        """Return the layout of a series whose checkpoints have these names. Raises as ``arrange``."""
+        found = arrange(names, where, entry, self.pattern, self.stages, self.seed)
+        if self.tokens_per_step is None:
+            return found
+        if found.unit != STEPS:
+            raise UserError(f"{where}: --tokens-per-step, but its names count {found.unit}, not steps")
+        places = {step: replace(place, tokens=step * self.tokens_per_step) for step, place in found.places.items()}
+        return replace(found, places=places)
+
+
 def arrange(
     names: Iterable[str],
     where: str,
@@ -59,13 +95,13 @@ def arrange(
     there = sorted(set(names))
     if pattern is not None:
         found = {name: named for name in there if (named := StepNames(pattern).parse(name))}
-        rate = entry.tokens_per_step if entry else None
-        return _plain(there, found, where, stages, seed, rate and entry and rate // entry.names_per_step)
+        rate = entry.tokens_per_step // entry.names_per_step if entry and entry.tokens_per_step else None
+        return _plain(there, found, where, stages, seed, rate)
     if entry is not None and entry.stages:
         return _joined(there, where, entry, stages, seed)
     reader = StepNames(names_per_step=entry.names_per_step if entry else 1, unit=entry.unit if entry else STEPS)
     found = {name: named for name in there if (named := reader.parse(name))}
-    return _plain(there, found, where, stages, seed, entry and entry.tokens_per_step)
+    return _plain(there, found, where, stages, seed, entry.tokens_per_step if entry else None)
 
 
 def _plain(
@@ -115,9 +151,7 @@ def _plain(
     return _layout(places, unit, unread, left, where)
 
 
-def _joined(
-    names: list[str], where: str, entry: Entry, stages: Collection[str] | None, seed: str | None
-) -> Layout:
+def _joined(names: list[str], where: str, entry: Entry, stages: Collection[str] | None, seed: str | None) -> Layout:
     """Lay out a known series: its stages one after the other."""
     read: dict[str, dict[str, Named]] = {}
     left: list[str] = []
@@ -156,9 +190,7 @@ def _joined(
     return _layout(places, entry.unit, unread, left, where, remarks)
 
 
-def _place(
-    name: str, named: Named, stage: Stage, entry: Entry, offset: int, begin: int, before: int | None
-) -> Place:
+def _place(name: str, named: Named, stage: Stage, entry: Entry, offset: int, begin: int, before: int | None) -> Place:
     """Return a checkpoint's place; ``offset``: what its number is added to, ``begin`` and ``before``: where its stage
     begins, in steps and in tokens."""
     step = offset + named.step

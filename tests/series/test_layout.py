@@ -55,7 +55,7 @@ def test_what_counts_anew_is_not_joined_by_guess() -> None:
         arrange(names, "x/y", stages=["stage1", "stage2"])
     with pytest.raises(UserError, match=r"no stage 'stag1' \(did you mean 'stage1'\?\)"):
         arrange(names, "x/y", stages=["stag1"])
-    with pytest.raises(UserError, match="a, b are parts that each count steps of their own.*choose one with --stage"):
+    with pytest.raises(UserError, match=r"a, b are parts that each count steps of their own.*choose one with --stage"):
         arrange(["a-step1", "b-step1"], "x/y")
 
 

@@ -1,4 +1,4 @@
-"""Series that are known by name: one file each of how their revisions are named, in which stages, of how many tokens."""
+"""Series that are known by name: a file each of how their revisions are named, in which stages, of how many tokens."""
 
 from __future__ import annotations
 
