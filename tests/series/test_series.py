@@ -570,6 +570,30 @@ def test_two_revisions_of_one_step_are_told(series_folder: Path, tmp_path: Path)
     assert "step-1 and step1 are both step 1: choose one kind" in error
 
 
+def test_checkpoints_that_are_commits_of_one_branch(series_folder: Path, tmp_path: Path) -> None:
+    steps = {name: series_folder / "gpt2" / name for name in ("step0", "step1", "step10")}
+    history = {
+        "initial commit": "step1",
+        "Training in progress, step 0": "step0",
+        "Training in progress, step 1": "step1",
+        "Training in progress, step 10": "step10",
+    }
+    revisions = {"main": steps["step10"], **steps}
+    with LoopbackHub({"test/a": revisions}, commits={"test/a": history}) as hub:
+        found = client(hub, tmp_path / "cache", "test/a", "10")
+    assert found["steps"] == [0, 1, 10]
+    assert found["10"][2].startswith("Training in progress, step 10@")
+
+
+def test_what_cannot_be_read_of_a_known_series_is_one_sentence(series_folder: Path, tmp_path: Path) -> None:
+    step = series_folder / "gpt2" / "step1"
+    names = ["google/multiberts-seed_0-step_20k", "m-a-p/neo_7b"]
+    with LoopbackHub({name: {"main": step} for name in names}) as hub:
+        encoder, folders = (client(hub, tmp_path / "cache", name)["error"] for name in names)
+    assert "MultiBERTs see later tokens: they are no causal language models" in encoder
+    assert "the checkpoints of MAP-Neo are folders of one revision, which are not read from the Hub" in folders
+
+
 @pytest.mark.parametrize(
     ("repository", "named", "steps", "tokens"),
     [

@@ -19,7 +19,7 @@ from pythiageo.validation import describe_problem
 
 ENTRY_POINTS = "pythiageo.series"
 """Group of entry points: each names a package whose folder holds such files."""
-LAYOUTS = ("branches", "commits", "folders", "repositories")
+BRANCHES = "branches"
 
 
 class _Table(BaseModel):
@@ -100,6 +100,23 @@ class Entry(_Table):
     def counts_steps(self) -> bool:
         """Whether its numbers are optimiser steps."""
         return self.unit == STEPS
+
+    def check_readable(self, repository: str) -> None:
+        """Check that a repository of this series can be read.
+
+        Raises:
+            UserError: its models are no causal language models, or its layout is not read.
+        """
+        if not self.causal:
+            raise UserError(
+                f"{repository}: {self.title} see later tokens: they are no causal language models, and are not measured"
+            )
+        if self.layout in {"folders", "repositories"}:
+            where = "folders of one revision" if self.layout == "folders" else "repositories of their own"
+            raise UserError(
+                f"{repository}: the checkpoints of {self.title} are {where}, which are not read from the Hub: download "
+                f"them into one folder, a folder a step, and name that"
+            )
 
     def is_of(self, repository: str) -> bool:
         """Return whether a repository is of this series."""

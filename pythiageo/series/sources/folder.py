@@ -89,8 +89,9 @@ class FolderSeries:
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        self._layout = (naming or Naming()).arrange(folders, str(root))
-        self._folders = {step: root / place.name for step, place in self._layout.places.items()}
+        self.layout = (naming or Naming()).arrange(folders, str(root))
+        """Where its checkpoints lie, and what is not read."""
+        self._folders = {step: root / place.name for step, place in self.layout.places.items()}
         if not self._folders and is_checkpoint(root):
             self._folders[_step_of(root)] = root
         if not self._folders:
@@ -117,7 +118,7 @@ class FolderSeries:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is to be said of the series: folders that hold a checkpoint, and are not read."""
-        found = self._layout
+        found = self.layout
         read = {self._root.resolve(), *(folder.resolve() for folder in self._folders.values())}
         others = [
             name
@@ -138,7 +139,7 @@ class FolderSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[FolderCheckpoint]:
         """Yield the checkpoints of ``steps``."""
         for step in steps:
-            place = self._layout.places.get(step)
+            place = self.layout.places.get(step)
             yield FolderCheckpoint(step, self._folders[step], place.tokens if place else None)
 
     def remember_in(self, file: Path) -> None:

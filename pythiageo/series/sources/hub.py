@@ -16,12 +16,12 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.series.files.weight_files import Revision
 from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
-from pythiageo.series.hub.client import Listing, list_files, list_refs, proper_name
+from pythiageo.series.hub.client import Listing, list_commits, list_files, list_refs, proper_name
 from pythiageo.series.hub.download import HubCheckpoint, download, told
 from pythiageo.series.hub.retry import be_patient
 from pythiageo.series.layout import Layout, Naming
 from pythiageo.series.origin import Source, differences
-from pythiageo.series.registry import Entry
+from pythiageo.series.registry import BRANCHES, Entry
 from pythiageo.series.steps import left_out, parse_grid, shortened
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -71,9 +71,10 @@ class HubSeries:
                 f"the Hub client is offline: of {self.name} only the {len(self._known.commits)} revisions that its "
                 f"cache names are known"
             )
-        found = self._layout
-        unread = left_out(found.unread, len(self._known.commits), "revisions")
-        return (*said, *found.remarks, *(f"of its revisions, {one}" for one in found.left_out), *unread)
+        found = self.layout
+        kind = self._read.kind
+        unread = left_out(found.unread, len(found.places) + len(found.unread), kind)
+        return (*said, *found.remarks, *(f"of its {kind}, {one}" for one in found.left_out), *unread)
 
     def steps(self) -> list[int]:
         """Return the steps that have a revision, ascending.
@@ -87,9 +88,9 @@ class HubSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
         """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
         self._by_step()
-        repo, commits = self._known
+        repo, commits = self._known.repo, self._read.commits
         for step in steps:
-            place = self._layout.places[step]
+            place = self.layout.places[step]
             yield HubCheckpoint(repo, step, place.name, commits[place.name], place.tokens)
 
     def describe(self, into: Path) -> Path:
@@ -115,7 +116,7 @@ class HubSeries:
     def all_weights(self, step: int) -> Iterator[Path]:
         """Fetch the weight files of a step in every format into a folder that is removed at the end."""
         revision = self._by_step()[step]
-        repo, commits = self._known
+        repo, commits = self._known.repo, self._read.commits
         commit = commits[revision] or revision
         Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
         # on the disk where the client keeps its files: the one for temporary files may be small
@@ -137,7 +138,7 @@ class HubSeries:
             MachineError: the Hub cannot be reached; the client has retried by itself.
         """
         wanted: list[tuple[int | None, str]] = list(self._by_step().items())
-        repo, commits = self._known
+        repo, commits = self._known.repo, self._read.commits
         if "main" in commits:
             wanted.append((None, "main"))
         at = {commits[name] or name: (step, name) for step, name in wanted}
@@ -163,21 +164,34 @@ class HubSeries:
     def _grid(self) -> tuple[int, ...]:
         return parse_grid(self._entry.expected) if self._entry and self._entry.expected else ()
 
+    @property
+    def layout(self) -> Layout:
+        """Where its checkpoints lie, and what is not read. Raises as ``steps``."""
+        return self._read.layout
+
     @cached_property
-    def _layout(self) -> Layout:
-        """Where its revisions lie. A known grid that does not hold all steps is another series' of that name."""
+    def _read(self) -> _Read:
+        """Its checkpoints: of branches and tags, or else of the commits of ``main``."""
         repo, commits = self._known
-        found = self._naming.arrange(commits, repo, self._entry)
-        if self._grid and not set(found.places) <= set(self._grid):
-            return self._naming.arrange(commits, repo)
-        return found
+        entry = self._entry
+        if entry is not None:
+            entry.check_readable(repo)
+        if entry is None or entry.layout == BRANCHES:
+            found = self._naming.arrange(commits, repo, entry)
+            if self._grid and not set(found.places) <= set(self._grid):  # another series of that name
+                found = self._naming.arrange(commits, repo)
+            if found.places or is_offline():
+                return _Read(commits, found, "revisions")
+        titles = list_commits(repo)
+        return _Read({**commits, **titles}, self._naming.arrange(titles, repo, entry), "commits")
 
     def _by_step(self) -> dict[int, str]:
-        found = {step: place.name for step, place in self._layout.places.items()}
+        found = {step: place.name for step, place in self.layout.places.items()}
         names = sorted(self._known.commits)
         if not found:
+            also = f", nor any of its {len(self.layout.unread)} commits" if self._read.kind == "commits" else ""
             raise UserError(
-                f"{self._known.repo}: none of its {len(names)} revisions is named by step, such as step1000"
+                f"{self._known.repo}: none of its {len(names)} revisions is named by step, such as step1000{also}"
                 + (f" ({shortened(names)}): --step-pattern says how they are named" if names != ["main"] else "")
             )
         return found
@@ -205,6 +219,14 @@ class _Known(NamedTuple):
 
     repo: str
     commits: Mapping[str, str | None]
+
+
+class _Read(NamedTuple):
+    """The commit of each checkpoint by its name, where they lie, and what they are."""
+
+    commits: Mapping[str, str | None]
+    layout: Layout
+    kind: str
 
 
 def open_target(target: str, naming: Naming | None = None) -> HubSeries | None:
