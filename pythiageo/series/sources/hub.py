@@ -71,6 +71,8 @@ class HubSeries:
                 f"the Hub client is offline: of {self.name} only the {len(self._known.commits)} revisions that its "
                 f"cache names are known"
             )
+        if self._entry is not None and self._entry.tokenizer:
+            said.append(f"its tokenizer is that of {self._entry.tokenizer}: --tokenizer {self._entry.tokenizer}")
         found = self.layout
         kind = self._read.kind
         unread = left_out(found.unread, len(found.places) + len(found.unread), kind)
