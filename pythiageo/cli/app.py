@@ -23,6 +23,7 @@ from pythiageo.cli import (
     readout,
     results,
     runs,
+    series,
     serve,
     tasks,
     train,
@@ -77,6 +78,7 @@ app.command()(price.price)
 app.add_typer(llc.app, name="llc")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(runs.app, name="runs")
+app.add_typer(series.app, name="series")
 
 
 def run(arguments: list[str]) -> int:

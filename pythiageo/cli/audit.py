@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pythiageo.cli.display import print_json, print_table, say, shown_progress
+from pythiageo.cli.options import with_options_of
+from pythiageo.config.options import overrides
+from pythiageo.config.runs import AnalyzeConfig, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -17,8 +20,10 @@ if TYPE_CHECKING:
     from pythiageo.series.checkpoint import Series
 
 
+@with_options_of(AnalyzeConfig, {"series"}, {"step_pattern"})
 def audit(
     target: Annotated[str, typer.Argument(metavar="REPO", help="Hub repository, or a folder of checkpoints.")],
+    given: dict[str, Any],
     expect: Annotated[
         str | None,
         typer.Option(help="Steps there should be: pythia (its 154), none, or a list like 0,1,2,1000-143000:1000."),
@@ -29,10 +34,6 @@ def audit(
     steps: Annotated[
         str | None,
         typer.Option(help="Steps to tell of, and to download with --deep: 0,1000 or all. All are compared either way."),
-    ] = None,
-    step_pattern: Annotated[
-        str | None,
-        typer.Option("--step-pattern", help="How revisions are named: a regular expression with (?P<step>...)."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="A row a step: do not fold steps of one verdict.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -50,7 +51,9 @@ def audit(
 
     if deep and steps is None:
         raise UserError("--deep downloads weights and needs --steps to say of which steps")
-    series = open_series(target, step_pattern)
+    config = make_config({"name": "audit", "target": target}, overrides(given), "analyze", "audit")
+    assert isinstance(config, AnalyzeConfig)
+    series = open_series(target, config.naming)
     if not isinstance(series, Auditable):
         raise UserError(f"{target}: this kind of series has no weight files that could be compared")
     expected = series.expected if expect is None else parse_grid(expect)

@@ -16,6 +16,7 @@ GIVEN = "given"
 """The parameter of a command's function in whose place the options stand: the config's keys that they set."""
 PANELS = {
     "": "Which checkpoints",
+    "series": "Which checkpoints",
     "training": "Training",
     "fetch": "Fetching",
     "probes": "Probe sets",

@@ -13,6 +13,7 @@ from pythiageo.config.renamed import RENAMED_KEYS
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
 from pythiageo.locations import packaged_folder
+from pythiageo.series.layout import Naming
 from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
 from pythiageo.validation import describe_problem
 
@@ -153,6 +154,20 @@ class FetchConfig(Table):
         return None if self.disk_budget is None else parse_size(self.disk_budget)
 
 
+class SeriesConfig(Table):
+    """Which of a series' checkpoints are meant, where its names do not say it alone."""
+
+    stages: Annotated[
+        tuple[str, ...] | None,
+        Option("Stages of training to read, separated by commas. Default: its main line, joined.", name="stage"),
+    ] = None
+    seed: Annotated[str | None, Option("Which of several seeds or sizes in one repository.")] = None
+    tokens_per_step: Annotated[Count | None, Option("Training tokens of an optimiser step.")] = None
+    folder: Annotated[
+        Path | None, Option("A folder of files that say how series of your own are named.", name="series_folder")
+    ] = None
+
+
 class AnalyzeConfig(Table):
     """A run of ``pythiageo analyze``."""
 
@@ -170,6 +185,7 @@ class AnalyzeConfig(Table):
         str | None, Option("How revisions are named: a regular expression with a group (?P<step>...).")
     ] = None
     """How revisions or folders are named: a regular expression with a group ``step``, and ``tokens`` if they say so."""
+    series: SeriesConfig = SeriesConfig()
     tokenizer: Annotated[
         str | None,
         Option("Take this tokenizer, for checkpoints without one of their own.", metavar="REPO_OR_FOLDER"),
@@ -186,6 +202,12 @@ class AnalyzeConfig(Table):
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @property
+    def naming(self) -> Naming:
+        """How the checkpoints are named, and which are meant. Raises ``UserError`` for a wrong pattern."""
+        named = self.series
+        return Naming(self.step_pattern, named.stages, named.seed, named.tokens_per_step, named.folder)
 
 
 class FollowConfig(Table):

@@ -113,7 +113,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     check_names(config)
     check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
-    series = open_series(config.target, config.step_pattern)
+    series = open_series(config.target, config.naming)
     choice = choose_steps(config, series, lambda _: None, report)
     there = set(series.steps())
     wanted = [step for step in choice.steps if step not in choice.left_out and not choice.earlier.get(step)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pythiageo.errors import UserError
 from pythiageo.importers.results import Request, Results, some
 from pythiageo.observations.schema import HARNESS
-from pythiageo.series.steps import StepNames, parse_step
+from pythiageo.series.names import StepNames
 from pythiageo.untrusted_files import MIB, BadFileError, read_json
 
 _LIMIT = 64 * MIB
@@ -148,15 +148,20 @@ def _split(model: str, names: StepNames) -> tuple[str, Named | None]:
     """Return a model's name and, where that is the path of a checkpoint's folder, its step and the folder above."""
     above, slash, last = model.rstrip("/").rpartition("/")
     found = names.parse(last) if slash else None
-    return (above, Named(found.step, names.stage(last))) if found else (model, None)
+    return (above, Named(found.step, _stage(found.stage))) if found else (model, None)
+
+
+def _stage(found: str | None) -> str | None:
+    """Return the stage of training; what else stands before the step is the name of a model or of a file."""
+    return found if found and found.lower().startswith("stage") else None
 
 
 def _step(content: dict[str, Any], file: Path, source: Path) -> Named:
     """Return the step; the harness puts a folder named after the model between the folder it is given and its file."""
     folders = [folder.name for folder in file.resolve().parents if folder.is_relative_to(source.resolve())]
     for name in (_arguments(content).get("revision", ""), file.stem, *(folders or [file.resolve().parent.name])):
-        if name and (found := parse_step(name)) is not None:
-            return Named(found, StepNames().stage(name))
+        if name and (found := StepNames().parse(name)) is not None:
+            return Named(found.step, _stage(found.stage))
         if match := _told_step(name):
             return Named(_counted(match, file), None)
     raise UserError(

@@ -92,7 +92,7 @@ def look_at(config: AnalyzeConfig) -> list[str]:
         CheckpointError: no checkpoint can be read.
         MachineError: the Hub cannot be reached.
     """
-    series = open_series(config.target, config.step_pattern)
+    series = open_series(config.target, config.naming)
     steps = select(config.steps, series.steps())
     named_tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
     checkpoints, probes = list(checkpoints_of(series, steps)), choose_probes(config.probes)

@@ -28,7 +28,7 @@ from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
 from pythiageo.series.audit.rules import MISSING, NEIGHBOUR, VERDICTS
 from pythiageo.series.checkpoint import Checkpoint, Remembering, Series, checkpoints_of
-from pythiageo.series.steps import MOST
+from pythiageo.series.names import MOST
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
 
@@ -45,7 +45,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     """
     torch.set_num_threads(config.compute.thread_count)
     tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
-    series = open_series(config.target, config.step_pattern)
+    series = open_series(config.target, config.naming)
     if config.fetch.bytes is not None:  # what a killed run left behind would not be counted
         folder.drop_downloads()
     if isinstance(series, Remembering):

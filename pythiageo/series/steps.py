@@ -1,11 +1,10 @@
-"""Steps: their selection by a short text, and their names in revisions and folders."""
+"""Steps: their selection by a short text."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from pythiageo.errors import UserError
 
@@ -14,117 +13,11 @@ PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 PYTHIA_TOKENS_PER_STEP = 1024 * 2048
 """Batch of 1,024 sequences of 2,048 tokens."""
 
-_STEP_NAME = re.compile(
-    r"(?:step[-_]?|checkpoint-|(?P<stage>stage\d+)-step)(?P<step>\d{1,12})(?:-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?))?",
-    re.IGNORECASE,
-)
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _SELECTIONS = {"billa-2.8b": "50000-80000"}
 """Selections by name. ``billa-2.8b``: the range of the deduped 2.8b series in the study's first version; it took 17 of
 these steps and does not say which, so all that there are are chosen."""
-MOST = 2**53
-"""No step and no count of tokens is as large: up to it, tables and pages hold whole numbers as they are."""
 _MOST = 1_000_000
 _EXPECTED = "expected all, log:N, every:K, billa-2.8b, a list like 0,1,512, or a range like 1000-20000:1000"
-
-
-class Named(NamedTuple):
-    """What a name says: the step, and the tokens seen if it says them (as rounded as it says them)."""
-
-    step: int
-    tokens: int | None
-
-
-class StepNames:
-    """Reads steps from the names of revisions and folders.
-
-    By default ``step1000``, ``checkpoint-1000`` (transformers' Trainer) and ``stage1-step1000-tokens3B`` (OLMo) are
-    known. ``pattern`` is a regular expression that names must match whole instead, with a group ``step`` and, if it
-    likes, a group ``tokens`` (a number with K, M, B or T). ``names_per_step``: how much a name advances in one
-    optimiser step, for series whose names count otherwise.
-
-    Raises:
-        UserError: a pattern that is no regular expression, or has no group ``step``.
-    """
-
-    def __init__(self, pattern: str | None = None, names_per_step: int = 1) -> None:
-        self._names_per_step = names_per_step
-        if pattern is None:
-            self._pattern = _STEP_NAME
-            return
-        try:
-            self._pattern = re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"--step-pattern {pattern!r}: not a regular expression: {error}") from None
-        if "step" not in self._pattern.groupindex:
-            raise UserError(f"--step-pattern {pattern!r}: expected a group (?P<step>...) for the step")
-
-    def parse(self, name: str) -> Named | None:
-        """Return what ``name`` says, ``None`` if it is not named by step.
-
-        Raises:
-            UserError: a step that is no number, or falls between two optimiser steps.
-        """
-        match = self._pattern.fullmatch(name)
-        if match is None:
-            return None
-        groups = match.groupdict()
-        if not str(groups["step"]).isdecimal():
-            raise UserError(f"--step-pattern: the step of {name!r} is {groups['step']!r}, which is no number")
-        if len(groups["step"]) > 15:
-            raise UserError(f"--step-pattern: the step of {name[:80]!r} has more than 15 digits")
-        step, rest = divmod(int(groups["step"]), self._names_per_step)
-        if rest:
-            raise UserError(
-                f"{name!r} falls between two steps: in this series names count {self._names_per_step} a step; "
-                f"--step-pattern takes names as they are"
-            )
-        return Named(step, _count(groups.get("tokens")))
-
-    def stage(self, name: str) -> str | None:
-        """Return the stage of training that ``name`` says, by the pattern's group ``stage``, or ``None``."""
-        match = self._pattern.fullmatch(name)
-        return match.groupdict().get("stage") if match else None
-
-
-def _count(text: str | None) -> int | None:
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)([KMBT]?)", (text or "").upper())
-    count = round(float(match[1]) * _UNITS[match[2]]) if match else MOST
-    return count if count < MOST else None
-
-
-def parse_step(name: str) -> int | None:
-    """Return the step that a revision or folder name says, or ``None``; see ``StepNames``."""
-    named = StepNames().parse(name)
-    return None if named is None else named.step
-
-
-def unique_steps(names: Iterable[str], step_names: StepNames, where: str) -> dict[int, str]:
-    """Return the names that say a step, by step.
-
-    Raises:
-        UserError: two names of one step, or names of two stages of training, each of which counts its own steps.
-    """
-    found: dict[int, str] = {}
-    stages: dict[str | None, str] = {}
-    for name in names:
-        named = step_names.parse(name)
-        if named is None:
-            continue
-        if named.step in found:
-            raise UserError(
-                f"{where}: {found[named.step]} and {name} are both step {named.step}: choose one kind with "
-                f"--step-pattern, such as 'stage1-step(?P<step>[0-9]+).*'"
-            )
-        found[named.step] = name
-        stages.setdefault(step_names.stage(name), name)
-    if len(stages) > 1:
-        first, second, *_ = stages.values()
-        raise UserError(
-            f"{where}: {first} and {second} are of two stages, which count steps of their own: choose one with "
-            f"--step-pattern, such as 'stage1-step(?P<step>[0-9]+).*'"
-        )
-    return found
 
 
 def left_out(names: Sequence[str], of: int, kind: str) -> tuple[str, ...]:

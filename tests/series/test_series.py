@@ -25,8 +25,10 @@ from pythiageo.series import open_series
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
+from pythiageo.series.layout import Naming
+from pythiageo.series.names import StepNames, parse_step
 from pythiageo.series.sources.folder import FolderSeries
-from pythiageo.series.steps import PYTHIA_STEPS, StepNames, parse_step, select
+from pythiageo.series.steps import PYTHIA_STEPS, select
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -350,14 +352,16 @@ def test_a_lone_folder_is_at_the_step_it_says(series_folder: Path, tmp_path: Pat
         (None, "step1000", (1000, None)),
         (None, "stage1-step1000-tokens3B", (1000, 3 * 10**9)),
         (None, "stage1-step500-tokens1.5T", (500, 1_500 * 10**9)),
-        (None, "stage2-ingredient1-step9-tokens3B", None),
+        (None, "stage2-ingredient1-step9-tokens3B", (9, 3 * 10**9)),
+        (None, "step9-of-another", None),
         (r"stage2-in1-step(?P<step>\d+)-tokens(?P<tokens>.*)", "stage2-in1-step9-tokens3B", (9, 3 * 10**9)),
         (r"ckpt_(?P<step>\d+)k?", "ckpt_7k", (7, None)),
         (r"ckpt_(?P<step>\d+)", "step7", None),
     ],
 )  # fmt: skip
 def test_names_by_pattern(pattern: str | None, name: str, named: tuple[int, int | None] | None) -> None:
-    assert StepNames(pattern).parse(name) == named
+    found = StepNames(pattern).parse(name)
+    assert (found and found[:2]) == named
 
 
 @pytest.mark.parametrize(
@@ -376,17 +380,21 @@ def test_folders_by_pattern(series_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(series_folder / "gpt2" / "step1", tmp_path / f"stage{stage}-step7-tokens{stage}B")
     (tmp_path / "stage2-step7-tokens2B" / "training.json").unlink()
     with pytest.raises(UserError, match=r"are both step 7: choose one kind with --step-pattern"):
-        open_series(str(tmp_path))
-    series = open_series(str(tmp_path), r"stage2-step(?P<step>\d+)-tokens(?P<tokens>\d+B)")
+        open_series(str(tmp_path), Naming(r"stage\d-step(?P<step>\d+)-tokens(?P<tokens>\d+B)"))
+    series = open_series(str(tmp_path), Naming(r"stage2-step(?P<step>\d+)-tokens(?P<tokens>\d+B)"))
     assert [(one.step, one.tokens) for one in series.checkpoints([7])] == [(7, 2 * 10**9)]
 
 
 def test_stages_are_not_one_series(tmp_path: Path) -> None:
     for name in ("stage1-step1000-tokens3B", "stage1-step2000-tokens5B", "stage2-step3000-tokens7B", "main"):
         (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=r"stage1-step1000-tokens3B and stage2-step3000-tokens7B are of two stages"):
-        FolderSeries(tmp_path)
-    assert FolderSeries(tmp_path, StepNames("stage1-step(?P<step>[0-9]+).*")).steps() == [1000, 2000]
+    series = FolderSeries(tmp_path)
+    assert series.steps() == [1000, 2000]
+    assert series.remarks == (
+        "of its folders, 1 of stage2 are left out (stage2-step3000-tokens7B): --stage stage2 reads them",
+    )
+    assert FolderSeries(tmp_path, Naming(stages=("stage2",))).steps() == [3000]
+    assert FolderSeries(tmp_path, Naming("stage1-step(?P<step>[0-9]+).*")).steps() == [1000, 2000]
 
 
 def test_the_studys_steps_by_name() -> None:
@@ -423,7 +431,7 @@ def test_adding_a_checkpoint_source_takes_one_file(
     (tmp_path / "mirror_example.py").write_text(
         "from pathlib import Path\n"
         "from pythiageo.series.sources.folder import FolderSeries\n"
-        "def open_target(target, step_pattern):\n"
+        "def open_target(target, naming):\n"
         "    return FolderSeries(Path(target.removeprefix('mirror:'))) if target.startswith('mirror:') else None\n"
     )
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
@@ -543,10 +551,34 @@ def test_a_hub_that_is_not_there_is_one_sentence(series_folder: Path, tmp_path: 
 
 def test_two_revisions_of_one_step_are_told(series_folder: Path, tmp_path: Path) -> None:
     step = series_folder / "gpt2" / "step1"
-    with LoopbackHub({"test/a": {"stage1-step1-tokens1B": step, "stage2-step1-tokens1B": step}}) as hub:
+    with LoopbackHub({"test/a": {"step1": step, "step-1": step}}) as hub:
         error = client(hub, tmp_path / "cache", "test/a")["error"]
     assert "the revisions" not in error
-    assert "stage1-step1-tokens1B and stage2-step1-tokens1B are both step 1: choose one kind" in error
+    assert "step-1 and step1 are both step 1: choose one kind" in error
+
+
+def test_checkpoints_that_are_commits_of_one_branch(series_folder: Path, tmp_path: Path) -> None:
+    steps = {name: series_folder / "gpt2" / name for name in ("step0", "step1", "step10")}
+    history = {
+        "initial commit": "step1",
+        "Training in progress, step 0": "step0",
+        "Training in progress, step 1": "step1",
+        "Training in progress, step 10": "step10",
+    }
+    revisions = {"main": steps["step10"], **steps}
+    with LoopbackHub({"test/a": revisions}, commits={"test/a": history}) as hub:
+        found = client(hub, tmp_path / "cache", "test/a", "10")
+    assert found["steps"] == [0, 1, 10]
+    assert found["10"][2].startswith("Training in progress, step 10@")
+
+
+def test_what_cannot_be_read_of_a_known_series_is_one_sentence(series_folder: Path, tmp_path: Path) -> None:
+    step = series_folder / "gpt2" / "step1"
+    names = ["google/multiberts-seed_0-step_20k", "m-a-p/neo_7b"]
+    with LoopbackHub({name: {"main": step} for name in names}) as hub:
+        encoder, folders = (client(hub, tmp_path / "cache", name)["error"] for name in names)
+    assert "MultiBERTs see later tokens: they are no causal language models" in encoder
+    assert "the checkpoints of MAP-Neo are folders of one revision, which are not read from the Hub" in folders
 
 
 @pytest.mark.parametrize(

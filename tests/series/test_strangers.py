@@ -36,8 +36,8 @@ from pythiageo.series.files.hash_cache import HashMemory
 from pythiageo.series.files.limits import check_counts
 from pythiageo.series.files.load import open_folder, read_config
 from pythiageo.series.files.tensor_files import stored_tensors
+from pythiageo.series.names import StepNames
 from pythiageo.series.sources.folder import read_tokens
-from pythiageo.series.steps import StepNames
 from pythiageo.untrusted_files import (
     DEPTH,
     TOML_LIMIT,
@@ -298,8 +298,8 @@ def test_counts_beyond_a_table_are_none(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text('{"tokens": 300000000000}')
     assert read_tokens(tmp_path) == 300_000_000_000
     named = StepNames(r"s(?P<step>\d+)-t(?P<tokens>\d+T?)")
-    assert named.parse("s12-t99999T") == (12, None)
-    assert named.parse(f"s12-t{'9' * 4400}") == (12, None)
+    assert named.parse("s12-t99999T")[:2] == (12, None)  # type: ignore[index]
+    assert named.parse(f"s12-t{'9' * 4400}")[:2] == (12, None)  # type: ignore[index]
     with pytest.raises(UserError, match="more than 15 digits"):
         named.parse(f"s{'9' * 16}-t1")
 

@@ -84,6 +84,13 @@ def list_refs(repo: str) -> GitRefs:
         return again_if_busy(lambda: HfApi().list_repo_refs(repo))
 
 
+def list_commits(repo: str) -> dict[str, str]:
+    """Return the commits of ``main`` by title; of two with one title the newer. Raises as ``translated``."""
+    with translated(repo):
+        found = again_if_busy(lambda: HfApi().list_repo_commits(repo))
+    return {commit.title: commit.commit_id for commit in reversed(found)}
+
+
 def proper_name(repo: str, revisions: Iterable[str]) -> str:
     """Return a repository's name as the Hub has it: names are found in any letter case, and under former ones too.
 

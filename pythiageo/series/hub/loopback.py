@@ -7,7 +7,6 @@ to this machine. A repository's revisions are folders; a revision's commit is de
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 import time
@@ -15,44 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Self
 
 from pythiageo.errors import UserError
+from pythiageo.series.hub.loopback_routes import Fault, HubHandler, Request
 from pythiageo.series.sources.folder import FolderSeries
 
-_LFS = (".safetensors", ".bin")
-"""Weight files: the Hub names these by the sha256 of their content."""
-_PIECE = 2**18
-"""Bytes sent at a time."""
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-
-
-class Fault(NamedTuple):
-    """What goes wrong instead of a proper answer.
-
-    A status, extra headers, after how many bytes the body ends, or whether one bit of it is wrong. ``stall``: seconds
-    of silence where the body ends. ``drop``: the connection is closed without an answer, as where the network is lost.
-    """
-
-    status: int | None = None
-    headers: Mapping[str, str] = MappingProxyType({})
-    cut_after: int | None = None
-    flip_bit: bool = False
-    stall: float = 0
-    drop: bool = False
-
-
-class Request(NamedTuple):
-    """A request as it came in, with its access token and the range of bytes it asks for."""
-
-    method: str
-    path: str
-    token: str | None = None
-    range: str | None = None
 
 
 @dataclass
@@ -112,7 +82,8 @@ class LoopbackHub(LoopbackServer):
     """Serves ``{repository: {revision: folder}}`` at ``endpoint`` on 127.0.0.1 while the context is open.
 
     ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
-    that all connections together get at most, ``None`` for no bound.
+    that all connections together get at most, ``None`` for no bound. ``commits``: the history of a repository's
+    ``main``, oldest first: titles, and the revision each stands for, which is then no branch.
     """
 
     def __init__(
@@ -120,6 +91,7 @@ class LoopbackHub(LoopbackServer):
         repositories: dict[str, dict[str, Path]],
         fault: Callable[[Request], Fault | None] | None = None,
         rate: float | None = None,
+        commits: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         for name in repositories:
             if not _REPOSITORY.fullmatch(name):
@@ -131,10 +103,11 @@ class LoopbackHub(LoopbackServer):
         self.requests: list[Request] = []
         self.fault = fault or (lambda _: None)
         self.closing = threading.Event()
+        self.commits = commits
         self._rate = rate
         self._line = threading.Lock()
         self._free_at = 0.0
-        super().__init__(_Handler)
+        super().__init__(HubHandler)
 
     def environment(self, cache: Path) -> dict[str, str]:
         """Return the variables that send a client here, with its cache in ``cache``; set them before it starts."""
@@ -179,155 +152,3 @@ def serve_folder(path: Path, repository: str) -> dict[str, dict[str, Path]]:
     steps = series.steps()
     revisions = {f"step{step}": series.folder(step) for step in steps}
     return {repository: {**revisions, "main": series.folder(steps[-1])}}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    hub: LoopbackHub
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: ``requests`` keeps what was asked."""
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if 0 < length <= 2**20 else b""
-        url = urlsplit(self.path)
-        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        request = Request(self.command, unquote(url.path), token, self.headers.get("Range"))
-        self.hub.requests.append(request)
-        self._fault = self.hub.fault(request) or Fault()
-        if self._fault.drop:
-            self.close_connection = True
-            return
-        if self._fault.status is not None:
-            self._send(self._fault.status, b"{}", {})
-            return
-        parts = request.path.strip("/").split("/")
-        if parts[:2] == ["api", "models"] and len(parts) >= 4:
-            self._api(f"{parts[2]}/{parts[3]}", parts[4:], body)
-        elif len(parts) >= 5 and parts[2] == "resolve":
-            self._file(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]))
-        else:
-            self._missing("EntryNotFound")
-
-    def _api(self, repository: str, route: list[str], body: bytes) -> None:
-        if repository not in self.hub.repositories:
-            self._missing("RepoNotFound")
-        elif route == ["refs"]:
-            revisions = self.hub.repositories[repository]
-            branches = [
-                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": revision.commit}
-                for name, revision in revisions.items()
-            ]
-            self._json({"branches": branches, "tags": [], "converts": []})
-        elif not route or route[0] == "revision":
-            revision = self.hub.find(repository, route[1] if route else "main")
-            if revision is None:
-                self._missing("RevisionNotFound")
-                return
-            siblings = [{"rfilename": name} for name in revision.files]
-            names = {"id": repository, "modelId": repository, "sha": revision.commit}
-            self._json({**names, "private": False, "gated": False, "tags": [], "siblings": siblings})
-        elif route[0] in ("tree", "paths-info") and len(route) >= 2:
-            revision = self.hub.find(repository, route[1])
-            if revision is None:
-                self._missing("RevisionNotFound")
-                return
-            wanted = _wanted_paths(body) if route[0] == "paths-info" else set(revision.files)
-            self._json([self._entry(revision, name) for name in revision.files if name in wanted])
-        else:
-            self._missing("EntryNotFound")
-
-    def _entry(self, revision: Revision, name: str) -> dict[str, Any]:
-        size = revision.files[name].stat().st_size
-        entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": _git_oid(revision.sha(name))}
-        if name.endswith(_LFS):
-            entry["lfs"] = {"oid": revision.sha(name), "size": size, "pointerSize": 134}
-        return entry
-
-    def _file(self, repository: str, revision_name: str, name: str) -> None:
-        if repository not in self.hub.repositories:
-            self._missing("RepoNotFound")
-            return
-        revision = self.hub.find(repository, revision_name)
-        if revision is None:
-            self._missing("RevisionNotFound")
-            return
-        if name not in revision.files:
-            self._missing("EntryNotFound", {"X-Repo-Commit": revision.commit})
-            return
-        path, sha = revision.files[name], revision.sha(name)
-        size = path.stat().st_size
-        headers = {
-            "X-Repo-Commit": revision.commit,
-            "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream",
-        }
-        if name.endswith(_LFS):
-            headers |= {"ETag": f'"{sha}"', "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(size)}
-        else:
-            headers["ETag"] = f'"{_git_oid(sha)}"'
-        status, start, end = 200, 0, size - 1
-        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
-            start, end = int(match[1]), min(int(match[2] or size - 1), size - 1)
-            if start > end:
-                self._send(416, b"", {"Content-Range": f"bytes */{size}"})
-                return
-            headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-            status = 206
-        with path.open("rb") as file:
-            file.seek(start)
-            self._stream(status, file, end + 1 - start, headers)
-
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def _missing(self, code: str, headers: dict[str, str] | None = None) -> None:
-        self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})})
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self._stream(status, BytesIO(content), len(content), headers)
-
-    def _stream(self, status: int, source: BinaryIO, length: int, headers: dict[str, str]) -> None:
-        """Send ``length`` bytes of ``source`` piece by piece: weights may be larger than memory."""
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(length), **self._fault.headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        cut = self._fault.cut_after
-        left = length if cut is None else min(cut, length)
-        self.close_connection |= left < length
-        while left and (piece := source.read(min(left, _PIECE))):
-            left -= len(piece)
-            if self._fault.flip_bit and not left:
-                piece = piece[:-1] + bytes([piece[-1] ^ 1])
-            self.hub.wait_for_line(len(piece))
-            self.wfile.write(piece)
-        if self._fault.stall:
-            self.hub.closing.wait(self._fault.stall)
-
-
-def _wanted_paths(body: bytes) -> set[str]:
-    """Return the paths a paths-info request asks for: a JSON list, or a form's repeated field."""
-    text = body.decode("utf-8", "replace")
-    try:
-        paths = json.loads(text).get("paths", [])
-    except (ValueError, AttributeError):
-        paths = parse_qs(text).get("paths", [])
-    return {str(path) for path in ([paths] if isinstance(paths, str) else paths)}
-
-
-def _git_oid(sha256: str) -> str:
-    """Return 40 hex digits that name a small file; clients only compare them."""
-    return hashlib.sha1(sha256.encode(), usedforsecurity=False).hexdigest()

@@ -21,8 +21,10 @@ from pythiageo.series.files.weight_files import (
     is_weight_file,
     shards_of,
 )
+from pythiageo.series.layout import Naming
+from pythiageo.series.names import MOST, parse_step
 from pythiageo.series.origin import OTHER_WEIGHTS, Source, differences, hash_beside
-from pythiageo.series.steps import MOST, StepNames, left_out, parse_step, unique_steps
+from pythiageo.series.steps import left_out
 from pythiageo.untrusted_files import read_json
 
 _HASHERS = 4
@@ -79,16 +81,17 @@ class FolderSeries:
         UserError: no such folder, no checkpoint in it, or two folders of one step.
     """
 
-    def __init__(self, path: Path, step_names: StepNames | None = None) -> None:
+    def __init__(self, path: Path, naming: Naming | None = None) -> None:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder of checkpoints")
         self._path = path
         self._memory = HashMemory()
         root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         self._root = root
-        self._names = step_names or StepNames()
         folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        self._folders = {step: root / name for step, name in unique_steps(folders, self._names, str(root)).items()}
+        self.layout = (naming or Naming()).arrange(folders, str(root))
+        """Where its checkpoints lie, and what is not read."""
+        self._folders = {step: root / place.name for step, place in self.layout.places.items()}
         if not self._folders and is_checkpoint(root):
             self._folders[_step_of(root)] = root
         if not self._folders:
@@ -115,13 +118,15 @@ class FolderSeries:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is to be said of the series: folders that hold a checkpoint, and are not read."""
+        found = self.layout
         read = {self._root.resolve(), *(folder.resolve() for folder in self._folders.values())}
-        others = sorted(
-            entry.name
-            for entry in self._root.iterdir()
-            if entry.is_dir() and entry.name != "main" and is_checkpoint(entry) and entry.resolve() not in read
-        )
-        return left_out(others, len(others) + len(self._folders), "folders")
+        others = [
+            name
+            for name in found.unread
+            if is_checkpoint(self._root / name) and (self._root / name).resolve() not in read
+        ]
+        unread = left_out(others, len(others) + len(self._folders), "folders")
+        return (*found.remarks, *(f"of its folders, {one}" for one in found.left_out), *unread)
 
     def steps(self) -> list[int]:
         """Return the steps that are there, ascending."""
@@ -134,8 +139,8 @@ class FolderSeries:
     def checkpoints(self, steps: list[int]) -> Iterator[FolderCheckpoint]:
         """Yield the checkpoints of ``steps``."""
         for step in steps:
-            named = self._names.parse(self._folders[step].name)
-            yield FolderCheckpoint(step, self._folders[step], named.tokens if named else None)
+            place = self.layout.places.get(step)
+            yield FolderCheckpoint(step, self._folders[step], place.tokens if place else None)
 
     def remember_in(self, file: Path) -> None:
         """See ``Remembering``: the hashes of its files and the fingerprints of its weights."""
@@ -218,10 +223,10 @@ def _read_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision
     return Revision(step, folder.name, None, tuple(files), indexes)
 
 
-def open_target(target: str, step_pattern: str | None = None) -> FolderSeries | None:
+def open_target(target: str, naming: Naming | None = None) -> FolderSeries | None:
     """Return the folder series at the path ``target``; ``None`` if it is no path. Raises as ``FolderSeries``."""
     if Path(target).exists() or target.startswith((".", "/", "~")):
-        return FolderSeries(Path(target).expanduser(), StepNames(step_pattern))
+        return FolderSeries(Path(target).expanduser(), naming)
     return None
 
 

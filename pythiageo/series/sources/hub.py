@@ -16,24 +16,14 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.series.files.weight_files import Revision
 from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
-from pythiageo.series.hub.client import Listing, list_files, list_refs, proper_name
+from pythiageo.series.hub.client import Listing, list_commits, list_files, list_refs, proper_name
 from pythiageo.series.hub.download import HubCheckpoint, download, told
 from pythiageo.series.hub.retry import be_patient
+from pythiageo.series.layout import Layout, Naming
 from pythiageo.series.origin import Source, differences
-from pythiageo.series.steps import (
-    PYTHIA_STEPS,
-    PYTHIA_TOKENS_PER_STEP,
-    StepNames,
-    left_out,
-    shortened,
-    unique_steps,
-)
+from pythiageo.series.registry import BRANCHES, Entry
+from pythiageo.series.steps import left_out, parse_grid, shortened
 
-_PYTHIA = re.compile(r"EleutherAI/pythia-(?!intervention)(?!.*-v0$)[\w.-]+", re.IGNORECASE)
-_V0 = re.compile(r"EleutherAI/pythia-[\w.-]+-v0", re.IGNORECASE)
-_HALVED = re.compile(r"EleutherAI/pythia-(160m|410m|1\.4b)(-deduped)?-v0", re.IGNORECASE)
-"""First releases trained with batches of twice the tokens, whose revisions are named as if they were not: ``step1000``
-is optimiser step 500."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LISTERS = 8
 """Revisions listed at the same time."""
@@ -49,11 +39,10 @@ class HubSeries:
     is first imported, so set them before the process starts.
     """
 
-    def __init__(self, repo: str, step_pattern: str | None = None) -> None:
+    def __init__(self, repo: str, naming: Naming | None = None) -> None:
         be_patient()
         self._asked = repo
-        self._pattern = step_pattern
-        StepNames(step_pattern)  # a wrong one is told before the Hub is asked
+        self._naming = naming or Naming()
 
     @property
     def name(self) -> str:
@@ -67,8 +56,9 @@ class HubSeries:
 
     @property
     def expected(self) -> tuple[int, ...]:
-        """The steps it is known to have: Pythia's own for a Pythia repository, else none; none of a cache alone."""
-        return PYTHIA_STEPS if self._is_pythia() and not is_offline() else ()
+        """The steps it is known to have, such as Pythia's own; none of a cache alone, nor where it has others."""
+        grid = self._grid
+        return grid if not is_offline() and set(self._by_step()) <= set(grid) else ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -81,9 +71,12 @@ class HubSeries:
                 f"the Hub client is offline: of {self.name} only the {len(self._known.commits)} revisions that its "
                 f"cache names are known"
             )
-        read = set(self._by_step().values())
-        others = [name for name in sorted(self._known.commits) if name not in read and name != "main"]
-        return (*said, *left_out(others, len(self._known.commits), "revisions"))
+        if self._entry is not None and self._entry.tokenizer:
+            said.append(f"its tokenizer is that of {self._entry.tokenizer}: --tokenizer {self._entry.tokenizer}")
+        found = self.layout
+        kind = self._read.kind
+        unread = left_out(found.unread, len(found.places) + len(found.unread), kind)
+        return (*said, *found.remarks, *(f"of its {kind}, {one}" for one in found.left_out), *unread)
 
     def steps(self) -> list[int]:
         """Return the steps that have a revision, ascending.
@@ -96,14 +89,11 @@ class HubSeries:
 
     def checkpoints(self, steps: list[int]) -> Iterator[HubCheckpoint]:
         """Yield the checkpoints of ``steps``; nothing is fetched before they are opened."""
-        revisions = self._by_step()
-        repo, commits = self._known
-        halved = 2 if self._is_halved() else 1
-        known = self._is_pythia() or _V0.fullmatch(repo) is not None
+        self._by_step()
+        repo, commits = self._known.repo, self._read.commits
         for step in steps:
-            named = self._names.parse(revisions[step])
-            tokens = step * PYTHIA_TOKENS_PER_STEP * halved if known else named.tokens if named else None
-            yield HubCheckpoint(repo, step, revisions[step], commits[revisions[step]], tokens)
+            place = self.layout.places[step]
+            yield HubCheckpoint(repo, step, place.name, commits[place.name], place.tokens)
 
     def describe(self, into: Path) -> Path:
         """Fetch config and tokenizer of ``main``; see ``HubCheckpoint.describe``."""
@@ -128,7 +118,7 @@ class HubSeries:
     def all_weights(self, step: int) -> Iterator[Path]:
         """Fetch the weight files of a step in every format into a folder that is removed at the end."""
         revision = self._by_step()[step]
-        repo, commits = self._known
+        repo, commits = self._known.repo, self._read.commits
         commit = commits[revision] or revision
         Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
         # on the disk where the client keeps its files: the one for temporary files may be small
@@ -150,7 +140,7 @@ class HubSeries:
             MachineError: the Hub cannot be reached; the client has retried by itself.
         """
         wanted: list[tuple[int | None, str]] = list(self._by_step().items())
-        repo, commits = self._known
+        repo, commits = self._known.repo, self._read.commits
         if "main" in commits:
             wanted.append((None, "main"))
         at = {commits[name] or name: (step, name) for step, name in wanted}
@@ -167,23 +157,43 @@ class HubSeries:
                 raise
         return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
 
-    def _is_pythia(self) -> bool:
-        return _PYTHIA.fullmatch(self._known.repo) is not None and set(self._by_step()) <= set(PYTHIA_STEPS)
+    @cached_property
+    def _entry(self) -> Entry | None:
+        """What is known of its series by name."""
+        return self._naming.entry_of(self._known.repo)
 
-    def _is_halved(self) -> bool:
-        return self._pattern is None and _HALVED.fullmatch(self._known.repo) is not None
+    @property
+    def _grid(self) -> tuple[int, ...]:
+        return parse_grid(self._entry.expected) if self._entry and self._entry.expected else ()
+
+    @property
+    def layout(self) -> Layout:
+        """Where its checkpoints lie, and what is not read. Raises as ``steps``."""
+        return self._read.layout
 
     @cached_property
-    def _names(self) -> StepNames:
-        return StepNames(self._pattern, 2 if self._is_halved() else 1)
+    def _read(self) -> _Read:
+        """Its checkpoints: of branches and tags, or else of the commits of ``main``."""
+        repo, commits = self._known
+        entry = self._entry
+        if entry is not None:
+            entry.check_readable(repo)
+        if entry is None or entry.layout == BRANCHES:
+            found = self._naming.arrange(commits, repo, entry)
+            if self._grid and not set(found.places) <= set(self._grid):  # another series of that name
+                found = self._naming.arrange(commits, repo)
+            if found.places or is_offline():
+                return _Read(commits, found, "revisions")
+        titles = list_commits(repo)
+        return _Read({**commits, **titles}, self._naming.arrange(titles, repo, entry), "commits")
 
     def _by_step(self) -> dict[int, str]:
-        repo, commits = self._known
-        names = sorted(commits)
-        found = unique_steps(names, self._names, repo)
+        found = {step: place.name for step, place in self.layout.places.items()}
+        names = sorted(self._known.commits)
         if not found:
+            also = f", nor any of its {len(self.layout.unread)} commits" if self._read.kind == "commits" else ""
             raise UserError(
-                f"{repo}: none of its {len(names)} revisions is named by step, such as step1000"
+                f"{self._known.repo}: none of its {len(names)} revisions is named by step, such as step1000{also}"
                 + (f" ({shortened(names)}): --step-pattern says how they are named" if names != ["main"] else "")
             )
         return found
@@ -213,9 +223,17 @@ class _Known(NamedTuple):
     commits: Mapping[str, str | None]
 
 
-def open_target(target: str, step_pattern: str | None = None) -> HubSeries | None:
+class _Read(NamedTuple):
+    """The commit of each checkpoint by its name, where they lie, and what they are."""
+
+    commits: Mapping[str, str | None]
+    layout: Layout
+    kind: str
+
+
+def open_target(target: str, naming: Naming | None = None) -> HubSeries | None:
     """Return the series of the repository ``target``; ``None`` if that is no repository's name."""
-    return HubSeries(target, step_pattern) if _REPOSITORY.fullmatch(target) else None
+    return HubSeries(target, naming) if _REPOSITORY.fullmatch(target) else None
 
 
 def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
