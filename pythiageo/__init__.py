@@ -14,18 +14,18 @@ from pythiageo._version import __version__
 if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.memory import measure
-    from pythiageo.api.run import Run, open_run
     from pythiageo.errors import PythiageoError, UserError
+    from pythiageo.events.run import Run, open_run
 
 __all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
 
 _HOMES = {
     "MeasureCallback": "pythiageo.api.callback",
     "PythiageoError": "pythiageo.errors",
-    "Run": "pythiageo.api.run",
+    "Run": "pythiageo.events.run",
     "UserError": "pythiageo.errors",
     "measure": "pythiageo.api.memory",
-    "open_run": "pythiageo.api.run",
+    "open_run": "pythiageo.events.run",
 }
 
 

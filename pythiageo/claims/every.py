@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -32,6 +32,7 @@ from pythiageo.claims.seeds import seeds
 from pythiageo.claims.topdown import top_down_profile, top_down_propagation
 from pythiageo.errors import UserError, nearest
 from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
+from pythiageo.observations import Manifest
 from pythiageo.observations.measures import rank_measures
 from pythiageo.study.protocols import PROTOCOLS
 from pythiageo.study.tasks import TASKS as STUDY_TASKS
@@ -155,15 +156,14 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
     return results
 
 
-def trained_tasks(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
+def trained_tasks(manifest: Manifest) -> tuple[str, ...] | None:
     """Return the tasks a run's manifest says it was trained on; ``None`` where that cannot be said.
 
     A run on tasks, or on a mixture, names them, or names none and means the study's eight; those with shuffled answers
     were not trained. Running text contains what it contains, and a model of others was trained on what they know.
     """
-    config = manifest.get("config")
-    data = config.get("data") if isinstance(config, Mapping) else None
-    if not isinstance(data, Mapping) or data.get("source") not in ("tasks", "mix"):
+    data = manifest.settings("data")
+    if data.get("source") not in ("tasks", "mix"):
         return None
     named, shuffled = data.get("tasks"), data.get("shuffled")
     tasks = tuple(str(task) for task in named) if isinstance(named, list) and named else STUDY_TASKS

@@ -55,7 +55,7 @@ def import_results(
             chosen[column] = value
         path = import_table(source, load_mapping(mapping), chosen, out, name)
     table = read_observations(path)
-    for note in read_manifest(path)["provenance"].get("notes", []):
+    for note in read_manifest(path).provenance.notes:
         display.say(f"note: {note}", err=True)
     facts = {
         "run": str(path),

@@ -6,14 +6,23 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.events.run import Run
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking, natural
-from pythiageo.figures.values import DIAGNOSTIC_SETS, NO_NATURAL, NO_RANK, last_block, spectrum_name, tasks, values
+from pythiageo.figures.values import (
+    DIAGNOSTIC_SETS,
+    NO_NATURAL,
+    NO_RANK,
+    SPECTRA,
+    last_block,
+    spectrum_name,
+    tasks,
+    values,
+)
 
 COLLAPSE_UNTIL = 512
 
 
-def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
+def collapse(runs: Sequence[Run]) -> PaperFigure:
     """Figure 6: (a) the rank of every probe set by step, to 512 shaded; (b) its last value by set and run."""
     shown = natural(runs)
     measure = next(iter(SPECTRA))
@@ -46,7 +55,7 @@ def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def curves(runs: Sequence[ReadRun]) -> PaperFigure:
+def curves(runs: Sequence[Run]) -> PaperFigure:
     """Figure 8: the rank of every probe set by step, a panel a run and spectrum."""
     shown = natural(runs)
     panels = [_curves(run, measure) for run in shown for measure in SPECTRA] or [lacking("Curves", NO_NATURAL)]
@@ -54,7 +63,7 @@ def curves(runs: Sequence[ReadRun]) -> PaperFigure:
     return PaperFigure("fig-8", "Figure 8. Pythia curves", caption, tuple(panels), _lacks(shown))
 
 
-def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None) -> Panel:
+def _curves(run: Run, measure: str, shade: tuple[float, float] | None = None) -> Panel:
     title = f"{'(a) ' if shade else ''}{run.label}, {spectrum_name(measure)}"
     rows = last_block(run, measure)
     names = tasks([run])
@@ -76,7 +85,7 @@ def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None
     )
 
 
-def _lacks(runs: Sequence[ReadRun]) -> tuple[str, ...]:
+def _lacks(runs: Sequence[Run]) -> tuple[str, ...]:
     if not runs:
         return (NO_NATURAL,)
     lacks = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.claims import ClaimResult
-from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.events.run import Run
 from pythiageo.figures.spec import (
     HARD,
     Axis,
@@ -23,6 +23,7 @@ from pythiageo.figures.spec import (
 from pythiageo.figures.values import (
     NO_ALIGNED,
     PROTOCOL,
+    SPECTRA,
     edge_floors,
     found,
     last_block,
@@ -39,7 +40,7 @@ PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-e
 _CLASSES = ("easy", "hard", "other")
 
 
-def hierarchy(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 4: (a) accuracy of MOD and every measure, min-max normalised; (b) how often each measure leads."""
     shown = aligned(runs)
     nano = next((run for run in shown if run.size == "nano"), shown[0] if shown else None)
@@ -143,16 +144,16 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
     return Panel(title, Axis("names", names=names), Axis("linear", "share of pairs", (-0.05, 1.05)), (line,), level=0.5)
 
 
-def _whole_model(run: ReadRun, measure: str) -> pl.DataFrame:
+def _whole_model(run: Run, measure: str) -> pl.DataFrame:
     """Return step and value of a measure of MOD: at the last block for ranks, of all parameters for the landscape."""
     if measure in SPECTRA:
         return last_block(run, measure, "MOD").select("step", "value")
-    rows = run.table.filter((pl.col("measure") == measure) & (pl.col("task") == "MOD") & pl.col("layer").is_null())
+    rows = run.distinct.filter((pl.col("measure") == measure) & (pl.col("task") == "MOD") & pl.col("layer").is_null())
     first = rows.sort("readout", "level").partition_by("readout", "level", maintain_order=True)
     return first[0].select("step", "value").sort("step") if first else rows.select("step", "value")
 
 
-def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def prediction(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 5: (a) floor against the step at which a task's level is acquired; (b) concordance and the swap test."""
     shown = aligned(runs)
     panels, lacks = [], missing_sizes(shown)
@@ -167,7 +168,7 @@ def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> P
                 if row["task"] in floor and row["step"] > 0:
                     name = f"{row['task']} {row['level']}, {run.label}"
                     points[class_of(row["task"])].append((floor[row["task"]], row["step"], name))
-            every = run.events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == PROTOCOL))
+            every = run.shown_events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == PROTOCOL))
             unreached += every.height - acquired.height
         title = f"(a) {spectrum_name(measure)}"
         lines = [

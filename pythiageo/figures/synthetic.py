@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.events.run import Run
 from pythiageo.figures.spec import EASY, HARD, Axis, Cells, Line, Panel, PaperFigure, aligned, class_of, lacking
 from pythiageo.figures.values import (
     NO_ALIGNED,
     NO_RANK,
     PROTOCOL,
+    SPECTRA,
     blocks,
     depth,
     edge_floors,
@@ -31,7 +32,7 @@ AFTER = 10_000
 _ORDER = {"easy": 0, "hard": 1, "other": 2}
 
 
-def emergence(runs: Sequence[ReadRun]) -> PaperFigure:
+def emergence(runs: Sequence[Run]) -> PaperFigure:
     """Figure 1: task and level by run, colour log10 of the acquisition step, under every protocol."""
     shown = aligned(runs)
     panels = (
@@ -47,10 +48,10 @@ def emergence(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def _emergence_panel(runs: Sequence[ReadRun], protocol: str) -> Panel:
+def _emergence_panel(runs: Sequence[Run], protocol: str) -> Panel:
     rule = f"{protocol}: {PROTOCOLS[protocol].rule}"
     tables = [
-        run.events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == protocol)) for run in runs
+        run.shown_events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == protocol)) for run in runs
     ]
     places = sorted(
         {place for table in tables for place in table.select("task", "level").iter_rows()},
@@ -95,7 +96,7 @@ def _cell(row: dict[str, object] | None) -> str:
     return "n.r." if row["status"] == "not-reached" else str(row["status"])
 
 
-def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
+def task_floors(runs: Sequence[Run]) -> PaperFigure:
     """Figure 2: the rank of the last block against the step, a panel a hard task and spectrum, a line a run."""
     shown = aligned(runs)
     panels = []
@@ -122,7 +123,7 @@ def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def _readout(runs: Sequence[ReadRun]) -> str:
+def _readout(runs: Sequence[Run]) -> str:
     names = sorted({run.readout for run in runs if run.readout})
     return f" (readout {', '.join(names)})" if names else ""
 
@@ -132,7 +133,7 @@ def _from_zero(lines: Sequence[Line]) -> tuple[float, float] | None:
     return None if high is None else (0.0, high * 1.06)
 
 
-def top_down(runs: Sequence[ReadRun]) -> PaperFigure:
+def top_down(runs: Sequence[Run]) -> PaperFigure:
     """Figure 3: the rank of MOD by layer, at the floor and 10,000 steps after emergence, a line a run."""
     shown = aligned(runs)
     lacks = [text for text in missing_sizes(shown) if not text.startswith("seeds")]
@@ -156,7 +157,7 @@ def top_down(runs: Sequence[ReadRun]) -> PaperFigure:
     return PaperFigure("fig-3", "Figure 3. Top-down", caption, tuple(panels), tuple(lacks))
 
 
-def _moment(run: ReadRun, measure: str, moment: str) -> tuple[int | None, str]:
+def _moment(run: Run, measure: str, moment: str) -> tuple[int | None, str]:
     """Return the step of a moment of MOD, or why there is none."""
     if moment == "at the floor":
         floor = found(run, "floor", measure=measure).filter(pl.col("task") == "MOD")
@@ -169,13 +170,13 @@ def _moment(run: ReadRun, measure: str, moment: str) -> tuple[int | None, str]:
     return (None, f"no checkpoint at or after step {wanted:,}") if later is None else (int(later), "")  # type: ignore[arg-type]
 
 
-def _profile(run: ReadRun, measure: str, step: int, colour: str) -> Line:
+def _profile(run: Run, measure: str, step: int, colour: str) -> Line:
     rows = blocks(run, measure, "MOD").filter((pl.col("step") == step) & ~pl.col("final"))
     last = max(depth(run) - 1, 1)
     return Line(f"{run.label}, step {step:,}", [layer / last for layer in rows["layer"]], values(rows), colour)
 
 
-def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
+def layers_over_training(runs: Sequence[Run]) -> PaperFigure:
     """Figure 7: the rank of the hard tasks against the step, a line a layer, a panel a run and task."""
     shown = aligned(runs)
     measure = next(iter(SPECTRA))
@@ -201,7 +202,7 @@ def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def _layer_lines(run: ReadRun, measure: str, task: str) -> list[Line]:
+def _layer_lines(run: Run, measure: str, task: str) -> list[Line]:
     lines = []
     for rows in blocks(run, measure, task).partition_by("final", "layer", maintain_order=True):
         if not rows["value"].count():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,15 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pythiageo._version import __version__
 from pythiageo.config.fields import Regime
-from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.importers import cells
 from pythiageo.importers.cells import read_table
 from pythiageo.locations import packaged_folder
 from pythiageo.names import FINAL_NORM
-from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
+from pythiageo.observations import SCHEMA_VERSION, Manifest, Observation, ObservationStore
+from pythiageo.observations.manifest import write_manifest
 from pythiageo.observations.ranges import outside
-from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import LAYERS, SORT_KEY, SOURCE
 from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
 from pythiageo.validation import describe_problem
@@ -281,8 +279,7 @@ def write_run(
         "corpus": None,
         "training": None,
     }
-    text = json.dumps(manifest, indent=1) + "\n"
-    replace_file(out / MANIFEST_NAME, text.encode(), "the observations are whole")
+    write_manifest(out, Manifest.model_validate(manifest), "the observations are whole")
     return out
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import check_folder, make_folder
+from pythiageo.observations.manifest import Manifest, read_whole_manifest, write_manifest
 from pythiageo.observations.privacy import clean_values, find_places
-from pythiageo.observations.reader import MANIFEST_NAME, read_observations, read_whole_manifest
+from pythiageo.observations.reader import read_observations
 from pythiageo.observations.store import write_whole
 
 _TEXTS = ("series", "reason")
@@ -48,7 +47,7 @@ def excerpt(
         MachineError: a file could not be written.
     """
     check_folder(out)
-    table, manifest = read_observations(run), read_whole_manifest(run)
+    table, manifest = read_observations(run), read_whole_manifest(run).as_json()
     if out.exists():
         raise UserError(f"{out} is there already: an excerpt is written to a new folder")
     kept = _named(table, "measure", measures)
@@ -69,7 +68,7 @@ def excerpt(
     manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     make_folder(out)
     write_whole(out, shown)
-    replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
+    write_manifest(out, Manifest.model_validate(manifest), "the table is whole")
     return out
 
 

@@ -23,7 +23,7 @@ from pythiageo.compare.claims import side_by_side
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import ReadRun, load_runs
+from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.locations import check_file, make_folder
 from pythiageo.names import BLOCK_END
@@ -75,7 +75,7 @@ def build_report(
     """
     out = Path(out)
     check_file(out)
-    loaded = load_runs(runs)
+    loaded = open_runs(runs)
     make_folder(out.parent)
     specifications = ask_everywhere(loaded, progress) if everywhere else None
     page = _render(loaded, measures, readouts, ask(loaded), specifications)
@@ -84,7 +84,7 @@ def build_report(
 
 
 def _render(
-    runs: Sequence[ReadRun],
+    runs: Sequence[Run],
     measures: Sequence[str] | None,
     readouts: Sequence[str] | None,
     claims: Sequence[ClaimResult],
@@ -174,18 +174,18 @@ def measure_definitions() -> dict[str, str]:
     return {name: measure.definition for name, measure in declared_measures().items()}
 
 
-def _timeline(run: ReadRun) -> dict[str, Any]:
-    layers = run.table.select("site", "layer").unique()
+def _timeline(run: Run) -> dict[str, Any]:
+    layers = run.distinct.select("site", "layer").unique()
     ends = layers.filter(pl.col("site").str.ends_with(BLOCK_END))
     block = (ends if ends.height else layers)["layer"].max()
     return {
         "label": run.label,
-        "steps": run.table["step"].unique().sort().to_list(),
+        "steps": run.distinct["step"].unique().sort().to_list(),
         "depth": None if block is None else int(block) + 1,  # type: ignore[arg-type]
     }
 
 
-def _section(run: ReadRun) -> dict[str, Any]:
+def _section(run: Run) -> dict[str, Any]:
     return {
         "label": run.label,
         "regime": run.regime,
@@ -208,17 +208,19 @@ def _paper_table(table: PaperTable) -> dict[str, Any]:
     return {"title": table.title, "caption": table.caption, "lacks": table.lacks, "grid": grid}
 
 
-def _manifest(run: ReadRun) -> str:
+def _manifest(run: Run) -> str:
     """Return the manifest as text, less its lists of checkpoints and probe sets, which may be long."""
-    short = {key: value for key, value in run.manifest.items() if key not in ("checkpoints", "probe_sets", "audit")}
+    short = {
+        key: value for key, value in run.manifest.as_json().items() if key not in ("checkpoints", "probe_sets", "audit")
+    }
     text = json.dumps(short, indent=2, ensure_ascii=False)
     return text if len(text) <= _MANIFEST else text[:_MANIFEST] + "\n…"
 
 
-def _comparison(runs: Sequence[ReadRun]) -> dict[str, Any] | None:
+def _comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
     if len(runs) < 2:
         return None
-    found: Comparison = compare([run.table for run in runs], manifests=[run.manifest for run in runs])
+    found: Comparison = compare(runs)
     names, claims = side_by_side(found.claims)
     missing = found.missing.group_by("run", "not_in", "why", maintain_order=True).agg(pl.col("count").sum())
     return {

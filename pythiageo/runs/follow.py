@@ -21,7 +21,7 @@ from pythiageo.measurement.checkpoint import OpenedMeasurer
 from pythiageo.measurement.failures import Mishaps
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
 from pythiageo.measurement.rows import Origin
-from pythiageo.observations.reader import read_whole_manifest
+from pythiageo.observations import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_names import SAVES
@@ -65,13 +65,11 @@ class FollowedTraining:
         self._path = path
         self._model = model
         self._tokenizer = tokenizer
-        known = read_whole_manifest(path).get("checkpoints", []) if (path / MANIFEST).is_file() else []
+        known = read_whole_manifest(path).checkpoints if (path / MANIFEST).is_file() else []
         if known and not start and not overwrite:
             raise UserError(f"{path}: holds a run already: overwrite=True starts anew, another name keeps both")
         gone_on = bool(known and start)
-        self._shas: dict[int, str | None] = {
-            one["step"]: one["weight_sha"] for one in known if gone_on and one["step"] <= start
-        }
+        self._shas: dict[int, str | None] = {one.step: one.weight_sha for one in known if gone_on and one.step <= start}
         every = list(range(last + 1))
         chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
         self._steps = {min(self._shas, default=start), *chosen, last}
@@ -131,7 +129,7 @@ class FollowedTraining:
                         taken = self._meter.take(opened, self._origin(step, tokens, sha), mishaps=mishaps)
                 rows = taken.rows
                 status, reason = mishaps.outcome(nonfinite)
-                folder.manifest["model"] = taken.model
+                folder.note(model=taken.model)
             except BaseException as error:
                 if strict:
                     raise
@@ -139,7 +137,7 @@ class FollowedTraining:
                 rows = [self._origin(step, tokens, sha).failed("checkpoint", status, reason)]
             folder.observations.write(step, rows)
             self._shas[step] = sha
-            folder.manifest["steps"] = sorted({*self._steps, *self._shas})
+            folder.note(steps=sorted({*self._steps, *self._shas}))
             folder.add_checkpoint(step, label, sha, status, reason)
             progress.close(step, label, status, tracebacks=mishaps.tracebacks)
         return status

@@ -169,7 +169,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     check_at_large(folder, description)
     folder.update(**description)
     report(Progress(config.name, 0, checkpoint_steps(config)[-1], "looking at what is there"))
-    recorded = {entry["step"] for entry in folder.manifest["checkpoints"]}
+    recorded = {entry.step for entry in folder.manifest.checkpoints}
     whole = find_whole(folder, config.training.weights == "keep")
     again = must_go_back(training.trainer, folder, recorded - whole.keys())
     if again:

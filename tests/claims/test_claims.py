@@ -45,6 +45,7 @@ from pythiageo.claims.crosscorrelation import differences_correlation, interpola
 from pythiageo.errors import UserError
 from pythiageo.events import EVENT_COLUMNS, transitions
 from pythiageo.observations import COLUMNS
+from pythiageo.observations.manifest import without_mistakes
 from pythiageo.observations.measures import transitions_of_measures
 from pythiageo.stats.resampling import kendall_scores, label_orders
 from pythiageo.study.published import published
@@ -692,14 +693,18 @@ def test_the_verdict_is_its_rule(low: float, width: float, null: float, p: float
     assert judge(None, null, p) == "not decidable"
 
 
-def test_what_was_trained() -> None:
-    tasks = {"config": {"data": {"source": "tasks", "tasks": []}}}
-    assert trained_tasks(tasks) == STUDY_TASKS
-    assert trained_tasks({"config": {"data": {"source": "mix", "tasks": ["ADD"]}}}) == ("ADD",)
-    assert trained_tasks({"config": {"data": {"source": "text"}}}) is None
-    shuffled = {"config": {"data": {"source": "tasks", "tasks": ["ADD", "MOD"], "shuffled": ["MOD"]}}}
-    assert trained_tasks(shuffled) == ("ADD",)
-    assert trained_tasks({"config": "odd"}) is None
+@pytest.mark.parametrize(
+    ("config", "tasks"),
+    [
+        ({"data": {"source": "tasks", "tasks": []}}, STUDY_TASKS),
+        ({"data": {"source": "mix", "tasks": ["ADD"]}}, ("ADD",)),
+        ({"data": {"source": "text"}}, None),
+        ({"data": {"source": "tasks", "tasks": ["ADD", "MOD"], "shuffled": ["MOD"]}}, ("ADD",)),
+        ("odd", None),
+    ],
+)
+def test_what_was_trained(config: Any, tasks: tuple[str, ...] | None) -> None:
+    assert trained_tasks(without_mistakes({"config": config})) == tasks
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "v2"}, {"ties": "drop"}, {"k": -1}, {"protocol": "billa"}, {"axis": "x"}])

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from planted import Plant
 
 from pythiageo.errors import UserError
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures.draw import CATEGORIES
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
@@ -330,7 +330,7 @@ def test_curves_are_chosen_and_what_does_not_fit_is_named(tmp_path: Path, monkey
     assert [(column["measure"], column["readout"]) for column in page.data["columns"]] == [("rankme", "last/centred")]
     with pytest.raises(UserError, match=r"no run has measure 'rankmee'.*did you mean 'rankme'"):
         build_report([run], tmp_path / "r.html", measures=["rankmee"])
-    found = columns(load_runs([run]))
+    found = columns(open_runs([run]))
     whole = packed(found)
     assert whole[2] == []
     entries, blocks, left_out = packed(found, budget=len(whole[1][0]) + 1)

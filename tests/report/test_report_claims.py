@@ -14,7 +14,7 @@ from test_report import ATTACK, Page
 from pythiageo.claims import ClaimResult, Specification, result
 from pythiageo.claims.every import all_claims
 from pythiageo.claims.of_runs import ask, specification_of
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
 from pythiageo.report.claims import shown, specification_curve
@@ -70,9 +70,9 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
 def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
     plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
     run = planted.write_run(tmp_path / "run", planted.rows(plants))
-    runs = load_runs([run])
+    runs = open_runs([run])
     asked = {each.name: each for each in ask(runs)}
-    direct = {each.name: each for each in all_claims(runs[0].table, specification_of(runs))}
+    direct = {each.name: each for each in all_claims(runs[0].distinct, specification_of(runs))}
     assert asked.keys() == direct.keys()
     for name, each in asked.items():
         same = (each.verdict, each.estimate, each.interval, each.n) == (
@@ -96,7 +96,7 @@ def test_what_cannot_be_asked_is_not_decidable_and_says_why(tmp_path: Path, case
         rows = [row._replace(value=None, status="nonfinite", reason="weights hold NaN") for row in rows]
     if case == "other measures":
         rows = [row._replace(measure="curvature", site=None, layer=0, readout="all/raw") for row in rows[:1]]
-    found = ask(load_runs([planted.write_run(tmp_path / "run", rows)]))
+    found = ask(open_runs([planted.write_run(tmp_path / "run", rows)]))
     assert len(found) >= 12
     for each in found:
         assert each.verdict == "not decidable", each
