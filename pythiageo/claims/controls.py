@@ -12,6 +12,7 @@ import polars as pl
 from pythiageo.claims.crosscorrelation import block_rates, differences_correlation, lag_peaks, peaks_of
 from pythiageo.claims.evidence import Evidence, edge_note
 from pythiageo.claims.precursor import MIN_CORRELATION, Pairing, aligned, pairings, rate_test
+from pythiageo.claims.register import EVENT, PLACE, declare
 from pythiageo.claims.result import RULES, ClaimResult, Specification, judge, undecided
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
@@ -31,6 +32,11 @@ SCHEMA: dict[str, pl.DataType] = {
 CONTROLS = ("other tasks", "untrained tasks", "other seeds", "blocks")
 
 
+def _answer_in_curve(evidence: Evidence, asked: Specification) -> ClaimResult:
+    return controls(evidence, asked, [asked.rule], surrogates=False)
+
+
+@declare("controls", 7, (*EVENT, *PLACE, "rule"), _answer_in_curve)
 def controls(
     evidence: Evidence, specification: Specification, rules: Sequence[str] = RULES, surrogates: bool = True
 ) -> ClaimResult:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.register import EVENT, declare
 from pythiageo.claims.result import ClaimResult, Specification, judge, undecided
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
@@ -19,6 +20,7 @@ RULE = (
 )
 
 
+@declare("emergence", 1, EVENT)
 def emergence(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the emergence map (a row a run, task and level) and how easy and hard tasks are ordered in it.
 

@@ -9,6 +9,7 @@ import polars as pl
 from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import PLACE, declare
 from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.stats.resampling import percentile_interval, upper_p
 
@@ -22,6 +23,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
+@declare("floor-order", 10, ("protocol", *PLACE))
 def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return Spearman's correlation of the floors of tasks for every pair of sizes (floors: means over seeds).
 

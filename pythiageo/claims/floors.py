@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import PLACE, declare
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
@@ -30,6 +31,7 @@ RULE = (
 MIN_SIZES = 3
 
 
+@declare("floors", 2, ("protocol", *PLACE))
 def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the floor of every task at every size (mean over seeds), and its variation.
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence, edge_note
 from pythiageo.claims.precursor import RELATIONS, Pairing, pairings, rate_test
+from pythiageo.claims.register import EVENT, PLACE, declare
 from pythiageo.claims.result import ClaimResult, Specification, judge, undecided
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
@@ -33,6 +34,11 @@ RATE_COLUMNS: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
+def _answer_in_curve(evidence: Evidence, asked: Specification) -> ClaimResult:
+    return hierarchy(evidence, asked, [asked.measure], parts=False)
+
+
+@declare("hierarchy", 6, (*EVENT, *PLACE, "rule"), _answer_in_curve)
 def hierarchy(
     evidence: Evidence, specification: Specification, measures: Sequence[str] | None = None, parts: bool = True
 ) -> ClaimResult:

@@ -11,6 +11,7 @@ import polars as pl
 
 from pythiageo.claims.emergence import acquisition_order
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import EVENT, PLACE, declare
 from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, undecided
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
@@ -52,6 +53,7 @@ def tie_rates(concordant: float, discordant: float, tied: float) -> dict[str, fl
     }
 
 
+@declare("prediction", 8, (*EVENT, *PLACE, "ties"))
 def prediction(evidence: Evidence, specification: Specification) -> list[ClaimResult]:
     """Return three results: pairs across classes, within easy, within hard (``prediction-across`` and so on).
 
@@ -208,6 +210,7 @@ def _rates(right: np.ndarray, wrong: np.ndarray, tied: np.ndarray, ties: str) ->
     return np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom > 0)
 
 
+@declare("prediction-swap", 9, (*EVENT, *PLACE))
 def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the pairs of tasks whose order of acquisition reverses between two sizes, and what their floors do.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence
+from pythiageo.claims.register import EVENT, declare
 from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
@@ -29,6 +30,7 @@ AT_SITES = ("linear_probe", "linear_probe_answer", "linear_probe_control")
 MEASURES = (*AT_SITES, "linear_probe_model", "linear_probe_answer_model", "linear_probe_majority")
 
 
+@declare("probe", 11, EVENT)
 def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]:
     """Return probe and behaviour at the last checkpoint before acquisition, a row a run, task and level: two claims.
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import LAYERS, declare
 from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
@@ -19,6 +20,7 @@ RULE = (
 )
 
 
+@declare("recovery", 3, ("protocol", *LAYERS))
 def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return every block's value and recovery at the floor, at acquisition and at the end.
 

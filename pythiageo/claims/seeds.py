@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import EVENT, declare
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
@@ -26,6 +27,7 @@ RULE = (
 QUANTITIES = ("acquisition", "floor step", "floor")
 
 
+@declare("seeds", 12, EVENT)
 def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return mean and spread over seeds, a row a quantity, regime, size, task and level.
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import LAYERS, declare
 from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import MIN_CLUSTERS, cluster_interval, kendall_scores, label_orders, upper_p
@@ -25,6 +26,7 @@ TIME_RULE = (
 )
 
 
+@declare("top-down-profile", 4, ("protocol", *LAYERS))
 def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return first and last block at the last block's floor and at the run's first checkpoint, a row a run and task.
 
@@ -80,6 +82,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     )  # fmt: skip
 
 
+@declare("top-down-in-time", 5, ("protocol", *LAYERS))
 def top_down_propagation(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return Kendall's tau-b of half-collapse step against depth, a row a run and task.
 

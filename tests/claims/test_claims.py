@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,32 +17,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import pythiageo.claims
 from pythiageo.claims import (
-    FAMILIES,
     SUMMARY_COLUMNS,
     Evidence,
     Specification,
     all_claims,
-    emergence,
-    floor_order,
-    floors,
-    hierarchy,
+    claims,
     holding_shares,
     judge,
-    prediction,
-    probe,
-    recovery,
-    seeds,
+    register,
     specification_curve,
     summary_table,
-    swap,
-    tie_rates,
-    top_down_profile,
-    top_down_propagation,
     trained_tasks,
 )
 from pythiageo.claims.controls import controls
 from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
+from pythiageo.claims.emergence import emergence
+from pythiageo.claims.floor_order import floor_order
+from pythiageo.claims.floors import floors
+from pythiageo.claims.hierarchy import hierarchy
+from pythiageo.claims.prediction import prediction, swap, tie_rates
+from pythiageo.claims.probe import probe
+from pythiageo.claims.recovery import recovery
+from pythiageo.claims.seeds import seeds
+from pythiageo.claims.topdown import top_down_profile, top_down_propagation
+from pythiageo.cli.app import run as command
 from pythiageo.errors import UserError
 from pythiageo.events import EVENT_COLUMNS, transitions
 from pythiageo.observations import COLUMNS
@@ -589,11 +590,37 @@ def test_noise_and_uneven_cadence() -> None:
     table = pl.concat([
         run(ORDER, floor_before(200), steps=steps, noise=0.2, run=f"r{seed}", seed=seed) for seed in range(3)
     ])  # fmt: skip
-    for name in FAMILIES:
+    for name in claims():
         for result in all_claims(table, replace(QUICK, resamples=99), [name]):
             assert result.verdict in ("supported", "contradicted", "not decidable")
             assert result.estimate is None or math.isfinite(result.estimate)
             assert result.estimate is not None or result.reason
+
+
+def test_a_claim_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module beside the others declares it; commands, curve and page ask it as they ask the study's."""
+    (tmp_path / "added.py").write_text(
+        "from pythiageo.claims.register import declare\n"
+        "from pythiageo.claims.result import undecided\n"
+        "@declare('added', 99, ('protocol',))\n"
+        "def added(evidence, asked):\n"
+        "    return undecided('added', 'a claim that was added', 'no rule', 'no figure', asked)\n"
+    )
+    monkeypatch.setattr("pythiageo.claims.__path__", [*pythiageo.claims.__path__, str(tmp_path)])
+    monkeypatch.setattr(register, "_DECLARED", dict(register._DECLARED))
+    claims.cache_clear()
+    try:
+        table = run(ORDER, floor_before(200))
+        assert list(claims())[-1] == "added"
+        assert all_claims(table, QUICK)[-1].claim == "a claim that was added"
+        assert specification_curve(table, QUICK, ["added"])["protocol"].to_list() == [
+            "billa-v1",
+            "billa-v4",
+            "pythiageo",
+        ]
+        assert command(["claims", str(planted.write_run(tmp_path / "run", planted.rows())), "--only", "added"]) == 0
+    finally:
+        claims.cache_clear()
 
 
 # ---- the published figures as input
