@@ -18,8 +18,8 @@ from pythiageo.claims.result import (
     TIES,
     ClaimResult,
     Specification,
+    leave_undecided,
     summary_table,
-    undecided,
 )
 from pythiageo.errors import UserError, nearest
 from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
@@ -109,12 +109,12 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
     try:
         evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     except UserError as error:
-        return [undecided(name, name, "", str(error), asked) for name in claims()]
+        return [leave_undecided(name, name, "", str(error), asked) for name in claims()]
     for name in claims():
         try:
             results += all_claims(evidence, asked, [name])
         except UserError as error:
-            results.append(undecided(name, name, "", str(error), asked))
+            results.append(leave_undecided(name, name, "", str(error), asked))
     return results
 
 

@@ -10,7 +10,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import PLACE, declare
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.stats.resampling import percentile_interval, upper_p
 
 CLAIM = "tasks have the same order of floors at every size"
@@ -39,9 +39,9 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     floor = floor[:, np.isfinite(floor).all(axis=0)]
     count = floor.shape[1]
     if len(sizes) < 2 or count < 4:
-        there = counted(len(sizes), "size")
+        there = count_noun(len(sizes), "size")
         reason = f"{there} with the floors of {count} tasks in common; two sizes and four tasks are needed"
-        return undecided("floor-order", CLAIM, RULE, reason, specification, pl.DataFrame(schema=SCHEMA))
+        return leave_undecided("floor-order", CLAIM, RULE, reason, specification, pl.DataFrame(schema=SCHEMA))
     ranks = stats.rankdata(floor, axis=1)
     pairs = list(combinations(range(len(sizes)), 2))
     rhos = [_spearman(ranks[a], ranks[b]) for a, b in pairs]
@@ -52,7 +52,7 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     known = table["spearman"].drop_nulls()
     if not known.len():
         reason = "at all but one size the floors of all tasks are equal, and order nothing"
-        return undecided("floor-order", CLAIM, RULE, reason, specification, table)
+        return leave_undecided("floor-order", CLAIM, RULE, reason, specification, table)
     rng = np.random.default_rng(specification.seed)
     estimate = float(np.mean(known.to_numpy()))
     drawn = np.array(

@@ -13,8 +13,8 @@ from pythiageo.claims.result import (
     SUPPORTED,
     ClaimResult,
     Specification,
-    counted,
-    undecided,
+    count_noun,
+    leave_undecided,
 )
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import percentile_interval
@@ -46,7 +46,7 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     curves = evidence.curves(specification).filter(pl.col("value").is_not_null() & pl.col("step").is_between(low, high))
     runs = curves.select(RUN_KEY).unique().height
     if not runs:
-        return undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
+        return leave_undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
     shared = curves.group_by("task", "step").agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
     shared = shared.join(
         curves.group_by("task").agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
@@ -89,8 +89,8 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     told = table.filter((pl.col("sizes") >= MIN_SIZES) & (pl.col("shared_checkpoints") >= MIN_SIZES))
     if not told.height:
         sizes = cases["size"].n_unique()
-        reason = f"{counted(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
-        return undecided("floors", CLAIM, RULE, reason, specification, table)
+        reason = f"{count_noun(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
+        return leave_undecided("floors", CLAIM, RULE, reason, specification, table)
     cvs = told["cv"].to_numpy()
     interval = None
     if cvs.size > 1:

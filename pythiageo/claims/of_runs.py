@@ -28,7 +28,9 @@ def specification_of(runs: Sequence[Run]) -> Specification:
     return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
 
 
-def ask_everywhere(runs: Sequence[Run], progress: Callable[[str, int], None] | None = None) -> pl.DataFrame:
+def ask_under_every_specification(
+    runs: Sequence[Run], progress: Callable[[str, int], None] | None = None
+) -> pl.DataFrame:
     """Return every claim under every specification; minutes for a run with ten readouts.
 
     ``progress`` is called with each claim's name and its count of specifications before it is asked.

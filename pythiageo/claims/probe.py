@@ -6,7 +6,7 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence
 from pythiageo.claims.register import EVENT, declare
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import cluster_interval
@@ -83,7 +83,7 @@ def _answer(name: str, table: pl.DataFrame, specification: Specification) -> Cla
         return _undecided(name, reason, specification, table)
     means = known.group_by(RUN_KEY).agg(pl.col(gap).mean())[gap].to_numpy()
     interval = cluster_interval(means)
-    notes = [] if interval else [counted(means.size, "model")]
+    notes = [] if interval else [count_noun(means.size, "model")]
     unlike = table["unlike"].drop_nulls().to_numpy()
     if unlike.size and name == "probe":
         notes.append(f"as the study compares (tokens with whole answers) the gap is {unlike.mean():.2f}")
@@ -95,4 +95,4 @@ def _answer(name: str, table: pl.DataFrame, specification: Specification) -> Cla
 
 def _undecided(name: str, reason: str, specification: Specification, table: pl.DataFrame | None = None) -> ClaimResult:
     word, ours, theirs, what = PER[name]
-    return undecided(name, CLAIM.format(word), RULE.format(ours, theirs, what), reason, specification, table)
+    return leave_undecided(name, CLAIM.format(word), RULE.format(ours, theirs, what), reason, specification, table)

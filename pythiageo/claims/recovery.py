@@ -7,7 +7,7 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import LAYERS, declare
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import cluster_interval
@@ -32,7 +32,7 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     every = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
     falls = counted_events(every, specification)
     if not falls.height:
-        return undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
+        return leave_undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
     key = [*RUN_KEY, "task", "level"]
     floors = falls.select(*key, "layer", pl.col("value").alias("floor"), "first_value")
     last = falls.filter(pl.col("layer") == pl.col("layer").max().over(RUN_KEY))
@@ -76,10 +76,12 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
         .drop_nulls("gap")
     )
     if not by_case.height:
-        return undecided("recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table)
+        return leave_undecided(
+            "recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table
+        )
     means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
     interval = cluster_interval(means)
-    notes = [] if interval else [f"{counted(means.size, 'model')}; tasks of one model are not independent cases"]
+    notes = [] if interval else [f"{count_noun(means.size, 'model')}; tasks of one model are not independent cases"]
     note = "; ".join([*notes, *edge_note(every, specification)]) or None
     return ClaimResult(
         "recovery", CLAIM, table, judge(interval, 0.0), RULE, float(np.mean(means)), interval, 0.0, None,

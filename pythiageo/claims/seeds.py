@@ -13,7 +13,7 @@ from pythiageo.claims.result import (
     SUPPORTED,
     ClaimResult,
     Specification,
-    undecided,
+    leave_undecided,
 )
 from pythiageo.stats.resampling import cluster_interval, percentile_interval
 
@@ -77,7 +77,7 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     told = [(values, _share(values)) for values in headline if _share(values) is not None]
     if not told:
         reason = "no size with two seeds that share acquisitions"
-        return undecided("seeds", CLAIM, RULE, reason, specification, table)
+        return leave_undecided("seeds", CLAIM, RULE, reason, specification, table)
     values, estimate = max(told, key=lambda each: each[0].size)
     rng = np.random.default_rng(specification.seed)
     picks = rng.integers(0, len(values), (specification.resamples, len(values)))

@@ -11,8 +11,16 @@ import polars as pl
 
 from pythiageo.events import PROTOCOLS
 from pythiageo.events.run import Run
-from pythiageo.figures.spec import EASY, HARD, PaperTable, aligned, class_of, natural, text_frame
-from pythiageo.figures.values import NO_ALIGNED, NO_NATURAL, PROTOCOL, found, missing_sizes
+from pythiageo.figures.spec import (
+    EASY,
+    HARD,
+    PaperTable,
+    class_of,
+    select_naturalistic,
+    select_task_aligned,
+    text_frame,
+)
+from pythiageo.figures.values import NO_ALIGNED, NO_NATURAL, PROTOCOL, find_events, missing_sizes
 from pythiageo.observations.manifest import ModelFacts
 
 _LOG_LIMIT = 64 * 2**20
@@ -24,13 +32,13 @@ _TRAINING = (
 def task_table(runs: Sequence[Run]) -> PaperTable:
     """Table 1: tasks and levels, their class, probe sets and chance."""
     caption = "Probe sets for scores: examples, declared chance, first digits of their hash."
-    return _sets_table("table-1", "Table 1. Tasks", caption, aligned(runs), NO_ALIGNED)
+    return _sets_table("table-1", "Table 1. Tasks", caption, select_task_aligned(runs), NO_ALIGNED)
 
 
 def natural_sets_table(runs: Sequence[Run]) -> PaperTable:
     """Table 4: the probe sets of the naturalistic runs."""
     caption = "Probe sets for scores of the naturalistic runs."
-    return _sets_table("table-4", "Table 4. Sets for language models", caption, natural(runs), NO_NATURAL)
+    return _sets_table("table-4", "Table 4. Sets for language models", caption, select_naturalistic(runs), NO_NATURAL)
 
 
 def _sets_table(name: str, title: str, caption: str, runs: Sequence[Run], nobody: str) -> PaperTable:
@@ -67,7 +75,7 @@ def size_table(runs: Sequence[Run]) -> PaperTable:
         steps = run.distinct["step"]
         last = [_number(steps.max()), _number(steps.n_unique()), _number(run.distinct["seed"][0])]
         rows.append([run.label, run.size, model.architecture or "–", *shape, *last])
-    lacks = [text for text in missing_sizes(aligned(runs)) if not text.startswith("seeds")]
+    lacks = [text for text in missing_sizes(select_task_aligned(runs)) if not text.startswith("seeds")]
     return PaperTable("table-2", "Table 2. Models", "The runs' models.", text_frame(head, rows), tuple(lacks))
 
 
@@ -92,7 +100,7 @@ def measure_table(runs: Sequence[Run]) -> PaperTable:
 
 def emergence_table(runs: Sequence[Run], level: str | None) -> PaperTable:
     """Tables 5 (level L2) and 8 (all): acquisition steps by run under every protocol."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     head = ["Task", "Level", *(f"{run.label}, {name}" for run in shown for name in PROTOCOLS)]
     cells: dict[tuple[str, str], list[str]] = {}
     for column, (run, name) in enumerate((run, name) for run in shown for name in PROTOCOLS):
@@ -130,7 +138,7 @@ def probe_table(runs: Sequence[Run]) -> PaperTable:
     for run in runs:
         probes = run.distinct.filter(pl.col("measure").is_in(["linear_probe", "linear_probe_by_position"]))
         last = pl.col("site").str.ends_with(".hook_resid_post") & (pl.col("layer") == pl.col("layer").max())
-        for event in found(run, "acquisition").iter_rows(named=True):
+        for event in find_events(run, "acquisition").iter_rows(named=True):
             task = pl.col("task").eq_missing(pl.lit(event["task"]))
             before = probes.filter(last & task & (pl.col("step") < event["step"]))
             for measure in before["measure"].unique().sort():
@@ -190,7 +198,7 @@ def _spent(log: Path) -> dict[str, list[float]]:
 
 def freezing_table(runs: Sequence[Run]) -> PaperTable:
     """Version 4's Table 13: acquisition of the hard tasks with a block frozen at first, beside runs without."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     frozen = [run for run in shown if run.manifest.settings("training").get("freeze_block") is not None]
     sizes = {run.size for run in frozen}
     rows = []

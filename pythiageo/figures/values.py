@@ -46,7 +46,7 @@ def score(run: Run, measure: str, task: str, level: str) -> pl.DataFrame:
     return run.distinct.filter(here & pl.col("site").is_null()).select("step", "value").sort("step")
 
 
-def found(run: Run, event: str, protocol: str = PROTOCOL, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
+def find_events(run: Run, event: str, protocol: str = PROTOCOL, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
     """Return the run's events of one kind that were found, and those at the edge of a window where they count."""
     same = (pl.col("event") == event) & (pl.col("protocol") == protocol)
     return run.shown_events(measure).filter(same & pl.col("status").is_in(PROTOCOLS[protocol].counted))
@@ -54,7 +54,7 @@ def found(run: Run, event: str, protocol: str = PROTOCOL, measure: str = COVARIA
 
 def edge_floors(run: Run, measure: str, tasks: Sequence[str] | None = None) -> list[str]:
     """Return a sentence on floors at the edge of the protocol's window, of these tasks or of all; or none."""
-    edge = found(run, "floor", measure=measure).filter(pl.col("status") == AT_EDGE)
+    edge = find_events(run, "floor", measure=measure).filter(pl.col("status") == AT_EDGE)
     names = [task for task in edge["task"].sort() if tasks is None or task in tasks]
     what = f"floors at the edge of the window of {PROTOCOL}, the fall may go on outside"
     return [f"{run.label}, {spectrum_name(measure)}: {what}: {', '.join(names)}"] if names else []

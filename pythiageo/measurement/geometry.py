@@ -14,15 +14,16 @@ from torch import Tensor
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
-from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.measure import Estimate, Measure, get_measures
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.geometry.view import SiteStates
-from pythiageo.measurement.failures import FAILED, Gap, Mishaps
+from pythiageo.measurement.failures import FAILED, Mishaps
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.linear_probe import Decoder
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.rows import Origin
+from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
@@ -94,12 +95,12 @@ def observe(
     unread: list[str] = []
     for number, prepared in enumerate(probes):
         tell(number / len(probes))
-        gap = Gap("nonfinite", nonfinite) if nonfinite else None
+        gap = NoValue("nonfinite", nonfinite) if nonfinite else None
         if prepared.loss is not None:
             total = len(prepared.probe.probe_set.examples)
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             rows.append(origin.row(measure=LEFT_OUT, **found, **columns_of(prepared)))
-            gap = gap if prepared.kept else Gap("undefined", "no item of the probe set can be measured")
+            gap = gap if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
         take = _scores if prepared.probe.purpose == SCORE else _geometry
         taking = _Taking(reading, prepared, instruments, origin, gap, mishaps)
         rows += take(taking)
@@ -123,21 +124,21 @@ class _Taking:
     prepared: Prepared
     instruments: GeometryPlan
     origin: Origin
-    gap: Gap | None
+    gap: NoValue | None
     mishaps: Mishaps
     unread: list[str] = field(default_factory=list)
 
-    def failed(self, measure: str, gap: Gap, **columns: Any) -> Observation:
+    def failed(self, measure: str, gap: NoValue, **columns: Any) -> Observation:
         """Return a row without a value."""
         if gap.status == FAILED:
             self.mishaps.costs(measure, gap.reason)
         return self.origin.failed(measure, gap.status, gap.reason, **columns)
 
-    def missed(self, error: BaseException) -> Gap:
+    def missed(self, error: BaseException) -> NoValue:
         """Return the gap that an error leaves. Raises it where it concerns more than this."""
-        return Gap(FAILED, self.mishaps.reason(error))
+        return NoValue(FAILED, self.mishaps.reason(error))
 
-    def states(self) -> Iterator[tuple[str, Tensor | None, Gap | None]]:
+    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
         """Yield each site with its states, or with why there are none."""
         gap, waiting = self.gap, list(self.reading.sites)
         if gap is None:
@@ -169,7 +170,7 @@ def _scores(taking: _Taking) -> Iterator[Observation]:
             right, options = taking.reading.answers(prepared), taking.reading.options(prepared)
             results = score(probe_set.rule, right, options)
         except NonfiniteLogitsError as error:
-            gap = Gap("nonfinite", str(error))
+            gap = NoValue("nonfinite", str(error))
         except Exception as error:
             gap = taking.missed(error)
             taking.unread.append(gap.reason)
@@ -258,10 +259,8 @@ def _numbers(
             continue
         try:
             taken[measure] = measure.take(view)
-        except ImpreciseMeasureError as error:
-            yield origin.failed(measure.name, "imprecise", str(error), **columns)
-        except UndefinedMeasureError as error:
-            yield origin.failed(measure.name, "undefined", str(error), **columns)
+        except NoValueError as error:
+            yield origin.failed(measure.name, *error.no_value, **columns)
         except Exception as error:
             yield taking.failed(measure.name, taking.missed(error), **columns)
     noted: dict[Measure, str] = {}

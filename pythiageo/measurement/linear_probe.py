@@ -11,18 +11,16 @@ from torch import Tensor
 
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.linear_probe.fit import (
-    NotConvergedError,
     ProbeSettings,
     Rate,
     Split,
-    UndefinedProbeError,
     fit_probe,
     make_split,
 )
-from pythiageo.measurement.failures import Gap
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.probe_sets import Prepared
 from pythiageo.measurement.rows import Origin
+from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
 
@@ -46,7 +44,7 @@ class Decoder:
     prepared: Prepared
     origin: Origin
     columns: dict[str, Any]
-    broken: Gap | None
+    broken: NoValue | None
 
     def names(self, baselines: bool = False) -> list[str]:
         """Return the names of the measures of a site, or of the baselines."""
@@ -65,18 +63,18 @@ class Decoder:
             try:
                 hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
             except NonfiniteLogitsError as error:
-                gap = Gap("nonfinite", str(error))
+                gap = NoValue("nonfinite", str(error))
         for by in self.config.splits:
             split = self._split(by)
-            if isinstance(split, str):
+            if isinstance(split, NoValue):
                 for name in (MODEL, MAJORITY, *_whole(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, "undefined", split)
+                    yield self._failed(name, by, split)
                 continue
             yield self._row(MAJORITY, by, split.majority())
             if hits is None:
                 assert gap is not None
                 for name in (MODEL, *_whole(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, *gap)
+                    yield self._failed(name, by, gap)
                 continue
             yield self._row(MODEL, by, split.rate(hits[split.held_out]))
             for name in _whole(by, ANSWER_MODEL):
@@ -90,11 +88,12 @@ class Decoder:
     def _rows(self, states: Tensor | None, by: str, columns: dict[str, Any]) -> Iterator[Observation]:
         names = (PROBE, CONTROL, SELECTIVITY, *_whole(by, ANSWER))
         split = self._split(by)
-        status, reason = "undefined", split if isinstance(split, str) else ""
         if states is None:
             assert self.broken is not None
-            status, reason = self.broken
-        elif not isinstance(split, str):
+            gap = self.broken
+        elif isinstance(split, NoValue):
+            gap = split
+        else:
             matrix = states[self.prepared.layout.answer].float().numpy()
             try:
                 result = fit_probe(matrix, split, self.settings)
@@ -105,38 +104,36 @@ class Decoder:
                 for name, rate in zip(names, rates, strict=False):
                     yield self._row(name, by, rate, reason=note if name != CONTROL else None, **columns)
                 return
-            except UndefinedProbeError as error:
-                reason = str(error)
-            except NotConvergedError as error:
-                status, reason = "not_converged", str(error)
+            except NoValueError as error:
+                gap = error.no_value
             except ValueError as error:
-                status, reason = "nonfinite", str(error)
+                gap = NoValue("nonfinite", str(error))
         for name in names:
-            yield self._failed(name, by, status, reason, **columns)
+            yield self._failed(name, by, gap, **columns)
 
     @property
     def settings(self) -> ProbeSettings:
         """The config's values."""
         return ProbeSettings(**self.config.model_dump(exclude={"splits"}))
 
-    def _split(self, by: str) -> Split | str:
+    def _split(self, by: str) -> Split | NoValue:
         """Return the split, or why there is none."""
         targets = [example.targets for example in self.prepared.encoded]
         if not targets:
-            return "no item of the probe set can be measured"
+            return NoValue("undefined", "no item of the probe set can be measured")
         labels = np.array([token for tokens in targets for token in tokens])
         owner = np.repeat(np.arange(len(targets)), [len(tokens) for tokens in targets])
         try:
             return make_split(labels, owner, by, self.settings)
-        except UndefinedProbeError as error:
-            return str(error)
+        except NoValueError as error:
+            return error.no_value
 
     def _row(self, name: str, by: str, rate: Rate, **columns: Any) -> Observation:
         found = {"value": rate.value, "stderr": rate.stderr, "n": rate.n, **columns}
         return self.origin.row(measure=name + SUFFIX[by], **self.columns, **found)
 
-    def _failed(self, name: str, by: str, status: str, reason: str, **columns: Any) -> Observation:
-        return self.origin.failed(name + SUFFIX[by], status, reason, **self.columns, **columns)
+    def _failed(self, name: str, by: str, gap: NoValue, **columns: Any) -> Observation:
+        return self.origin.failed(name + SUFFIX[by], gap.status, gap.reason, **self.columns, **columns)
 
 
 def _whole(by: str, *names: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pythiageo.errors import UserError, first_line, nearest
+from pythiageo.errors import UserError, nearest, quote_error
 from pythiageo.observations.manifest import MANIFEST_NAME, check_inside, check_version
 from pythiageo.observations.ranges import first_outside
 from pythiageo.observations.schema import COLUMNS, LAYERS, SORT_KEY, STATUSES, STEPS
@@ -94,7 +94,7 @@ def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise UserError(f"{path} {error}.") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is not a whole Parquet file ({first_line(error)}); remove it and resume the run."
+            f"{path} is not a whole Parquet file ({quote_error(error)}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)

@@ -114,7 +114,7 @@ def floor_steps(runs: Sequence[Run]) -> dict[str, int]:
     return steps
 
 
-def packed(found: Sequence[Column], budget: int = BUDGET) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+def pack_columns(found: Sequence[Column], budget: int = BUDGET) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """Return the columns as the page's script reads them, their packed blocks, and what did not fit.
 
     Columns with the same lines share them. A column is left out whole, never thinned, once the budget is spent.

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
-from pythiageo.claims.of_runs import ask, ask_everywhere
+from pythiageo.claims.of_runs import ask, ask_under_every_specification
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.durable_files import replace_file
@@ -29,7 +29,7 @@ from pythiageo.locations import check_file, make_folder
 from pythiageo.names import BLOCK_END
 from pythiageo.observations.measures import declared_measures, rank_measures
 from pythiageo.report.claims import case_tables, claims_table, specification_curve
-from pythiageo.report.columns import Column, columns, floor_steps, packed
+from pythiageo.report.columns import Column, columns, floor_steps, pack_columns
 from pythiageo.report.findings import findings
 from pythiageo.report.packing import deflate
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
@@ -77,7 +77,7 @@ def build_report(
     check_file(out)
     loaded = open_runs(runs)
     make_folder(out.parent)
-    specifications = ask_everywhere(loaded, progress) if everywhere else None
+    specifications = ask_under_every_specification(loaded, progress) if everywhere else None
     page = _render(loaded, measures, readouts, ask(loaded), specifications)
     replace_file(out, page.encode("utf-8"), "an earlier report is unchanged")
     return out
@@ -91,7 +91,7 @@ def _render(
     specifications: pl.DataFrame | None,
 ) -> str:
     every = columns(runs)
-    entries, blocks, left_out = packed(_chosen(every, measures, readouts))
+    entries, blocks, left_out = pack_columns(_chosen(every, measures, readouts))
     # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
     library, packed_library = drawing_library()
     script = "\n".join((_HERE / "page" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)

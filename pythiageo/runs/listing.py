@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.errors import PythiageoError, UserError, first_line
+from pythiageo.errors import PythiageoError, UserError, quote_error
 from pythiageo.observations import read_manifest
 from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
@@ -66,7 +66,7 @@ def summarise_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
             unknown = dict.fromkeys(("kind", "series", "regime", "size"))
             counts = dict.fromkeys(("checkpoints", "last_step", "observations", "not_ok"))
             said = {"folder": str(path), "name": path.name, **unknown, "status": "unreadable", **counts}
-            found.append({**said, "problem": first_line(error)})
+            found.append({**said, "problem": quote_error(error)})
     return found
 
 

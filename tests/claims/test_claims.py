@@ -32,7 +32,7 @@ from pythiageo.claims import (
     trained_tasks,
 )
 from pythiageo.claims.controls import controls
-from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
+from pythiageo.claims.crosscorrelation import differences_correlation, interpolate, peaks_of
 from pythiageo.claims.emergence import emergence
 from pythiageo.claims.floor_order import floor_order
 from pythiageo.claims.floors import floors
@@ -224,7 +224,7 @@ def test_interpolation_is_a_gaussian_process() -> None:
     steps = np.array([0, 100, 200, 300, 500, 800, 1200, 1700, 2300, 3000], dtype=float)
     curves = np.vstack([np.sin(steps / 600), 1 / (1 + np.exp(-(steps - 900) / 150))]) + 1e-4 * rng.normal(size=(2, 10))
     grid = np.linspace(0, 3000, 31)
-    ours = interpolated(steps, curves, grid)
+    ours = interpolate(steps, curves, grid)
     lengths, noises = np.geomspace(0.01, 1.0, 12), [1e-6, 1e-3, 1e-2, 1e-1]
     for curve_, found in zip(curves, ours, strict=True):
         best, expected = -np.inf, None
@@ -601,10 +601,10 @@ def test_a_claim_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A module beside the others declares it; commands, curve and page ask it as they ask the study's."""
     (tmp_path / "added.py").write_text(
         "from pythiageo.claims.register import declare\n"
-        "from pythiageo.claims.result import undecided\n"
+        "from pythiageo.claims.result import leave_undecided\n"
         "@declare('added', 99, ('protocol',))\n"
         "def added(evidence, asked):\n"
-        "    return undecided('added', 'a claim that was added', 'no rule', 'no figure', asked)\n"
+        "    return leave_undecided('added', 'a claim that was added', 'no rule', 'no figure', asked)\n"
     )
     monkeypatch.setattr("pythiageo.claims.__path__", [*pythiageo.claims.__path__, str(tmp_path)])
     monkeypatch.setattr(register, "_DECLARED", dict(register._DECLARED))

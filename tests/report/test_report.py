@@ -29,7 +29,7 @@ from pythiageo.landscape.measures import LANDSCAPE_MEASURES
 from pythiageo.measurement.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report import build_report
-from pythiageo.report.columns import columns, packed
+from pythiageo.report.columns import columns, pack_columns
 from pythiageo.report.packing import pack, unpack
 from pythiageo.report.report import measure_definitions
 
@@ -331,9 +331,9 @@ def test_curves_are_chosen_and_what_does_not_fit_is_named(tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"no run has measure 'rankmee'.*did you mean 'rankme'"):
         build_report([run], tmp_path / "r.html", measures=["rankmee"])
     found = columns(open_runs([run]))
-    whole = packed(found)
+    whole = pack_columns(found)
     assert whole[2] == []
-    entries, blocks, left_out = packed(found, budget=len(whole[1][0]) + 1)
+    entries, blocks, left_out = pack_columns(found, budget=len(whole[1][0]) + 1)
     assert (len(entries), len(blocks)) == (1, 1)
     assert left_out[0] == "covariance_effective_rank last/centred"
     assert len(left_out) == len(found) - 1

@@ -17,7 +17,7 @@ from pythiageo.claims.of_runs import ask, specification_of
 from pythiageo.events.run import open_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
-from pythiageo.report.claims import shown, specification_curve
+from pythiageo.report.claims import format_cell, specification_curve
 
 
 def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:
@@ -145,6 +145,6 @@ def test_many_specifications_are_thinned_and_said() -> None:
 
 
 def test_cells_are_never_a_bare_none_or_infinity() -> None:
-    assert [shown(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
+    assert [format_cell(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
         "–", "–", "0.1235", "0.1 to –", "3", "x",
     ]  # fmt: skip

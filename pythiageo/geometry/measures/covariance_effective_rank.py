@@ -16,7 +16,7 @@ def covariance_effective_rank(spectrum: Spectrum) -> float:
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007, applied to covariance eigenvalues.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
     """
     return effective_number(spectrum.sigma.square())
 

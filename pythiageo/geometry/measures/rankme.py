@@ -16,7 +16,7 @@ def rankme(spectrum: Spectrum) -> float:
     Source: Garrido, Balestriero, Najman, LeCun, "RankMe", ICML 2023, eq. 1.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
     """
     return effective_number(spectrum.sigma)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.no_value import NoValueError
 
 
 def stable_rank(spectrum: Spectrum) -> float:
@@ -16,10 +17,10 @@ def stable_rank(spectrum: Spectrum) -> float:
     Source: Rudelson and Vershynin, "Sampling from large matrices", J. ACM 2007.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
     """
     if not len(spectrum.sigma) or not float(spectrum.sigma[0]) > 0:
-        raise UndefinedMeasureError("the states do not vary")
+        raise NoValueError("the states do not vary")
     return float((spectrum.sigma / spectrum.sigma[0]).square().sum())
 
 
