@@ -31,7 +31,7 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     """
     every = evidence.moves(specification)
     moves = counted_events(every, specification)
-    by_size = moves.group_by("size", "task").agg(pl.col("value").mean()).sort("size", "task")
+    by_size = moves.group_by("size", "task", maintain_order=True).agg(pl.col("value").mean()).sort("size", "task")
     sizes, tasks = by_size["size"].unique().sort().to_list(), by_size["task"].unique().sort().to_list()
     floor = np.full((len(sizes), len(tasks)), np.nan)
     for size, task, value in by_size.iter_rows():

@@ -47,15 +47,17 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     runs = curves.select(RUN_KEY).unique().height
     if not runs:
         return leave_undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
-    shared = curves.group_by("task", "step").agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
+    shared = curves.group_by("task", "step", maintain_order=True).agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
     shared = shared.join(
-        curves.group_by("task").agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
+        curves.group_by("task", maintain_order=True).agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
     ).filter(pl.col("runs") == pl.col("all_runs"))
     matched = curves.join(shared.select("task", "step"), on=["task", "step"], how="semi")
-    own = curves.group_by(*RUN_KEY, "task").agg(pl.col("value").min().alias("own_floor"), pl.len().alias("checkpoints"))
+    own = curves.group_by(*RUN_KEY, "task", maintain_order=True).agg(
+        pl.col("value").min().alias("own_floor"), pl.len().alias("checkpoints")
+    )
     level = (
         matched.sort("step")
-        .group_by(*RUN_KEY, "task")
+        .group_by(*RUN_KEY, "task", maintain_order=True)
         .agg(
             pl.col("value").min().alias("floor"),
             pl.col("step").get(pl.col("value").arg_min()).alias("step"),
@@ -69,13 +71,13 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     cases = own.join(level, on=[*RUN_KEY, "task"], how="left", nulls_equal=True).sort("task", *RUN_KEY)
     if not protocol.edge_counts:
         level = counted_events(level, specification)
-    by_size = level.group_by("task", "size").agg(
+    by_size = level.group_by("task", "size", maintain_order=True).agg(
         pl.col("floor").mean(),
         (pl.col("floor").std(ddof=1) / pl.col("floor").mean()).alias("seed_cv"),
         pl.col("shared_checkpoints").min(),
     )
     table = (
-        by_size.group_by("task")
+        by_size.group_by("task", maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("sizes"),
             pl.col("floor").mean().alias("mean"),

@@ -49,7 +49,7 @@ def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]
         acquired.select(*key, "level", pl.col("step").alias("acquired"))
         .join(probed, on=key, nulls_equal=True)
         .filter(pl.col("step") < pl.col("acquired"))
-        .group_by(*key, "level", "acquired")
+        .group_by(*key, "level", "acquired", maintain_order=True)
         .agg(pl.col("step").max())
     )
     for measure in MEASURES:
@@ -58,7 +58,7 @@ def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]
             last = pl.col("layer").max().over(RUN_KEY)
             some = some.filter((pl.col("layer") == last) & pl.col("site").str.ends_with(".hook_resid_post"))
         # the probe set is that of geometry: all levels mixed
-        values = some.group_by(*key, "step").agg(pl.col("value").first().alias(measure))
+        values = some.group_by(*key, "step", maintain_order=True).agg(pl.col("value").first().alias(measure))
         table = table.join(values, on=[*key, "step"], how="left", nulls_equal=True)
     exact = rows.filter(pl.col("measure") == "accuracy").select(*key, "level", "step", "value")
     table = (
@@ -81,7 +81,7 @@ def _answer(name: str, table: pl.DataFrame, specification: Specification) -> Cla
     if not known.height:
         reason = f"no {ours} beside {theirs} before an acquisition"
         return _undecided(name, reason, specification, table)
-    means = known.group_by(RUN_KEY).agg(pl.col(gap).mean())[gap].to_numpy()
+    means = known.group_by(RUN_KEY, maintain_order=True).agg(pl.col(gap).mean())[gap].to_numpy()
     interval = cluster_interval(means)
     notes = [] if interval else [count_noun(means.size, "model")]
     unlike = table["unlike"].drop_nulls().to_numpy()

@@ -36,11 +36,11 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     key = [*RUN_KEY, "task", "level"]
     floors = falls.select(*key, "layer", pl.col("value").alias("floor"), "first_value")
     last = falls.filter(pl.col("layer") == pl.col("layer").max().over(RUN_KEY))
-    ends = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").max())
+    ends = evidence.observations.group_by(RUN_KEY, maintain_order=True).agg(pl.col("step").max())
     acquired = (
         evidence.acquisitions(specification)
         .filter(pl.col("status") == FOUND)
-        .group_by(*RUN_KEY, "task")
+        .group_by(*RUN_KEY, "task", maintain_order=True)
         .agg(pl.col("step").min())
     )
     tasks = floors.select(key).unique()
@@ -67,7 +67,7 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     middle = pl.col("relative_layer").is_between(1 / 3 - 1e-9, 2 / 3 + 1e-9)
     by_case = (
         table.filter(pl.col("moment") == "end")
-        .group_by(key)
+        .group_by(key, maintain_order=True)
         .agg(
             pl.col("recovery").filter(middle).mean().alias("middle"),
             pl.col("recovery").filter(pl.col("relative_layer") == 1).mean().alias("last"),
@@ -79,7 +79,7 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
         return leave_undecided(
             "recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table
         )
-    means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
+    means = by_case.group_by(RUN_KEY, maintain_order=True).agg(pl.col("gap").mean())["gap"].to_numpy()
     interval = cluster_interval(means)
     notes = [] if interval else [f"{count_noun(means.size, 'model')}; tasks of one model are not independent cases"]
     note = "; ".join([*notes, *edge_note(every, specification)]) or None

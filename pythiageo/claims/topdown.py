@@ -37,7 +37,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     falls = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
     last = falls.filter((pl.col("layer") == pl.col("layer").max().over(RUN_KEY)) & (pl.col("layer") > 0))
     key = [*RUN_KEY, "task", "level"]
-    starts = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").min().alias("first_step"))
+    starts = evidence.observations.group_by(RUN_KEY, maintain_order=True).agg(pl.col("step").min().alias("first_step"))
     found = counted_events(last, specification).join(starts, on=RUN_KEY, nulls_equal=True)
     values = evidence.values(specification).select(*key, "layer", "step", "value")
     table = found.select(*key, pl.col("step").alias("floor_step"), "first_step", pl.col("layer").alias("last_layer"))
@@ -68,7 +68,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
         reason = "no model of two blocks or more has a floor and both its ends"
         return leave_undecided("top-down-profile", PROFILE_CLAIM, PROFILE_RULE, reason, specification, table)
     gains = (pl.col("scored").cast(pl.Float64) - pl.col("scored_first").cast(pl.Float64)).mean()
-    means = table.group_by(RUN_KEY).agg(gains.alias("gain"))["gain"].to_numpy()
+    means = table.group_by(RUN_KEY, maintain_order=True).agg(gains.alias("gain"))["gain"].to_numpy()
     interval = cluster_interval(means)
     scored, before = table["scored"].sum(), table["scored_first"].sum()
     note = (

@@ -173,14 +173,14 @@ def _floors(run: pl.DataFrame) -> pl.DataFrame:
 
 def _candidates(found: pl.DataFrame, runs: int) -> pl.DataFrame:
     deciding = found.filter(pl.col("task").is_in(CHOSEN_ON))
-    per_run = deciding.group_by(*CANDIDATE, "run").agg(
+    per_run = deciding.group_by(*CANDIDATE, "run", maintain_order=True).agg(
         (pl.col("log_ratio") ** 2).mean().sqrt().alias("log_rmse"),
         pl.len().alias("tasks"),
         (pl.col("status") == AT_EDGE).sum().alias("at_edge"),
     )
     per_candidate = (
         per_run.filter(pl.col("tasks") == len(CHOSEN_ON))
-        .group_by(CANDIDATE)
+        .group_by(CANDIDATE, maintain_order=True)
         .agg(
             pl.col("log_rmse").mean(),
             pl.col("log_rmse").min().alias("lowest"),

@@ -23,7 +23,7 @@ from pythiageo.observations.manifest import MANIFEST_NAME as MANIFEST
 from pythiageo.observations.manifest import CheckpointEntry, Provenance, write_manifest
 from pythiageo.observations.mending import mend
 from pythiageo.runs.lock import LOCK_FILES, held
-from pythiageo.runs.provenance import provenance
+from pythiageo.runs.provenance import list_earlier, provenance
 from pythiageo.series.audit.rules import name_steps
 from pythiageo.series.origin import Source
 from pythiageo.untrusted_files import check_own
@@ -94,8 +94,8 @@ class RunFolder:
             entry["source"] = source._asdict()
         if pending := self.manifest.pending:
             self.note(pending=pending.without([step]))
-        others = [known for known in self.manifest.checkpoints if known.step != step]
-        entries = [*others, CheckpointEntry.model_validate(entry)]
+        entries = [known for known in self.manifest.checkpoints if known.step != step]
+        entries.append(CheckpointEntry.model_validate(entry))
         self.update(checkpoints=sorted(entries, key=lambda known: known.step))
 
     def forget(self, gone: Collection[int], /, **fields: Any) -> None:
@@ -112,9 +112,8 @@ class RunFolder:
             self.observations.write(result.step, result.rows)
             if result.model is not None:
                 self.note(model=result.model)
-            self.add_checkpoint(
-                result.step, result.label, result.weight_sha, result.status, result.reason, result.source
-            )
+            outcome = (result.step, result.label, result.weight_sha, result.status, result.reason, result.source)
+            self.add_checkpoint(*outcome)
             kept(result)
 
     def forget_after(self, step: int) -> list[int]:
@@ -136,17 +135,14 @@ class RunFolder:
         drop_leftovers(self.checkpoints)
         known = {entry.step: entry.weight_sha for entry in self.manifest.checkpoints}
         found = mend(self.path)
-        strange = [
-            step
-            for step, sha in found.items()
-            if step not in known or (None not in (sha, known[step]) and sha != known[step])
-        ]
+        of_others = {step for step in found.keys() & known.keys() if None not in (found[step], known[step])}
+        strange = {step for step in of_others if found[step] != known[step]} | (found.keys() - known.keys())
         self.observations.drop(strange)
         lost = known.keys() - set(self.observations.steps())
         if lost:
+            steps = name_steps(sorted(lost))
             _LOG.warning(
-                f"{self.path}: the manifest calls {name_steps(sorted(lost))} measured, but the observations are cut, "
-                f"empty or not there"
+                f"{self.path}: the manifest calls {steps} measured, but the observations are cut, empty or not there"
             )
         return lost
 
@@ -271,7 +267,7 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, devi
                     f"device: choose another folder with --out, or --overwrite"
                 )
             now = provenance(config.compute, device)
-            return old.changed(config=resolved, provenance=now, earlier_provenance=_earlier(old, now))
+            return old.changed(config=resolved, provenance=now, earlier_provenance=list_earlier(old, now))
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=config.name,
@@ -284,14 +280,6 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, devi
         corpus=None,
         training=None,
     )
-
-
-def _earlier(old: Manifest, now: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what other code and machines the run's earlier checkpoints come from, each with the last step it made."""
-    before, earlier = old.provenance.as_json(), [one.as_json() for one in old.earlier_provenance]
-    if old.checkpoints and {**before, "command": None} != {**now, "command": None}:
-        earlier.append({**before, "last_step": max(entry.step for entry in old.checkpoints)})
-    return earlier
 
 
 def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
