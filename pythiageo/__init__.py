@@ -14,17 +14,29 @@ from pythiageo.lazy import lazy_names
 if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.memory import measure
-    from pythiageo.api.run import Run, open_run
     from pythiageo.errors import PythiageoError, UserError
+    from pythiageo.events.run import Run, open_run
+    from pythiageo.no_value import NoValue, NoValueError
 
-__all__ = ["MeasureCallback", "PythiageoError", "Run", "UserError", "__version__", "measure", "open_run"]
+__all__ = [
+    "MeasureCallback",
+    "NoValue",
+    "NoValueError",
+    "PythiageoError",
+    "Run",
+    "UserError",
+    "__version__",
+    "measure",
+    "open_run",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "api.callback": ["MeasureCallback"],
         "api.memory": ["measure"],
-        "api.run": ["Run", "open_run"],
+        "events.run": ["Run", "open_run"],
         "errors": ["PythiageoError", "UserError"],
+        "no_value": ["NoValue", "NoValueError"],
     },
 )

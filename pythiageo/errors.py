@@ -110,7 +110,7 @@ LONGEST = 1000
 """Characters of an error that are shown at most."""
 
 
-def first_line(error: BaseException) -> str:
+def quote_error(error: BaseException) -> str:
     """Return what another library's error says, all of its lines as one; its kind where it has no text.
 
     A first line alone often ends in a colon and says nothing. Of a text longer than ``LONGEST`` both ends are kept.

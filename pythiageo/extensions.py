@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 
 MEASURES, SOURCES = "pythiageo.measures", "pythiageo.sources"
 TASKS, IMPORTERS = "pythiageo.tasks", "pythiageo.importers"
@@ -41,7 +41,7 @@ def load_parts(package: ModuleType, group: str, name: str) -> Iterator[Any]:
         try:
             part = getattr(importlib.import_module(point.value), name)
         except Exception as error:
-            raise _broken(point, f"its module {point.value} gives no {name}: {first_line(error)}") from error
+            raise _broken(point, f"its module {point.value} gives no {name}: {quote_error(error)}") from error
         yield part
     for inside in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
         if (found := getattr(importlib.import_module(f"{package.__name__}.{inside}"), name, None)) is not None:

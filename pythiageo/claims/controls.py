@@ -11,8 +11,9 @@ import polars as pl
 
 from pythiageo.claims.crosscorrelation import block_rates, differences_correlation, lag_peaks, peaks_of
 from pythiageo.claims.evidence import Evidence, edge_note
-from pythiageo.claims.precursor import MIN_CORRELATION, Pairing, aligned, pairings, rate_test
-from pythiageo.claims.result import RULES, ClaimResult, Specification, judge, undecided
+from pythiageo.claims.precursor import MIN_CORRELATION, Pairing, align_leads, pairings, rate_test
+from pythiageo.claims.register import EVENT, PLACE, declare
+from pythiageo.claims.result import RULES, ClaimResult, Specification, judge, leave_undecided
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import bootstrap_weights, percentile_interval, upper_p
@@ -31,6 +32,11 @@ SCHEMA: dict[str, pl.DataType] = {
 CONTROLS = ("other tasks", "untrained tasks", "other seeds", "blocks")
 
 
+def _answer_in_curve(evidence: Evidence, asked: Specification) -> ClaimResult:
+    return controls(evidence, asked, [asked.rule], surrogates=False)
+
+
+@declare("controls", 7, (*EVENT, *PLACE, "rule"), _answer_in_curve)
 def controls(
     evidence: Evidence, specification: Specification, rules: Sequence[str] = RULES, surrogates: bool = True
 ) -> ClaimResult:
@@ -50,7 +56,7 @@ def controls(
         try:
             found = pairings(evidence, asked, specification.measure)
         except UserError as error:
-            return undecided("controls", CLAIM, RULE, str(error), specification, pl.DataFrame(schema=SCHEMA))
+            return leave_undecided("controls", CLAIM, RULE, str(error), specification, pl.DataFrame(schema=SCHEMA))
         own = rate_test(found, asked, {task for each in found for task in each.tasks})
         head = [rule, specification.measure]
         if own.rate is None:
@@ -74,7 +80,7 @@ def controls(
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     if verdict is None:
         at = table.filter((pl.col("control") == "untrained tasks") & (pl.col("rule") == specification.rule))
-        return undecided("controls", CLAIM, RULE, at["reason"][0] or "no control", specification, table)
+        return leave_undecided("controls", CLAIM, RULE, at["reason"][0] or "no control", specification, table)
     notes = [] if specification.rule == "v1" else edge_note(evidence.moves(specification), specification)
     reason = "; ".join([*filter(None, [verdict.reason]), *notes]) or None
     return ClaimResult(**{**vars(verdict), "table": table, "reason": reason})
@@ -94,7 +100,7 @@ def _untrained(found: list[Pairing], specification: Specification, rate: float) 
         if specification.trained is None:
             reason = "which tasks were trained was not said, so all count as trained"
         return None, [rate, None, 0, None, "undefined", reason]
-    leads = aligned(found, [*trained, *rest])
+    leads = align_leads(found, [*trained, *rest])
     count = len(trained)
     across = leads[:, count:, :count]  # an untrained measure, a trained acquisition
     pairs = int(np.isfinite(across).sum())

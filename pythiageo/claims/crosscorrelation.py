@@ -57,7 +57,7 @@ def _standard(moves: np.ndarray) -> np.ndarray:
     return np.divide(centred, norm, out=np.zeros_like(centred), where=~flat)
 
 
-def interpolated(steps: np.ndarray, curves: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def interpolate(steps: np.ndarray, curves: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Return curves on another grid: the mean of a Gaussian process with a Matern-5/2 kernel.
 
     k(d) = (1 + sqrt(5) d/l + 5 d^2 / (3 l^2)) exp(-sqrt(5) d/l), d in shares of the whole span. Length scale l (0.01
@@ -180,7 +180,7 @@ def _all_peaks(evidence: Evidence, specification: Specification, measure: str, s
         if specification.axis == "steps":
             count = int(min(MAX_GRID, max(steps.size, round((steps[-1] - steps[0]) / spacing) + 1)))
             grid = np.linspace(steps[0], steps[-1], count)
-            a, b, spacing = interpolated(steps, a, grid), interpolated(steps, b, grid), float(grid[1] - grid[0])
+            a, b, spacing = interpolate(steps, a, grid), interpolate(steps, b, grid), float(grid[1] - grid[0])
         r, lags = peaks_of(differences_correlation(a, b))
         result.append(Peaks(run, level, tasks, r, lags, spacing, np.ones(len(tasks), dtype=bool), a, b))
     return result

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence
-from pythiageo.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.claims.register import EVENT, declare
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
@@ -19,6 +20,7 @@ RULE = (
 )
 
 
+@declare("emergence", 1, EVENT)
 def emergence(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the emergence map (a row a run, task and level) and how easy and hard tasks are ordered in it.
 
@@ -39,7 +41,9 @@ def emergence(evidence: Evidence, specification: Specification) -> ClaimResult:
     ordered, easy = ordered[:, used][:, :, used], easy[used]
     pairs = int(np.isfinite(ordered[:, easy][:, :, ~easy]).sum())
     if not pairs:
-        return undecided("emergence", CLAIM, RULE, f"{note}; no pair of an easy and a hard task", specification, table)
+        return leave_undecided(
+            "emergence", CLAIM, RULE, f"{note}; no pair of an easy and a hard task", specification, table
+        )
     rng = np.random.default_rng(specification.seed)
     estimate = _first(ordered, easy)
     orders, _ = label_orders(easy.size, specification.resamples, rng)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import polars as pl
 
-from pythiageo.claims.controls import controls
-from pythiageo.claims.emergence import emergence
 from pythiageo.claims.evidence import Evidence
-from pythiageo.claims.floor_order import floor_order
-from pythiageo.claims.floors import floors
-from pythiageo.claims.hierarchy import hierarchy
-from pythiageo.claims.prediction import prediction, swap
-from pythiageo.claims.probe import probe
-from pythiageo.claims.recovery import recovery
+from pythiageo.claims.register import claims
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
@@ -25,49 +18,19 @@ from pythiageo.claims.result import (
     TIES,
     ClaimResult,
     Specification,
+    leave_undecided,
     summary_table,
-    undecided,
 )
-from pythiageo.claims.seeds import seeds
-from pythiageo.claims.topdown import top_down_profile, top_down_propagation
 from pythiageo.errors import UserError, nearest
 from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
+from pythiageo.observations import Manifest
 from pythiageo.observations.measures import rank_measures
 from pythiageo.study.protocols import PROTOCOLS
 from pythiageo.study.tasks import TASKS as STUDY_TASKS
 
-EVENT, PLACE, LAYERS = ("protocol", "event"), ("measure", "readout", "site"), ("measure", "readout")
 CURVE_RESAMPLES = 199
 """A curve asks the same claim hundreds of times; p is then a multiple of 1/200."""
 
-
-@dataclass(frozen=True)
-class Family:
-    """A function of evidence and a specification, and the fields of the specification that change its answer."""
-
-    ask: Callable[[Evidence, Specification], list[ClaimResult]]
-    depends: tuple[str, ...]
-
-
-def _one(claim: Callable[[Evidence, Specification], ClaimResult]) -> Callable[..., list[ClaimResult]]:
-    return lambda evidence, specification: [claim(evidence, specification)]
-
-
-FAMILIES: dict[str, Family] = {
-    "emergence": Family(_one(emergence), EVENT),
-    "floors": Family(_one(floors), ("protocol", *PLACE)),
-    "recovery": Family(_one(recovery), ("protocol", *LAYERS)),
-    "top-down-profile": Family(_one(top_down_profile), ("protocol", *LAYERS)),
-    "top-down-in-time": Family(_one(top_down_propagation), ("protocol", *LAYERS)),
-    "hierarchy": Family(_one(hierarchy), (*EVENT, *PLACE, "rule")),
-    "controls": Family(_one(controls), (*EVENT, *PLACE, "rule")),
-    "prediction": Family(prediction, (*EVENT, *PLACE, "ties")),
-    "prediction-swap": Family(_one(swap), (*EVENT, *PLACE)),
-    "floor-order": Family(_one(floor_order), ("protocol", *PLACE)),
-    "probe": Family(probe, EVENT),
-    "seeds": Family(_one(seeds), EVENT),
-}
-"""The claims by the name of their family."""
 
 SHARE_COLUMNS: dict[str, pl.DataType] = {
     "name": pl.String(), "specifications": pl.Int64(), "estimated": pl.Int64(), SUPPORTED: pl.Int64(),
@@ -88,7 +51,7 @@ def all_claims(
     """
     evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     asked = specification or Specification()
-    return [result for name in _known(families) for result in FAMILIES[name].ask(evidence, asked)]
+    return [result for name in _known(families) for result in claims()[name].ask(evidence, asked)]
 
 
 def specification_curve(
@@ -108,11 +71,11 @@ def specification_curve(
     start = replace(base or Specification(), resamples=CURVE_RESAMPLES)
     results: list[ClaimResult] = []
     for name in _known(families):
-        grid = list(_grid(FAMILIES[name].depends, evidence, start))
+        grid = list(_grid(claims()[name].depends, evidence, start))
         if progress:
             progress(name, len(grid))
         for asked in grid:
-            results += _asked(name, evidence, asked)
+            results += claims()[name].ask(evidence, asked, in_curve=True)
     return summary_table(results).sort("name", "estimate", nulls_last=True, maintain_order=True)
 
 
@@ -146,24 +109,23 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
     try:
         evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     except UserError as error:
-        return [undecided(name, name, "", str(error), asked) for name in FAMILIES]
-    for name in FAMILIES:
+        return [leave_undecided(name, name, "", str(error), asked) for name in claims()]
+    for name in claims():
         try:
             results += all_claims(evidence, asked, [name])
         except UserError as error:
-            results.append(undecided(name, name, "", str(error), asked))
+            results.append(leave_undecided(name, name, "", str(error), asked))
     return results
 
 
-def trained_tasks(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
+def trained_tasks(manifest: Manifest) -> tuple[str, ...] | None:
     """Return the tasks a run's manifest says it was trained on; ``None`` where that cannot be said.
 
     A run on tasks, or on a mixture, names them, or names none and means the study's eight; those with shuffled answers
     were not trained. Running text contains what it contains, and a model of others was trained on what they know.
     """
-    config = manifest.get("config")
-    data = config.get("data") if isinstance(config, Mapping) else None
-    if not isinstance(data, Mapping) or data.get("source") not in ("tasks", "mix"):
+    data = manifest.settings("data")
+    if data.get("source") not in ("tasks", "mix"):
         return None
     named, shuffled = data.get("tasks"), data.get("shuffled")
     tasks = tuple(str(task) for task in named) if isinstance(named, list) and named else STUDY_TASKS
@@ -171,18 +133,11 @@ def trained_tasks(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _known(families: Sequence[str] | None) -> list[str]:
+    known = claims()
     for name in families or ():
-        if name not in FAMILIES:
-            raise UserError(f"no claim {name!r}{nearest(name, FAMILIES)}; there are {', '.join(FAMILIES)}.")
-    return list(FAMILIES if families is None else dict.fromkeys(families))
-
-
-def _asked(name: str, evidence: Evidence, asked: Specification) -> list[ClaimResult]:
-    if name == "hierarchy":
-        return [hierarchy(evidence, asked, [asked.measure], parts=False)]
-    if name == "controls":
-        return [controls(evidence, asked, [asked.rule], surrogates=False)]
-    return FAMILIES[name].ask(evidence, asked)
+        if name not in known:
+            raise UserError(f"no claim {name!r}{nearest(name, known)}; there are {', '.join(known)}.")
+    return list(known if families is None else dict.fromkeys(families))
 
 
 def _grid(depends: tuple[str, ...], evidence: Evidence, base: Specification) -> Iterator[Specification]:

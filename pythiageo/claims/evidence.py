@@ -11,7 +11,7 @@ import polars as pl
 from pythiageo.claims.result import Specification
 from pythiageo.events.find import events, timeline_rows
 from pythiageo.events.questions import check_questions
-from pythiageo.events.trajectory import RUN_KEY, at_site, chosen, without_duplicates
+from pythiageo.events.trajectory import RUN_KEY, at_site, select_rows, without_duplicates
 from pythiageo.events.transitions import transitions
 from pythiageo.observations.measures import score_measures
 from pythiageo.study.protocols import AT_EDGE, FOUND, get_protocol
@@ -101,7 +101,7 @@ class Evidence:
 def _one_place(rows: pl.DataFrame, specification: Specification) -> pl.DataFrame:
     layered = rows.filter(pl.col("site").is_not_null())
     if layered.height:
-        return chosen(at_site(layered, specification.site), "readout", specification.readout)
+        return select_rows(at_site(layered, specification.site), "readout", specification.readout)
     return rows.filter(pl.col("layer").is_null())
 
 

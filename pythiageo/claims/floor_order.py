@@ -9,7 +9,8 @@ import polars as pl
 from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.register import PLACE, declare
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.stats.resampling import percentile_interval, upper_p
 
 CLAIM = "tasks have the same order of floors at every size"
@@ -22,6 +23,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
+@declare("floor-order", 10, ("protocol", *PLACE))
 def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return Spearman's correlation of the floors of tasks for every pair of sizes (floors: means over seeds).
 
@@ -29,7 +31,7 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     """
     every = evidence.moves(specification)
     moves = counted_events(every, specification)
-    by_size = moves.group_by("size", "task").agg(pl.col("value").mean()).sort("size", "task")
+    by_size = moves.group_by("size", "task", maintain_order=True).agg(pl.col("value").mean()).sort("size", "task")
     sizes, tasks = by_size["size"].unique().sort().to_list(), by_size["task"].unique().sort().to_list()
     floor = np.full((len(sizes), len(tasks)), np.nan)
     for size, task, value in by_size.iter_rows():
@@ -37,9 +39,9 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     floor = floor[:, np.isfinite(floor).all(axis=0)]
     count = floor.shape[1]
     if len(sizes) < 2 or count < 4:
-        there = counted(len(sizes), "size")
+        there = count_noun(len(sizes), "size")
         reason = f"{there} with the floors of {count} tasks in common; two sizes and four tasks are needed"
-        return undecided("floor-order", CLAIM, RULE, reason, specification, pl.DataFrame(schema=SCHEMA))
+        return leave_undecided("floor-order", CLAIM, RULE, reason, specification, pl.DataFrame(schema=SCHEMA))
     ranks = stats.rankdata(floor, axis=1)
     pairs = list(combinations(range(len(sizes)), 2))
     rhos = [_spearman(ranks[a], ranks[b]) for a, b in pairs]
@@ -50,7 +52,7 @@ def floor_order(evidence: Evidence, specification: Specification) -> ClaimResult
     known = table["spearman"].drop_nulls()
     if not known.len():
         reason = "at all but one size the floors of all tasks are equal, and order nothing"
-        return undecided("floor-order", CLAIM, RULE, reason, specification, table)
+        return leave_undecided("floor-order", CLAIM, RULE, reason, specification, table)
     rng = np.random.default_rng(specification.seed)
     estimate = float(np.mean(known.to_numpy()))
     drawn = np.array(

@@ -6,14 +6,15 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import PLACE, declare
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
     SUPPORTED,
     ClaimResult,
     Specification,
-    counted,
-    undecided,
+    count_noun,
+    leave_undecided,
 )
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import percentile_interval
@@ -30,6 +31,7 @@ RULE = (
 MIN_SIZES = 3
 
 
+@declare("floors", 2, ("protocol", *PLACE))
 def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the floor of every task at every size (mean over seeds), and its variation.
 
@@ -44,16 +46,18 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     curves = evidence.curves(specification).filter(pl.col("value").is_not_null() & pl.col("step").is_between(low, high))
     runs = curves.select(RUN_KEY).unique().height
     if not runs:
-        return undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
-    shared = curves.group_by("task", "step").agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
+        return leave_undecided("floors", CLAIM, RULE, f"no value of the measure in steps {low}-{high}", specification)
+    shared = curves.group_by("task", "step", maintain_order=True).agg(pl.struct(RUN_KEY).n_unique().alias("runs"))
     shared = shared.join(
-        curves.group_by("task").agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
+        curves.group_by("task", maintain_order=True).agg(pl.struct(RUN_KEY).n_unique().alias("all_runs")), on="task"
     ).filter(pl.col("runs") == pl.col("all_runs"))
     matched = curves.join(shared.select("task", "step"), on=["task", "step"], how="semi")
-    own = curves.group_by(*RUN_KEY, "task").agg(pl.col("value").min().alias("own_floor"), pl.len().alias("checkpoints"))
+    own = curves.group_by(*RUN_KEY, "task", maintain_order=True).agg(
+        pl.col("value").min().alias("own_floor"), pl.len().alias("checkpoints")
+    )
     level = (
         matched.sort("step")
-        .group_by(*RUN_KEY, "task")
+        .group_by(*RUN_KEY, "task", maintain_order=True)
         .agg(
             pl.col("value").min().alias("floor"),
             pl.col("step").get(pl.col("value").arg_min()).alias("step"),
@@ -67,13 +71,13 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     cases = own.join(level, on=[*RUN_KEY, "task"], how="left", nulls_equal=True).sort("task", *RUN_KEY)
     if not protocol.edge_counts:
         level = counted_events(level, specification)
-    by_size = level.group_by("task", "size").agg(
+    by_size = level.group_by("task", "size", maintain_order=True).agg(
         pl.col("floor").mean(),
         (pl.col("floor").std(ddof=1) / pl.col("floor").mean()).alias("seed_cv"),
         pl.col("shared_checkpoints").min(),
     )
     table = (
-        by_size.group_by("task")
+        by_size.group_by("task", maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("sizes"),
             pl.col("floor").mean().alias("mean"),
@@ -87,8 +91,8 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     told = table.filter((pl.col("sizes") >= MIN_SIZES) & (pl.col("shared_checkpoints") >= MIN_SIZES))
     if not told.height:
         sizes = cases["size"].n_unique()
-        reason = f"{counted(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
-        return undecided("floors", CLAIM, RULE, reason, specification, table)
+        reason = f"{count_noun(sizes, 'size')} with floors at shared checkpoints; {MIN_SIZES} are needed"
+        return leave_undecided("floors", CLAIM, RULE, reason, specification, table)
     cvs = told["cv"].to_numpy()
     interval = None
     if cvs.size > 1:

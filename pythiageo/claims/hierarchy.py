@@ -10,7 +10,8 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence, edge_note
 from pythiageo.claims.precursor import RELATIONS, Pairing, pairings, rate_test
-from pythiageo.claims.result import ClaimResult, Specification, judge, undecided
+from pythiageo.claims.register import EVENT, PLACE, declare
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
 
@@ -33,6 +34,11 @@ RATE_COLUMNS: dict[str, pl.DataType] = {
 }  # fmt: skip
 
 
+def _answer_in_curve(evidence: Evidence, asked: Specification) -> ClaimResult:
+    return hierarchy(evidence, asked, [asked.measure], parts=False)
+
+
+@declare("hierarchy", 6, (*EVENT, *PLACE, "rule"), _answer_in_curve)
 def hierarchy(
     evidence: Evidence, specification: Specification, measures: Sequence[str] | None = None, parts: bool = True
 ) -> ClaimResult:
@@ -58,7 +64,7 @@ def hierarchy(
     if not own.height or not own["n"][0]:
         what = f"a transition of {specification.measure} at {specification.site}"
         reason = f"no acquisition of a trained task with {what} was found"
-        return undecided("hierarchy", CLAIM, RULE, reason, specification, table)
+        return leave_undecided("hierarchy", CLAIM, RULE, reason, specification, table)
     row = own.row(0, named=True)
     interval = (row["low"], row["high"]) if row["low"] is not None else None
     notes = []

@@ -118,7 +118,7 @@ def rate_test(found: list[Pairing], specification: Specification, of: set[str]) 
     """
     trained = specification.trained
     tasks = sorted({task for each in found for task in each.tasks if trained is None or task in trained})
-    leads = aligned(found, tasks)
+    leads = align_leads(found, tasks)
     if not tasks or not leads.size:
         return RateTest(None, None, None, 0, None, 0, 0)
     # a task that never has an own pair would be permuted in as a hole
@@ -152,7 +152,7 @@ def rate_test(found: list[Pairing], specification: Specification, of: set[str]) 
     )
 
 
-def aligned(found: list[Pairing], tasks: list[str]) -> np.ndarray:
+def align_leads(found: list[Pairing], tasks: list[str]) -> np.ndarray:
     """Return 1 where a measure leads, 0 where not, NaN where unknown: ``(pairings, tasks, tasks)``."""
     leads = np.full((len(found), len(tasks), len(tasks)), np.nan)
     for block, each in enumerate(found):

@@ -11,7 +11,8 @@ import polars as pl
 
 from pythiageo.claims.emergence import acquisition_order
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
-from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, undecided
+from pythiageo.claims.register import EVENT, PLACE, declare
+from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, leave_undecided
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
@@ -52,6 +53,7 @@ def tie_rates(concordant: float, discordant: float, tied: float) -> dict[str, fl
     }
 
 
+@declare("prediction", 8, (*EVENT, *PLACE, "ties"))
 def prediction(evidence: Evidence, specification: Specification) -> list[ClaimResult]:
     """Return three results: pairs across classes, within easy, within hard (``prediction-across`` and so on).
 
@@ -62,7 +64,7 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
     floor = _floors(evidence, specification, tasks)
     if floor is None or not len(later):
         reason = f"no floor of {specification.measure} beside an acquisition"
-        return [undecided(f"prediction-{name}", CLAIM[name], RULE, reason, specification) for name in GROUPS]
+        return [leave_undecided(f"prediction-{name}", CLAIM[name], RULE, reason, specification) for name in GROUPS]
     kinds = np.array([specification.task_class(task) for task in tasks], dtype=str)
     easy, hard = kinds == "easy", kinds == "hard"
     masks = {
@@ -85,7 +87,7 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
     for group, test in found.items():
         name = f"prediction-{group}"
         if test["rate"] is None:
-            results.append(undecided(name, CLAIM[group], RULE, "no pair to be ordered", specification, table))
+            results.append(leave_undecided(name, CLAIM[group], RULE, "no pair to be ordered", specification, table))
             continue
         counts = f"{test['concordant']} right, {test['discordant']} wrong, {test['tied']} tied ({specification.ties})"
         note = "; ".join([counts, *edge_note(evidence.moves(specification), specification)])
@@ -208,6 +210,7 @@ def _rates(right: np.ndarray, wrong: np.ndarray, tied: np.ndarray, ties: str) ->
     return np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom > 0)
 
 
+@declare("prediction-swap", 9, (*EVENT, *PLACE))
 def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return the pairs of tasks whose order of acquisition reverses between two sizes, and what their floors do.
 
@@ -243,7 +246,7 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     table = pl.DataFrame(rows, schema=schema, orient="row")
     if not rows:
         reason = "no two tasks change places between two sizes of one seed"
-        return undecided("prediction-swap", SWAP_CLAIM, SWAP_RULE, reason, specification, table)
+        return leave_undecided("prediction-swap", SWAP_CLAIM, SWAP_RULE, reason, specification, table)
     hits = table["predicted"].cast(pl.Float64).to_numpy()
     names = sorted({*table["task_a"], *table["task_b"]})
     first_task, second_task = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.register import EVENT, declare
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import cluster_interval
@@ -29,6 +30,7 @@ AT_SITES = ("linear_probe", "linear_probe_answer", "linear_probe_control")
 MEASURES = (*AT_SITES, "linear_probe_model", "linear_probe_answer_model", "linear_probe_majority")
 
 
+@declare("probe", 11, EVENT)
 def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]:
     """Return probe and behaviour at the last checkpoint before acquisition, a row a run, task and level: two claims.
 
@@ -47,7 +49,7 @@ def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]
         acquired.select(*key, "level", pl.col("step").alias("acquired"))
         .join(probed, on=key, nulls_equal=True)
         .filter(pl.col("step") < pl.col("acquired"))
-        .group_by(*key, "level", "acquired")
+        .group_by(*key, "level", "acquired", maintain_order=True)
         .agg(pl.col("step").max())
     )
     for measure in MEASURES:
@@ -56,7 +58,7 @@ def probe(evidence: Evidence, specification: Specification) -> list[ClaimResult]
             last = pl.col("layer").max().over(RUN_KEY)
             some = some.filter((pl.col("layer") == last) & pl.col("site").str.ends_with(".hook_resid_post"))
         # the probe set is that of geometry: all levels mixed
-        values = some.group_by(*key, "step").agg(pl.col("value").first().alias(measure))
+        values = some.group_by(*key, "step", maintain_order=True).agg(pl.col("value").first().alias(measure))
         table = table.join(values, on=[*key, "step"], how="left", nulls_equal=True)
     exact = rows.filter(pl.col("measure") == "accuracy").select(*key, "level", "step", "value")
     table = (
@@ -79,9 +81,9 @@ def _answer(name: str, table: pl.DataFrame, specification: Specification) -> Cla
     if not known.height:
         reason = f"no {ours} beside {theirs} before an acquisition"
         return _undecided(name, reason, specification, table)
-    means = known.group_by(RUN_KEY).agg(pl.col(gap).mean())[gap].to_numpy()
+    means = known.group_by(RUN_KEY, maintain_order=True).agg(pl.col(gap).mean())[gap].to_numpy()
     interval = cluster_interval(means)
-    notes = [] if interval else [counted(means.size, "model")]
+    notes = [] if interval else [count_noun(means.size, "model")]
     unlike = table["unlike"].drop_nulls().to_numpy()
     if unlike.size and name == "probe":
         notes.append(f"as the study compares (tokens with whole answers) the gap is {unlike.mean():.2f}")
@@ -93,4 +95,4 @@ def _answer(name: str, table: pl.DataFrame, specification: Specification) -> Cla
 
 def _undecided(name: str, reason: str, specification: Specification, table: pl.DataFrame | None = None) -> ClaimResult:
     word, ours, theirs, what = PER[name]
-    return undecided(name, CLAIM.format(word), RULE.format(ours, theirs, what), reason, specification, table)
+    return leave_undecided(name, CLAIM.format(word), RULE.format(ours, theirs, what), reason, specification, table)

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.register import LAYERS, declare
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import cluster_interval
@@ -19,6 +20,7 @@ RULE = (
 )
 
 
+@declare("recovery", 3, ("protocol", *LAYERS))
 def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return every block's value and recovery at the floor, at acquisition and at the end.
 
@@ -30,15 +32,15 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     every = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
     falls = counted_events(every, specification)
     if not falls.height:
-        return undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
+        return leave_undecided("recovery", CLAIM, RULE, "no block has a floor", specification)
     key = [*RUN_KEY, "task", "level"]
     floors = falls.select(*key, "layer", pl.col("value").alias("floor"), "first_value")
     last = falls.filter(pl.col("layer") == pl.col("layer").max().over(RUN_KEY))
-    ends = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").max())
+    ends = evidence.observations.group_by(RUN_KEY, maintain_order=True).agg(pl.col("step").max())
     acquired = (
         evidence.acquisitions(specification)
         .filter(pl.col("status") == FOUND)
-        .group_by(*RUN_KEY, "task")
+        .group_by(*RUN_KEY, "task", maintain_order=True)
         .agg(pl.col("step").min())
     )
     tasks = floors.select(key).unique()
@@ -65,7 +67,7 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
     middle = pl.col("relative_layer").is_between(1 / 3 - 1e-9, 2 / 3 + 1e-9)
     by_case = (
         table.filter(pl.col("moment") == "end")
-        .group_by(key)
+        .group_by(key, maintain_order=True)
         .agg(
             pl.col("recovery").filter(middle).mean().alias("middle"),
             pl.col("recovery").filter(pl.col("relative_layer") == 1).mean().alias("last"),
@@ -74,10 +76,12 @@ def recovery(evidence: Evidence, specification: Specification) -> ClaimResult:
         .drop_nulls("gap")
     )
     if not by_case.height:
-        return undecided("recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table)
-    means = by_case.group_by(RUN_KEY).agg(pl.col("gap").mean())["gap"].to_numpy()
+        return leave_undecided(
+            "recovery", CLAIM, RULE, "no run with a middle block has recoveries", specification, table
+        )
+    means = by_case.group_by(RUN_KEY, maintain_order=True).agg(pl.col("gap").mean())["gap"].to_numpy()
     interval = cluster_interval(means)
-    notes = [] if interval else [f"{counted(means.size, 'model')}; tasks of one model are not independent cases"]
+    notes = [] if interval else [f"{count_noun(means.size, 'model')}; tasks of one model are not independent cases"]
     note = "; ".join([*notes, *edge_note(every, specification)]) or None
     return ClaimResult(
         "recovery", CLAIM, table, judge(interval, 0.0), RULE, float(np.mean(means)), interval, 0.0, None,

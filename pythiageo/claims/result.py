@@ -183,12 +183,12 @@ def judge(interval: tuple[float, float] | None, null: float | None, p: float | N
     return CONTRADICTED if high < null and (p is None or p >= 1 - ALPHA) else NOT_DECIDABLE
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Return ``1 model``, ``2 models``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def undecided(
+def leave_undecided(
     name: str, claim: str, rule: str, reason: str, specification: Specification, table: pl.DataFrame | None = None
 ) -> ClaimResult:
     """Return the result of a claim that the table says nothing about."""

@@ -6,13 +6,14 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
+from pythiageo.claims.register import EVENT, declare
 from pythiageo.claims.result import (
     CONTRADICTED,
     NOT_DECIDABLE,
     SUPPORTED,
     ClaimResult,
     Specification,
-    undecided,
+    leave_undecided,
 )
 from pythiageo.stats.resampling import cluster_interval, percentile_interval
 
@@ -26,6 +27,7 @@ RULE = (
 QUANTITIES = ("acquisition", "floor step", "floor")
 
 
+@declare("seeds", 12, EVENT)
 def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return mean and spread over seeds, a row a quantity, regime, size, task and level.
 
@@ -75,7 +77,7 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     told = [(values, _share(values)) for values in headline if _share(values) is not None]
     if not told:
         reason = "no size with two seeds that share acquisitions"
-        return undecided("seeds", CLAIM, RULE, reason, specification, table)
+        return leave_undecided("seeds", CLAIM, RULE, reason, specification, table)
     values, estimate = max(told, key=lambda each: each[0].size)
     rng = np.random.default_rng(specification.seed)
     picks = rng.integers(0, len(values), (specification.resamples, len(values)))

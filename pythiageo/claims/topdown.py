@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
-from pythiageo.claims.result import ClaimResult, Specification, counted, judge, undecided
+from pythiageo.claims.register import LAYERS, declare
+from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import MIN_CLUSTERS, cluster_interval, kendall_scores, label_orders, upper_p
 
@@ -25,6 +26,7 @@ TIME_RULE = (
 )
 
 
+@declare("top-down-profile", 4, ("protocol", *LAYERS))
 def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return first and last block at the last block's floor and at the run's first checkpoint, a row a run and task.
 
@@ -35,7 +37,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     falls = evidence.layers(specification, "transition").filter(pl.col("site").str.ends_with(".hook_resid_post"))
     last = falls.filter((pl.col("layer") == pl.col("layer").max().over(RUN_KEY)) & (pl.col("layer") > 0))
     key = [*RUN_KEY, "task", "level"]
-    starts = evidence.observations.group_by(RUN_KEY).agg(pl.col("step").min().alias("first_step"))
+    starts = evidence.observations.group_by(RUN_KEY, maintain_order=True).agg(pl.col("step").min().alias("first_step"))
     found = counted_events(last, specification).join(starts, on=RUN_KEY, nulls_equal=True)
     values = evidence.values(specification).select(*key, "layer", "step", "value")
     table = found.select(*key, pl.col("step").alias("floor_step"), "first_step", pl.col("layer").alias("last_layer"))
@@ -64,13 +66,13 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     )
     if not table.height:
         reason = "no model of two blocks or more has a floor and both its ends"
-        return undecided("top-down-profile", PROFILE_CLAIM, PROFILE_RULE, reason, specification, table)
+        return leave_undecided("top-down-profile", PROFILE_CLAIM, PROFILE_RULE, reason, specification, table)
     gains = (pl.col("scored").cast(pl.Float64) - pl.col("scored_first").cast(pl.Float64)).mean()
-    means = table.group_by(RUN_KEY).agg(gains.alias("gain"))["gain"].to_numpy()
+    means = table.group_by(RUN_KEY, maintain_order=True).agg(gains.alias("gain"))["gain"].to_numpy()
     interval = cluster_interval(means)
     scored, before = table["scored"].sum(), table["scored_first"].sum()
     note = (
-        f"as the study scores it: {scored} of {table.height} in {counted(means.size, 'model')}; at the first "
+        f"as the study scores it: {scored} of {table.height} in {count_noun(means.size, 'model')}; at the first "
         f"checkpoint: {before}"
     )
     note = "; ".join([note, *edge_note(last, specification)])
@@ -80,6 +82,7 @@ def top_down_profile(evidence: Evidence, specification: Specification) -> ClaimR
     )  # fmt: skip
 
 
+@declare("top-down-in-time", 5, ("protocol", *LAYERS))
 def top_down_propagation(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return Kendall's tau-b of half-collapse step against depth, a row a run and task.
 
@@ -116,7 +119,7 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     table = pl.DataFrame(rows, schema=schema, orient="row")
     if not drawn_models:
         reason = "no model has the half-collapse step of two layers or more"
-        return undecided("top-down-in-time", TIME_CLAIM, TIME_RULE, reason, specification, table)
+        return leave_undecided("top-down-in-time", TIME_CLAIM, TIME_RULE, reason, specification, table)
     means = np.array([drawn[0] for drawn in drawn_models])
     estimate = float(means.mean())
     p, high_p = _joint(drawn_models, estimate, specification.resamples, rng)
@@ -127,7 +130,7 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     ties = table.filter(pl.col("distinct_steps") < pl.col("layers")).height
     notes = [f"{ties} of {table.height} cases have layers that fall at the same checkpoint"] if ties else []
     if means.size < MIN_CLUSTERS:
-        notes.append(f"{counted(means.size, 'model')}: says nothing of other models")
+        notes.append(f"{count_noun(means.size, 'model')}: says nothing of other models")
     notes += edge_note(every, specification)
     return ClaimResult(
         "top-down-in-time", TIME_CLAIM, table, verdict, TIME_RULE, estimate, interval, 0.0, p, table.height,

@@ -77,29 +77,28 @@ def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.Data
     import polars as pl
 
     from pythiageo.claims import trained_tasks
-    from pythiageo.observations import read_manifest
-    from pythiageo.observations.extent import read_bounded
+    from pythiageo.events import Run
 
     given = tuple(name.strip() for name in trained.split(",")) if trained else None
     tables: dict[str, list[pl.DataFrame]] = {}
     tasks: dict[str, tuple[str, ...] | None] = {}
     seen: set[str] = set()
-    for run in runs:
-        table = read_bounded(run)
-        if not table.height:
-            raise UserError(f"{run} has no observations.")
-        name, regime = table["run"][0], table["regime"][0]
+    for path in runs:
+        run = Run(path, bounded=True)
+        if not run.observations.height:
+            raise UserError(f"{path} has no observations.")
+        name, regime = run.observations["run"][0], run.regime
         if name in seen:
             raise UserError(f"two runs are called {name!r}: give each run once.")
         seen.add(name)
-        told = given or trained_tasks(read_manifest(run))
-        if regime in tasks and _as_set(tasks[regime]) != _as_set(told):
+        trained_on = given or trained_tasks(run.manifest)
+        if regime in tasks and _as_set(tasks[regime]) != _as_set(trained_on):
             raise UserError(
-                f"{run} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
+                f"{path} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
                 "one."
             )
-        tasks.setdefault(regime, told)
-        tables.setdefault(regime, []).append(table)
+        tasks.setdefault(regime, trained_on)
+        tables.setdefault(regime, []).append(run.observations)
     return {regime: (pl.concat(parts), tasks[regime]) for regime, parts in tables.items()}
 
 

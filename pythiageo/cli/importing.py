@@ -54,7 +54,7 @@ def import_results(
     known = None if mapping is None else load_mapping(mapping)
     path = write(Request(source, known, chosen, step_pattern, name), out)
     table = read_observations(path)
-    for note in read_manifest(path)["provenance"].get("notes", []):
+    for note in read_manifest(path).provenance.notes:
         display.say(f"note: {note}", err=True)
     facts = {
         "run": str(path),

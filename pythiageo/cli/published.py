@@ -26,16 +26,16 @@ def published(
     import polars as pl
 
     from pythiageo.compare import beside_published
-    from pythiageo.events import events
-    from pythiageo.observations import read_observations, write_table
+    from pythiageo.events import open_run
+    from pythiageo.observations import write_table
 
     if out is not None:
         check_file(out)
     tables = []
     for run in runs:
-        table = read_observations(run)
-        found = events(table, protocol, readout, measure, site)
-        tables += [beside_published(found, size) for size in table["size"].unique().sort().to_list()]
+        opened = open_run(run)
+        events = opened.events(protocol, readout, measure, site)
+        tables += [beside_published(events, size) for size in opened.observations["size"].unique().sort().to_list()]
     beside = pl.concat(tables)
     if out is not None:
         make_folder(out.parent)

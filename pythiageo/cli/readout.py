@@ -24,11 +24,11 @@ def readout(
 ) -> None:
     """Choose the readout whose collapse floors come nearest the study's, on runs of one size and several seeds."""
     from pythiageo.compare.readout import CHOSEN_ON, choose_readout, write_choice
-    from pythiageo.observations.extent import read_bounded
+    from pythiageo.events import Run
 
     if out is not None:
         check_folder(out)
-    choice = choose_readout([read_bounded(run) for run in runs], [read_bounded(run) for run in validate or []])
+    choice = choose_readout(*([Run(path, bounded=True) for path in paths] for paths in (runs, validate or [])))
     paths = write_choice(choice, out) if out is not None else []
     if as_json:
         display.print_json(

@@ -144,20 +144,17 @@ def compare(
 
     from pythiageo.compare import compare as compare_runs
     from pythiageo.compare import write_comparison
-    from pythiageo.compare.alignment import checked
+    from pythiageo.compare.alignment import check_align
     from pythiageo.compare.claims import side_by_side
-    from pythiageo.events import get_protocol
-    from pythiageo.observations import read_manifest
-    from pythiageo.observations.extent import read_bounded
+    from pythiageo.events import Run, get_protocol
 
     chosen = get_protocol(protocol)
     check_folder(out)
     comparison = compare_runs(
-        [read_bounded(run) for run in runs],
-        manifests=[read_manifest(run) for run in runs],
+        [Run(run, bounded=True) for run in runs],
         readout=FLOOR_READOUT,
         measure=FLOOR_MEASURE,
-        align=checked(align),
+        align=check_align(align),
     )
     paths = write_comparison(comparison, out)
     if as_json:

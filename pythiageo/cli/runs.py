@@ -50,30 +50,24 @@ def list_runs(
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
     """Show a run: its settings, where it comes from, its checkpoints."""
-    from pythiageo.observations.reader import read_whole_manifest
+    from pythiageo.observations import read_whole_manifest
     from pythiageo.runs.listing import flatten, summarise
 
     manifest = read_whole_manifest(run)
     if as_json:
-        display.print_json(manifest)
+        display.print_json(manifest.as_json())
         return
     summary = summarise(run)
     summary["remarks"] = "; ".join(summary["remarks"]) or None
     display.print_table(f"{run}", ("what", "value"), summary.items())
-    display.print_table("config", ("key", "value"), flatten(manifest.get("config", {})))
-    display.print_table("provenance", ("key", "value"), flatten(manifest.get("provenance", {})))
+    display.print_table("config", ("key", "value"), flatten(manifest.config))
+    display.print_table("provenance", ("key", "value"), flatten(manifest.provenance.as_json()))
     display.print_table(
         "checkpoints",
         ("step", "label", "weights sha256", "status", "reason"),
         [
-            (
-                c.get("step"),
-                c.get("label"),
-                str(c.get("weight_sha") or "-")[:12],
-                c.get("status"),
-                c.get("reason"),
-            )
-            for c in manifest.get("checkpoints", [])
+            (entry.step, entry.label, (entry.weight_sha or "-")[:12], entry.status, entry.reason)
+            for entry in manifest.checkpoints
         ],
     )
 

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from pythiageo.compare.warnings import Side
 from pythiageo.errors import UserError, nearest
+from pythiageo.events import Run
 
 Align = Literal["steps", "tokens", "fraction"]
 TOLERANCE = {"tokens": 0.05, "fraction": 0.005}
@@ -15,7 +15,7 @@ TOLERANCE = {"tokens": 0.05, "fraction": 0.005}
 PAIRS: dict[str, pl.DataType] = {"step": pl.Int64(), "step_b": pl.Int64(), "apart": pl.Float64()}
 
 
-def checked(align: str) -> Align:
+def check_align(align: str) -> Align:
     """Return ``align`` if it is one. Raises ``UserError`` otherwise."""
     known = get_args(Align)
     if align not in known:
@@ -23,7 +23,7 @@ def checked(align: str) -> Align:
     return align  # type: ignore[return-value]
 
 
-def checkpoint_pairs(a: Side, b: Side, align: Align) -> pl.DataFrame:
+def checkpoint_pairs(a: Run, b: Run, align: Align) -> pl.DataFrame:
     """Return the pairs of checkpoints of two runs: ``step`` of a, ``step_b``, ``apart``.
 
     By steps, equal ones are pairs. Otherwise a pair are two checkpoints each of which is the other's nearest, within
@@ -34,9 +34,9 @@ def checkpoint_pairs(a: Side, b: Side, align: Align) -> pl.DataFrame:
         UserError: a run does not say its tokens, or the length of its training.
     """
     if align == "steps":
-        common = sorted(set(a[1]["step"]) & set(b[1]["step"]))
+        common = sorted(set(a.distinct["step"]) & set(b.distinct["step"]))
         return pl.DataFrame({"step": common, "step_b": common, "apart": [0.0] * len(common)}, schema=PAIRS)
-    places = [_places(side, align) for side in (a, b)]
+    places = [_places(run, align) for run in (a, b)]
     forth, back = _nearest(*places), _nearest(*reversed(places))
     pairs = []
     for step, other in forth.items():
@@ -47,20 +47,19 @@ def checkpoint_pairs(a: Side, b: Side, align: Align) -> pl.DataFrame:
     return pl.DataFrame(pairs, schema=PAIRS, orient="row")
 
 
-def _places(side: Side, align: Align) -> dict[int, float]:
+def _places(run: Run, align: Align) -> dict[int, float]:
     """Return where in training each checkpoint is."""
-    run, table, manifest = side
     if align == "tokens":
-        known = table.drop_nulls("tokens").group_by("step").agg(pl.col("tokens").max())
+        known = run.distinct.drop_nulls("tokens").group_by("step").agg(pl.col("tokens").max())
         if not known.height:
-            raise UserError(f"--align tokens: run {run} does not say how many tokens its checkpoints have seen")
+            raise UserError(f"--align tokens: run {run.label} does not say how many tokens its checkpoints have seen")
         return {step: float(tokens) for step, tokens in known.sort("step").iter_rows()}
-    config = manifest.get("config")
-    training = config.get("training") if isinstance(config, dict) else None
-    planned = training.get("steps") if isinstance(training, dict) else None
+    planned = run.manifest.settings("training").get("steps")
     if not isinstance(planned, int) or planned < 1:
-        raise UserError(f"--align fraction: the manifest of run {run} does not say how long its training is to be")
-    return {step: step / planned for step in sorted(set(table["step"]))}
+        raise UserError(
+            f"--align fraction: the manifest of run {run.label} does not say how long its training is to be"
+        )
+    return {step: step / planned for step in sorted(set(run.distinct["step"]))}
 
 
 def _nearest(of: dict[int, float], among: dict[int, float]) -> dict[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.claims import Evidence, Specification, ask_each, trained_tasks
+from pythiageo.events import Run
 
 CLAIMS_SCHEMA: dict[str, pl.DataType] = {
     "name": pl.String(),
@@ -26,9 +27,7 @@ CLAIMS_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def claims_by_run(
-    runs: Sequence[pl.DataFrame], manifests: Sequence[Mapping[str, Any]], specification: Specification
-) -> pl.DataFrame:
+def claims_by_run(runs: Sequence[Run], specification: Specification) -> pl.DataFrame:
     """Return every claim asked of every run by itself (columns: ``CLAIMS_SCHEMA``), claims in one order.
 
     Each run's claims rest on the tasks that its own manifest says it was trained on. A claim that one run cannot decide
@@ -36,13 +35,11 @@ def claims_by_run(
     """
     rows = []
     for number, run in enumerate(runs):
-        asked = replace(specification, trained=trained_tasks(manifests[number] if manifests else {}))
-        for order, result in enumerate(ask_each(Evidence(run), asked)):
+        asked = replace(specification, trained=trained_tasks(run.manifest))
+        for order, result in enumerate(ask_each(Evidence(run.observations), asked)):
             low, high = result.interval or (None, None)
             figures = (result.estimate, low, high, result.null, result.p, result.n, result.reason)
-            rows.append(
-                (order, number, result.name, result.claim, run["run"][0], run["regime"][0], result.verdict, *figures)
-            )
+            rows.append((order, number, result.name, result.claim, run.label, run.regime, result.verdict, *figures))
     return (
         pl.DataFrame(rows, schema={"order": pl.Int64(), "number": pl.Int64(), **CLAIMS_SCHEMA}, orient="row")
         .sort("order", "number")
@@ -50,7 +47,7 @@ def claims_by_run(
     )
 
 
-def told(row: Mapping[str, Any]) -> str:
+def describe_answer(row: Mapping[str, Any]) -> str:
     """Return a claim's answer as a cell: verdict, estimate and interval; where there is no estimate, that."""
     if row["estimate"] is None:
         return "not estimable"
@@ -63,6 +60,6 @@ def side_by_side(claims: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
     runs = claims["run"].unique(maintain_order=True).to_list()
     rows = []
     for group in claims.partition_by("name", maintain_order=True):
-        cells = {row["run"]: told(row) for row in group.iter_rows(named=True)}
+        cells = {row["run"]: describe_answer(row) for row in group.iter_rows(named=True)}
         rows.append([group["name"][0], *(cells.get(run, "-") for run in runs)])
     return runs, rows

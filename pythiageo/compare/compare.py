@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -15,10 +14,10 @@ from pythiageo.claims import Specification
 from pythiageo.compare.alignment import Align, checkpoint_pairs
 from pythiageo.compare.claims import claims_by_run
 from pythiageo.compare.dose import dose_response
-from pythiageo.compare.warnings import Side, pair_warnings, probe_mismatches
+from pythiageo.compare.warnings import pair_warnings, probe_mismatches
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, events, without_duplicates
+from pythiageo.events import PROTOCOLS, Run, events
 from pythiageo.events.questions import other_questions
 from pythiageo.events.trajectory import depth_of
 from pythiageo.locations import make_folder
@@ -89,24 +88,22 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[pl.DataFrame],
+    runs: Sequence[Run],
     protocols: Sequence[str] = tuple(PROTOCOLS),
-    manifests: Sequence[Mapping[str, Any]] | None = None,
     readout: str = READOUT,
     measure: str = "covariance_effective_rank",
     align: Align = "steps",
 ) -> Comparison:
-    """Compare the observation tables of two or more runs.
+    """Compare two or more runs.
 
     Observations are aligned for every pair of runs of different regimes (of any two runs, where all are of
     one regime), at equal task, level, place, readout and measure, and at checkpoints that ``align`` pairs. Tasks whose
     probe sets differ are not aligned.
 
     Args:
-        runs: observation tables, one a run.
+        runs: the runs; their manifests serve for warnings on device, dtype and processing, and say which tasks were
+            trained on.
         protocols: names of the protocols for the events.
-        manifests: the runs' manifests, in the same order, for warnings on device, dtype and processing, and for the
-            tasks that were trained on.
         readout: readout of the floors.
         measure: rank measure of the floors.
         align: checkpoints at equal ``steps``, or nearest in ``tokens`` or in the ``fraction`` of planned training.
@@ -115,34 +112,32 @@ def compare(
         UserError: fewer than two runs, two runs of one name, an unknown protocol, or a run that does not say its tokens
             or the length of its training.
     """
-    distinct = [without_duplicates(run) for run in runs]
-    names = [_name(run) for run in distinct]
-    if len(distinct) < 2:
-        raise UserError(f"a comparison needs at least two runs, got {len(distinct)}.")
+    names = [run.label for run in runs]
+    if len(runs) < 2:
+        raise UserError(f"a comparison needs at least two runs, got {len(runs)}.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two runs are called {twice[0]!r}: a comparison needs different names.")
     warnings: list[str] = []
     found = []
-    for run, name in zip(distinct, names, strict=True):
-        without_floors = _lacks_readout(run, readout, measure)
+    for run in runs:
+        without_floors = _lacks_readout(run.distinct, readout, measure)
         if without_floors:
-            warnings.append(f"run {name} has no {measure} under {readout}, so it has no floors here.")
-        kept = run.filter(~_IS_RANK) if without_floors else run
+            warnings.append(f"run {run.label} has no {measure} under {readout}, so it has no floors here.")
+        kept = run.distinct.filter(~_IS_RANK) if without_floors else run.distinct
         found += [events(kept, protocol, readout, measure) for protocol in protocols]
     aligned, missing = [], []
-    for a, b in _pairs(distinct, warnings):
-        sides = [(names[each], distinct[each], manifests[each] if manifests else {}) for each in (a, b)]
-        warnings += pair_warnings(sides[0], sides[1])
-        left, right = _placed(distinct[a], distinct[b])
-        pairs = checkpoint_pairs(sides[0], sides[1], align)
-        warnings += _unpaired(sides, pairs, align)
+    for a, b in _pairs(runs, warnings):
+        warnings += pair_warnings(a, b)
+        left, right = _placed(a.distinct, b.distinct)
+        pairs = checkpoint_pairs(a, b, align)
+        warnings += _unpaired(a, b, pairs, align)
         aligned.append(_aligned(left, right, pairs))
         other = pairs.select(pl.col("step_b").alias("step"), pl.col("step").alias("step_b"), "apart")
-        missing += [_missing(left, right, names[b], pairs), _missing(right, left, names[a], other)]
+        missing += [_missing(left, right, b.label, pairs), _missing(right, left, a.label, other)]
     # events and doses of runs of one regime stand side by side too, and of no pair was it said above
-    regimes = sorted({run["regime"][0] for run in distinct})
+    regimes = sorted({run.regime for run in runs})
     for regime in regimes if len(regimes) > 1 else ():
-        if differ := other_questions(pl.concat([run for run in distinct if run["regime"][0] == regime])):
+        if differ := other_questions(pl.concat([run.distinct for run in runs if run.regime == regime])):
             warnings.append(f"{differ}: events that stand side by side are of other questions there.")
     all_events = pl.concat(found)
     return Comparison(
@@ -150,7 +145,7 @@ def compare(
         pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
         pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
         dose_response(all_events),
-        claims_by_run(distinct, manifests or [], Specification(measure=measure, readout=readout)),
+        claims_by_run(runs, Specification(measure=measure, readout=readout)),
         list(dict.fromkeys(warnings)),
     )
 
@@ -174,28 +169,20 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     return [*paths, warnings]
 
 
-def _name(run: pl.DataFrame) -> str:
-    names = run["run"].unique().sort().to_list()
-    if len(names) != 1:
-        raise UserError(f"each table must hold one run, got {len(names)}: {', '.join(names[:5])}.")
-    return str(names[0])
-
-
 def _lacks_readout(run: pl.DataFrame, readout: str, measure: str) -> bool:
     """Return whether a run has geometry, and none under this readout and measure."""
     asked = (pl.col("readout") == readout) & (pl.col("measure") == measure)
     return run.filter(_IS_RANK).height > 0 and run.filter(asked).height == 0
 
 
-def _pairs(runs: Sequence[pl.DataFrame], warnings: list[str]) -> Iterator[tuple[int, int]]:
-    regimes = [run["regime"][0] for run in runs]
-    one_regime = len(set(regimes)) == 1
+def _pairs(runs: Sequence[Run], warnings: list[str]) -> Iterator[tuple[Run, Run]]:
+    one_regime = len({run.regime for run in runs}) == 1
     if one_regime:
-        warnings.append(f"all runs are {regimes[0]}; every two of them are aligned, and no regimes are compared.")
-    for a, b in combinations(range(len(runs)), 2):
-        if one_regime or regimes[a] != regimes[b]:
+        warnings.append(f"all runs are {runs[0].regime}; every two of them are aligned, and no regimes are compared.")
+    for a, b in combinations(runs, 2):
+        if one_regime or a.regime != b.regime:
             # task-aligned stands on the left in every table
-            yield (b, a) if regimes[a] < regimes[b] else (a, b)
+            yield (b, a) if a.regime < b.regime else (a, b)
 
 
 def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -216,11 +203,11 @@ def _placed(a: pl.DataFrame, b: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFram
     return tables[0], tables[1]
 
 
-def _unpaired(sides: list[Side], pairs: pl.DataFrame, align: Align) -> list[str]:
+def _unpaired(a: Run, b: Run, pairs: pl.DataFrame, align: Align) -> list[str]:
     """Say how many checkpoints stand alone where they were paired by something else than their steps."""
     if align == "steps":
         return []
-    first, second = (f"{name} ({table['step'].n_unique()})" for name, table, _ in sides)
+    first, second = (f"{run.label} ({run.distinct['step'].n_unique()})" for run in (a, b))
     return [
         f"by {align}, {pairs.height} checkpoints of {first} and {second} are pairs, "
         f"{max(pairs['apart'].to_list(), default=0.0):.2%} apart at most."

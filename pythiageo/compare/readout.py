@@ -11,7 +11,7 @@ import polars as pl
 
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
-from pythiageo.events import AT_EDGE, floors, get_protocol
+from pythiageo.events import AT_EDGE, Run, floors, get_protocol
 from pythiageo.events.questions import check_questions
 from pythiageo.events.trajectory import depth_of
 from pythiageo.locations import make_folder
@@ -86,15 +86,15 @@ class ReadoutChoice:
         )
 
 
-def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.DataFrame] = ()) -> ReadoutChoice:
+def choose_readout(choosing: Sequence[Run], trying: Sequence[Run] = ()) -> ReadoutChoice:
     """Choose the readout whose floors come nearest the published ones, and try it on other runs untouched.
 
     The distance of a candidate in one run is the log-RMSE ``sqrt(mean_t (ln ours_t - ln published_t)^2)`` over the
-    tasks ``CHOSEN_ON``, each floor taken under ``billa-v4``; the candidates are ordered by its mean over ``chosen_on``
-    (runs of one size and several seeds). The best one is determined where in no run of ``chosen_on`` it fits worse than
+    tasks ``CHOSEN_ON``, each floor taken under ``billa-v4``; the candidates are ordered by its mean over ``choosing``
+    (runs of one size and several seeds). The best one is determined where in no run of ``choosing`` it fits worse than
     any other candidate does in any: ranges over seeds that do not touch.
 
-    Steps beyond the end of the shortest run of ``chosen_on`` are left out. Candidates: ``MEASURES`` under every
+    Steps beyond the end of the shortest run of ``choosing`` are left out. Candidates: ``MEASURES`` under every
     readout, at the last block and after the final LayerNorm, as far as every run has them.
 
     Raises:
@@ -102,7 +102,8 @@ def choose_readout(chosen_on: Sequence[pl.DataFrame], tried_on: Sequence[pl.Data
             of different sizes, a run both chosen and tried on, runs with other probe sets, or less than two candidates
             common to all runs.
     """
-    names = [_one(run, "run") for run in (*chosen_on, *tried_on)]
+    chosen_on, tried_on = ([run.observations for run in runs] for runs in (choosing, trying))
+    names = [run.label for run in (*choosing, *trying)]
     if len(chosen_on) < 2:
         raise UserError(f"a readout is chosen on two or more runs, for their spread; got {len(chosen_on)}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -172,14 +173,14 @@ def _floors(run: pl.DataFrame) -> pl.DataFrame:
 
 def _candidates(found: pl.DataFrame, runs: int) -> pl.DataFrame:
     deciding = found.filter(pl.col("task").is_in(CHOSEN_ON))
-    per_run = deciding.group_by(*CANDIDATE, "run").agg(
+    per_run = deciding.group_by(*CANDIDATE, "run", maintain_order=True).agg(
         (pl.col("log_ratio") ** 2).mean().sqrt().alias("log_rmse"),
         pl.len().alias("tasks"),
         (pl.col("status") == AT_EDGE).sum().alias("at_edge"),
     )
     per_candidate = (
         per_run.filter(pl.col("tasks") == len(CHOSEN_ON))
-        .group_by(CANDIDATE)
+        .group_by(CANDIDATE, maintain_order=True)
         .agg(
             pl.col("log_rmse").mean(),
             pl.col("log_rmse").min().alias("lowest"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 import polars as pl
 
+from pythiageo.events import Run
 from pythiageo.events.trajectory import depth_of
 from pythiageo.observations.schema import HARNESS, SOURCE
 
@@ -18,11 +18,8 @@ _SETTINGS = ("dtype", "processing", "device", "pythiageo")
 _NAMED = 4
 """Tasks named in a sentence about many."""
 
-Side = tuple[str, pl.DataFrame, Mapping[str, Any]]
-"""Name, observations and manifest of a run."""
 
-
-def pair_warnings(a: Side, b: Side) -> list[str]:
+def pair_warnings(a: Run, b: Run) -> list[str]:
     """Return one sentence for everything that two runs do not share and a comparison would need."""
     return [
         *_probe_sets(a, b),
@@ -49,33 +46,35 @@ def probe_mismatches(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     return both.filter((pl.col("hash_a") != pl.col("hash_b")) | pl.col("hash_a").str.contains("unnamed"))
 
 
-def _probe_sets(a: Side, b: Side) -> Iterator[str]:
-    found = probe_mismatches(a[1], b[1]).rows(named=True)
+def _probe_sets(a: Run, b: Run) -> Iterator[str]:
+    found = probe_mismatches(a.distinct, b.distinct).rows(named=True)
     if found:
         first, names = found[0], [f"{row['task']} {row['level']}" for row in found]
         many = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
         which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} probe sets ({many}) are"
-        yield f"{which} not aligned: {names[0]}'s is {first['hash_a']} in {a[0]} and {first['hash_b']} in {b[0]}."
+        yield f"{which} not aligned: {names[0]}'s is {first['hash_a']} in {a.label} and {first['hash_b']} in {b.label}."
 
 
-def _left_out(a: Side, b: Side) -> Iterator[str]:
+def _left_out(a: Run, b: Run) -> Iterator[str]:
     """Say which probe sets rest on different numbers of items, though they are of one hash."""
     counts = ["step", "task", "level", "probe_set", "measure"]
     left, right = (
         table.filter((pl.col("measure") == "accuracy") & (pl.col("status") == "ok")).select(*counts, "n")
-        for table in (a[1], b[1])
+        for table in (a.distinct, b.distinct)
     )
     both = left.join(right, on=counts, suffix="_b").filter(pl.col("n") != pl.col("n_b"))
     for row in both.unique(["task", "level"], keep="first", maintain_order=True).head(_NAMED).iter_rows(named=True):
         yield (
-            f"accuracy of {row['task']} {row['level']} rests on {row['n']} items in {a[0]} and on {row['n_b']} in "
-            f"{b[0]}: see items_left_out."
+            f"accuracy of {row['task']} {row['level']} rests on {row['n']} items in {a.label} and on {row['n_b']} in "
+            f"{b.label}: see items_left_out."
         )
 
 
-def _on_their_word(a: Side, b: Side) -> Iterator[str]:
+def _on_their_word(a: Run, b: Run) -> Iterator[str]:
     """Say which tasks are aligned though nobody here has seen their questions."""
-    asked = [set(side[1].drop_nulls("probe_set").select("task", "level", "probe_set").iter_rows()) for side in (a, b)]
+    asked = [
+        set(run.distinct.drop_nulls("probe_set").select("task", "level", "probe_set").iter_rows()) for run in (a, b)
+    ]
     for start, word in (
         (SOURCE, "they come from one file"),
         (HARNESS, "lm-evaluation-harness calls them the same (by the hash of its samples, or the version of its task)"),
@@ -83,14 +82,15 @@ def _on_their_word(a: Side, b: Side) -> Iterator[str]:
         count = len({key[:2] for key in asked[0] & asked[1] if key[2].startswith(start)})
         if count:
             tasks = "1 task" if count == 1 else f"{count} tasks"
-            yield f"{tasks} of {a[0]} and {b[0]} are taken to ask the same: {word}; the questions were not compared."
+            names = f"{a.label} and {b.label}"
+            yield f"{tasks} of {names} are taken to ask the same: {word}; the questions were not compared."
 
 
-def _cadence(a: Side, b: Side) -> Iterator[str]:
-    first, second = (_median_distance(side[1]) for side in (a, b))
+def _cadence(a: Run, b: Run) -> Iterator[str]:
+    first, second = (_median_distance(run.distinct) for run in (a, b))
     if first != second:
         yield (
-            f"{a[0]} has a checkpoint every {_steps(first)} and {b[0]} every {_steps(second)} (median): "
+            f"{a.label} has a checkpoint every {_steps(first)} and {b.label} every {_steps(second)} (median): "
             "compare floors and event steps only at matched cadence."
         )
 
@@ -104,21 +104,17 @@ def _steps(distance: float | None) -> str:
     return "(only one)" if distance is None else f"{distance:g} steps"
 
 
-def _depth(a: Side, b: Side) -> Iterator[str]:
-    first, second = depth_of(a[1]), depth_of(b[1])
+def _depth(a: Run, b: Run) -> Iterator[str]:
+    first, second = depth_of(a.distinct), depth_of(b.distinct)
     if first is not None and second is not None and first != second:
         yield (
-            f"{a[0]} has {first} blocks and {b[0]} {second}: only the last block and the final LayerNorm are aligned."
+            f"{a.label} has {first} blocks and {b.label} {second}: "
+            "only the last block and the final LayerNorm are aligned."
         )
 
 
-def _settings(a: Side, b: Side) -> Iterator[str]:
-    first, second = (_provenance(side[2]) for side in (a, b))
+def _settings(a: Run, b: Run) -> Iterator[str]:
+    first, second = (run.manifest.provenance.as_json() for run in (a, b))
     for name in _SETTINGS:
         if name in first and name in second and first[name] != second[name]:
-            yield f"{name} is {first[name]!s:.120} in {a[0]} and {second[name]!s:.120} in {b[0]}."
-
-
-def _provenance(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    entry = manifest.get("provenance")
-    return entry if isinstance(entry, Mapping) else {}
+            yield f"{name} is {first[name]!s:.120} in {a.label} and {second[name]!s:.120} in {b.label}."

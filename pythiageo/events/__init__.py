@@ -2,6 +2,7 @@
 
 from pythiageo.events.find import EVENT_COLUMNS, events, first_run, floors
 from pythiageo.events.profile import layer_profile
+from pythiageo.events.run import Run, open_run, open_runs
 from pythiageo.events.trajectory import Trajectory, trajectories, without_duplicates
 from pythiageo.events.transitions import transitions
 from pythiageo.study.protocols import AT_EDGE, EVENT_STATUSES, FOUND, PROTOCOLS, Protocol, get_protocol
@@ -13,12 +14,15 @@ __all__ = [
     "FOUND",
     "PROTOCOLS",
     "Protocol",
+    "Run",
     "Trajectory",
     "events",
     "first_run",
     "floors",
     "get_protocol",
     "layer_profile",
+    "open_run",
+    "open_runs",
     "trajectories",
     "transitions",
     "without_duplicates",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, chosen, is_at_edge, trajectories
+from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, is_at_edge, select_rows, trajectories
 from pythiageo.names import LAST_BLOCK, READOUT
 from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.schema import COLUMNS
@@ -101,7 +101,7 @@ def events(
     rows = [*_acquisitions(observations, protocol), *_log_prob_acquisitions(observations, protocol)]
     geometry = observations.filter(pl.col("measure").is_in(rank_measures()))
     if geometry.height:
-        selected = chosen(chosen(at_site(geometry, site), "measure", measure), "readout", readout)
+        selected = select_rows(select_rows(at_site(geometry, site), "measure", measure), "readout", readout)
         selected = pl.concat([selected, timeline_rows(observations)])
         for trajectory in trajectories(selected, [measure]):
             rows += _floor_and_recovery(trajectory, protocol)

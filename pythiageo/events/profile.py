@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.errors import UserError
-from pythiageo.events.trajectory import RUN_KEY, chosen
+from pythiageo.events.trajectory import RUN_KEY, select_rows
 from pythiageo.names import FINAL_NORM, READOUT
 from pythiageo.observations.measures import rank_measures
 
@@ -30,7 +30,7 @@ def layer_profile(
     if not geometry.height:
         raise UserError("these observations hold no rank measure, so there is no layer profile.")
     for column, name in (("task", task), ("readout", readout), ("measure", measure)):
-        geometry = chosen(geometry, column, name)
+        geometry = select_rows(geometry, column, name)
     last = pl.col("layer").max().over(RUN_KEY)
     relative = pl.when(last == 0).then(1.0).otherwise(pl.col("layer") / last)
     rows = geometry.with_columns(relative.alias("relative_layer")).filter(pl.col("step") == step)

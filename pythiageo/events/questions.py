@@ -12,7 +12,7 @@ UNNAMED = "unnamed"
 _NAMED = 4
 
 
-def asked(observations: pl.DataFrame) -> pl.DataFrame:
+def name_probe_sets(observations: pl.DataFrame) -> pl.DataFrame:
     """Return the probe sets of every run, task and level as one text: run, task, level, ``hash``."""
     hashes = pl.col("probe_set").fill_null(UNNAMED).unique().sort().str.join(", ").alias("hash")
     return observations.drop_nulls("task").group_by(*RUN_KEY, "task", "level").agg(hashes).sort("task", "level", "run")
@@ -20,7 +20,7 @@ def asked(observations: pl.DataFrame) -> pl.DataFrame:
 
 def other_questions(observations: pl.DataFrame) -> str | None:
     """Return in a sentence where runs of one table were asked other questions under one name, ``None``: nowhere."""
-    found = asked(observations)
+    found = name_probe_sets(observations)
     differing = found.filter(
         (pl.len().over("task", "level") > 1)
         & ((pl.col("hash").n_unique().over("task", "level") > 1) | pl.col("hash").str.contains(UNNAMED))

@@ -135,10 +135,10 @@ def at_site(observations: pl.DataFrame, site: str) -> pl.DataFrame:
     if site == LAST_BLOCK:
         last = observations.filter(pl.col("layer") == pl.col("layer").max().over(RUN_KEY))
         return last.filter(pl.col("site").str.ends_with(".hook_resid_post"))
-    return chosen(observations, "site", site, extra=(LAST_BLOCK, FINAL_LN))
+    return select_rows(observations, "site", site, extra=(LAST_BLOCK, FINAL_LN))
 
 
-def chosen(observations: pl.DataFrame, column: str, name: str, extra: Sequence[str] = ()) -> pl.DataFrame:
+def select_rows(observations: pl.DataFrame, column: str, name: str, extra: Sequence[str] = ()) -> pl.DataFrame:
     """Return the rows whose ``column`` is ``name``.
 
     Raises:

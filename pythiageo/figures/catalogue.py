@@ -9,12 +9,12 @@ import polars as pl
 
 from pythiageo.claims import ClaimResult
 from pythiageo.events.questions import other_questions
-from pythiageo.events.runs import ReadRun
+from pythiageo.events.run import Run
 from pythiageo.figures import natural, relations, synthetic, tables
 from pythiageo.figures.spec import PaperFigure, PaperTable
 
 
-def paper_figures(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
+def paper_figures(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> list[PaperFigure]:
     """Return the paper's eight figures for these runs, each with what it lacks."""
     figures = [
         synthetic.emergence(runs),
@@ -30,7 +30,7 @@ def paper_figures(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -
     return [replace(figure, lacks=(*figure.lacks, *differ)) for figure in figures]
 
 
-def paper_tables(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
+def paper_tables(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:
     """Return the paper's tables for these runs, each with what it lacks."""
     found = [
         tables.task_table(runs),
@@ -50,7 +50,7 @@ def paper_tables(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) ->
     return [replace(table, lacks=(*table.lacks, *differ)) for table in found]
 
 
-def _differing(runs: Sequence[ReadRun]) -> list[str]:
+def _differing(runs: Sequence[Run]) -> list[str]:
     """Return where the runs were asked other questions: every figure and table of them says so."""
-    differ = other_questions(pl.concat([run.table for run in runs]))
+    differ = other_questions(pl.concat([run.distinct for run in runs]))
     return [differ] if differ else []

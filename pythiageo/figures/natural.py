@@ -6,16 +6,25 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pythiageo.events.runs import SPECTRA, ReadRun
-from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking, natural
-from pythiageo.figures.values import DIAGNOSTIC_SETS, NO_NATURAL, NO_RANK, last_block, spectrum_name, tasks, values
+from pythiageo.events.run import Run
+from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, leave_empty, select_naturalistic
+from pythiageo.figures.values import (
+    DIAGNOSTIC_SETS,
+    NO_NATURAL,
+    NO_RANK,
+    SPECTRA,
+    last_block,
+    spectrum_name,
+    tasks,
+    values,
+)
 
 COLLAPSE_UNTIL = 512
 
 
-def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
+def collapse(runs: Sequence[Run]) -> PaperFigure:
     """Figure 6: (a) the rank of every probe set by step, to 512 shaded; (b) its last value by set and run."""
-    shown = natural(runs)
+    shown = select_naturalistic(runs)
     measure = next(iter(SPECTRA))
     panels = [_curves(run, measure, shade=(0, COLLAPSE_UNTIL)) for run in shown]
     last = [(run, last_block(run, measure).drop_nulls("value")) for run in shown]
@@ -34,7 +43,7 @@ def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
         )
         panels.append(Panel(title, Axis("names", names=tuple(names)), y, tuple(lines)))
     else:
-        panels.append(lacking(title, NO_RANK if shown else NO_NATURAL))
+        panels.append(leave_empty(title, NO_RANK if shown else NO_NATURAL))
     return PaperFigure(
         "fig-6",
         "Figure 6. Pythia: collapse and order",
@@ -46,15 +55,15 @@ def collapse(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def curves(runs: Sequence[ReadRun]) -> PaperFigure:
+def curves(runs: Sequence[Run]) -> PaperFigure:
     """Figure 8: the rank of every probe set by step, a panel a run and spectrum."""
-    shown = natural(runs)
-    panels = [_curves(run, measure) for run in shown for measure in SPECTRA] or [lacking("Curves", NO_NATURAL)]
+    shown = select_naturalistic(runs)
+    panels = [_curves(run, measure) for run in shown for measure in SPECTRA] or [leave_empty("Curves", NO_NATURAL)]
     caption = "Rank at the last block by step, a line a probe set; both spectra, each under its own name."
     return PaperFigure("fig-8", "Figure 8. Pythia curves", caption, tuple(panels), _lacks(shown))
 
 
-def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None) -> Panel:
+def _curves(run: Run, measure: str, shade: tuple[float, float] | None = None) -> Panel:
     title = f"{'(a) ' if shade else ''}{run.label}, {spectrum_name(measure)}"
     rows = last_block(run, measure)
     names = tasks([run])
@@ -65,7 +74,7 @@ def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None
             dash = "solid" if number < 7 else "dash"
             lines.append(Line(task, own["step"].to_list(), values(own), f"category-{number}", dash))
     if not lines:
-        return lacking(title, NO_RANK)
+        return leave_empty(title, NO_RANK)
     top = max(value for line in lines for value in line.y if value is not None)
     return Panel(
         title,
@@ -76,7 +85,7 @@ def _curves(run: ReadRun, measure: str, shade: tuple[float, float] | None = None
     )
 
 
-def _lacks(runs: Sequence[ReadRun]) -> tuple[str, ...]:
+def _lacks(runs: Sequence[Run]) -> tuple[str, ...]:
     if not runs:
         return (NO_NATURAL,)
     lacks = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.claims import ClaimResult
-from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.events.run import Run
 from pythiageo.figures.spec import (
     HARD,
     Axis,
@@ -15,16 +15,17 @@ from pythiageo.figures.spec import (
     Panel,
     PaperFigure,
     PaperTable,
-    aligned,
     class_of,
-    lacking,
+    leave_empty,
+    select_task_aligned,
     text_frame,
 )
 from pythiageo.figures.values import (
     NO_ALIGNED,
     PROTOCOL,
+    SPECTRA,
     edge_floors,
-    found,
+    find_events,
     last_block,
     missing_sizes,
     score,
@@ -39,12 +40,12 @@ PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-e
 _CLASSES = ("easy", "hard", "other")
 
 
-def hierarchy(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 4: (a) accuracy of MOD and every measure, min-max normalised; (b) how often each measure leads."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     nano = next((run for run in shown if run.size == "nano"), shown[0] if shown else None)
     if nano is None:
-        return PaperFigure("fig-4", "Figure 4. Hierarchy", "", (lacking("(a) MOD", NO_ALIGNED),), (NO_ALIGNED,))
+        return PaperFigure("fig-4", "Figure 4. Hierarchy", "", (leave_empty("(a) MOD", NO_ALIGNED),), (NO_ALIGNED,))
     level = "L2" if score(nano, "accuracy", "MOD", "L2").height else "L1"
     accuracy = score(nano, "accuracy", "MOD", level)
     title = f"(a) {nano.label}, MOD {level}"
@@ -77,12 +78,15 @@ def hierarchy(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> Pa
         "(a) Accuracy of MOD (left axis) and each measure scaled to its own minimum and maximum (right axis): where a "
         "curve turns can be read from it, how much it moves cannot. (b) Share of acquisitions that each measure leads, "
         "with its 95% interval, beside the rate at which it leads the acquisitions of other tasks.",
-        (panel if lines else lacking(title, "neither accuracy nor a measure of MOD has a curve"), _rates(claims)),
+        (
+            panel if lines else leave_empty(title, "neither accuracy nor a measure of MOD has a curve"),
+            _rates(claims),
+        ),
         (*lacks, *([] if nano.size == "nano" else [f"no run of size nano; {nano.label} is drawn"])),
     )
 
 
-def named(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
+def find_claim(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
     """Return the claim of this name."""
     return next((each for each in claims if each.name == name), None)
 
@@ -90,16 +94,16 @@ def named(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
 def _rates(claims: Sequence[ClaimResult]) -> Panel:
     """Return Figure 4b: the rate of every measure by class, all sizes together, and the rate of the null."""
     title = "(b) rate of leading"
-    claim = named(claims, "hierarchy")
+    claim = find_claim(claims, "hierarchy")
     if claim is None:
-        return lacking(title, "the claim was not asked for")
+        return leave_empty(title, "the claim was not asked for")
     table = (
         claim.table.filter((pl.col("size") == "all") & pl.col("rate").is_not_null())
         if claim.table.width
         else claim.table
     )
     if not table.height:
-        return lacking(title, claim.reason or "no acquisition beside a transition was found")
+        return leave_empty(title, claim.reason or "no acquisition beside a transition was found")
     measures = table["measure"].unique().sort().to_list()
     lines = []
     for number, name in enumerate(("all", *_CLASSES)):
@@ -124,10 +128,10 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
     title = "(b) concordance"
     known = [(each, PAIRS[each.name]) for each in claims if each.name in PAIRS]
     if not known:
-        return lacking(title, "the claims were not asked for")
+        return leave_empty(title, "the claims were not asked for")
     drawn = [(claim, name) for claim, name in known if claim.estimate is not None]
     if not drawn:
-        return lacking(title, "; ".join(f"{name}: {claim.reason}" for claim, name in known))
+        return leave_empty(title, "; ".join(f"{name}: {claim.reason}" for claim, name in known))
     names = tuple(PAIRS.values())
     ends = [claim.interval or (None, None) for claim, _ in drawn]
     line = Line(
@@ -143,31 +147,33 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
     return Panel(title, Axis("names", names=names), Axis("linear", "share of pairs", (-0.05, 1.05)), (line,), level=0.5)
 
 
-def _whole_model(run: ReadRun, measure: str) -> pl.DataFrame:
+def _whole_model(run: Run, measure: str) -> pl.DataFrame:
     """Return step and value of a measure of MOD: at the last block for ranks, of all parameters for the landscape."""
     if measure in SPECTRA:
         return last_block(run, measure, "MOD").select("step", "value")
-    rows = run.table.filter((pl.col("measure") == measure) & (pl.col("task") == "MOD") & pl.col("layer").is_null())
+    rows = run.distinct.filter((pl.col("measure") == measure) & (pl.col("task") == "MOD") & pl.col("layer").is_null())
     first = rows.sort("readout", "level").partition_by("readout", "level", maintain_order=True)
     return first[0].select("step", "value").sort("step") if first else rows.select("step", "value")
 
 
-def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
+def prediction(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
     """Figure 5: (a) floor against the step at which a task's level is acquired; (b) concordance and the swap test."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     panels, lacks = [], missing_sizes(shown)
     for measure in SPECTRA:
         points: dict[str, list[tuple[float, float, str]]] = {name: [] for name in _CLASSES}
         unreached = 0
         for run in shown:
-            floor = {row["task"]: row["value"] for row in found(run, "floor", measure=measure).iter_rows(named=True)}
+            floor = {
+                row["task"]: row["value"] for row in find_events(run, "floor", measure=measure).iter_rows(named=True)
+            }
             lacks += edge_floors(run, measure)
-            acquired = found(run, "acquisition")
+            acquired = find_events(run, "acquisition")
             for row in acquired.iter_rows(named=True):
                 if row["task"] in floor and row["step"] > 0:
                     name = f"{row['task']} {row['level']}, {run.label}"
                     points[class_of(row["task"])].append((floor[row["task"]], row["step"], name))
-            every = run.events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == PROTOCOL))
+            every = run.shown_events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == PROTOCOL))
             unreached += every.height - acquired.height
         title = f"(a) {spectrum_name(measure)}"
         lines = [
@@ -186,7 +192,7 @@ def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> P
             title, Axis("linear", f"floor: {spectrum_name(measure)}"), Axis("log", "acquisition step"), tuple(lines)
         )
         why = "no task has both a floor and an acquisition step" if shown else NO_ALIGNED
-        panels.append(panel if lines else lacking(title, why))
+        panels.append(panel if lines else leave_empty(title, why))
         if unreached:
             said = f"{unreached} tasks and levels are not drawn: not acquired under {PROTOCOL}, so they have no step"
             lacks += [said] if said not in lacks else []
@@ -203,7 +209,7 @@ def prediction(runs: Sequence[ReadRun], claims: Sequence[ClaimResult] = ()) -> P
 def hierarchy_table(claims: Sequence[ClaimResult]) -> PaperTable:
     """Table 6 (version 4: 7 and 12): how often each measure leads, is synchronous or lags, by class and size."""
     title, caption = "Table 6. Hierarchy", "Relation of each measure's transition to acquisition; rate: share led."
-    claim = named(claims, "hierarchy")
+    claim = find_claim(claims, "hierarchy")
     if claim is None:
         return PaperTable("table-6", title, caption, lacks=("the claim was not asked for",))
     rows = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.events.runs import ReadRun
+from pythiageo.events.run import Run
 from pythiageo.study import tasks as study
 
 EASY, HARD = study.EASY["billa-v1"], study.HARD_IN_FIGURES
@@ -109,17 +109,17 @@ def text_frame(head: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.Data
     return pl.DataFrame(cells, schema={name: pl.String for name in head}, orient="row")
 
 
-def lacking(panel: str, why: str) -> Panel:
+def leave_empty(panel: str, why: str) -> Panel:
     """Return a panel that says why it is empty."""
     return Panel(panel, Axis("linear"), Axis("linear"), lack=why)
 
 
-def aligned(runs: Sequence[ReadRun]) -> list[ReadRun]:
+def select_task_aligned(runs: Sequence[Run]) -> list[Run]:
     """Return the task-aligned runs: those that the paper's synthetic figures are about."""
     return [run for run in runs if run.regime == "task-aligned"]
 
 
-def natural(runs: Sequence[ReadRun]) -> list[ReadRun]:
+def select_naturalistic(runs: Sequence[Run]) -> list[Run]:
     """Return the naturalistic runs: those beside the paper's Pythia."""
     return [run for run in runs if run.regime != "task-aligned"]
 

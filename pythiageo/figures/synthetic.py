@@ -8,16 +8,28 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import SPECTRA, ReadRun
-from pythiageo.figures.spec import EASY, HARD, Axis, Cells, Line, Panel, PaperFigure, aligned, class_of, lacking
+from pythiageo.events.run import Run
+from pythiageo.figures.spec import (
+    EASY,
+    HARD,
+    Axis,
+    Cells,
+    Line,
+    Panel,
+    PaperFigure,
+    class_of,
+    leave_empty,
+    select_task_aligned,
+)
 from pythiageo.figures.values import (
     NO_ALIGNED,
     NO_RANK,
     PROTOCOL,
+    SPECTRA,
     blocks,
     depth,
     edge_floors,
-    found,
+    find_events,
     last_block,
     missing_sizes,
     short_runs,
@@ -31,11 +43,11 @@ AFTER = 10_000
 _ORDER = {"easy": 0, "hard": 1, "other": 2}
 
 
-def emergence(runs: Sequence[ReadRun]) -> PaperFigure:
+def emergence(runs: Sequence[Run]) -> PaperFigure:
     """Figure 1: task and level by run, colour log10 of the acquisition step, under every protocol."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     panels = (
-        tuple(_emergence_panel(shown, name) for name in PROTOCOLS) if shown else (lacking("Emergence", NO_ALIGNED),)
+        tuple(_emergence_panel(shown, name) for name in PROTOCOLS) if shown else (leave_empty("Emergence", NO_ALIGNED),)
     )
     return PaperFigure(
         "fig-1",
@@ -47,10 +59,10 @@ def emergence(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def _emergence_panel(runs: Sequence[ReadRun], protocol: str) -> Panel:
+def _emergence_panel(runs: Sequence[Run], protocol: str) -> Panel:
     rule = f"{protocol}: {PROTOCOLS[protocol].rule}"
     tables = [
-        run.events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == protocol)) for run in runs
+        run.shown_events().filter((pl.col("event") == "acquisition") & (pl.col("protocol") == protocol)) for run in runs
     ]
     places = sorted(
         {place for table in tables for place in table.select("task", "level").iter_rows()},
@@ -58,7 +70,7 @@ def _emergence_panel(runs: Sequence[ReadRun], protocol: str) -> Panel:
         reverse=True,  # rows are drawn from below
     )
     if not places:
-        return lacking(rule, "no accuracy was measured")
+        return leave_empty(rule, "no accuracy was measured")
     steps = [{(row["task"], row["level"]): row for row in table.iter_rows(named=True)} for table in tables]
     z: list[list[float | None]] = []
     text: list[list[str]] = []
@@ -95,9 +107,9 @@ def _cell(row: dict[str, object] | None) -> str:
     return "n.r." if row["status"] == "not-reached" else str(row["status"])
 
 
-def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
+def task_floors(runs: Sequence[Run]) -> PaperFigure:
     """Figure 2: the rank of the last block against the step, a panel a hard task and spectrum, a line a run."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     panels = []
     for measure in SPECTRA:
         for task in HARD:
@@ -111,7 +123,7 @@ def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
             lack = f"no rank of {task} was measured" if shown else NO_ALIGNED
             y = Axis("linear", spectrum_name(measure), _from_zero(lines))
             x = Axis("step", "training step")
-            panels.append(Panel(title, x, y, tuple(lines), shade=(0, 200)) if lines else lacking(title, lack))
+            panels.append(Panel(title, x, y, tuple(lines), shade=(0, 200)) if lines else leave_empty(title, lack))
     return PaperFigure(
         "fig-2",
         "Figure 2. Task floors",
@@ -122,7 +134,7 @@ def task_floors(runs: Sequence[ReadRun]) -> PaperFigure:
     )
 
 
-def _readout(runs: Sequence[ReadRun]) -> str:
+def _readout(runs: Sequence[Run]) -> str:
     names = sorted({run.readout for run in runs if run.readout})
     return f" (readout {', '.join(names)})" if names else ""
 
@@ -132,9 +144,9 @@ def _from_zero(lines: Sequence[Line]) -> tuple[float, float] | None:
     return None if high is None else (0.0, high * 1.06)
 
 
-def top_down(runs: Sequence[ReadRun]) -> PaperFigure:
+def top_down(runs: Sequence[Run]) -> PaperFigure:
     """Figure 3: the rank of MOD by layer, at the floor and 10,000 steps after emergence, a line a run."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     lacks = [text for text in missing_sizes(shown) if not text.startswith("seeds")]
     panels = []
     for measure in SPECTRA:
@@ -151,17 +163,17 @@ def top_down(runs: Sequence[ReadRun]) -> PaperFigure:
             x = Axis("linear", "relative depth of the block", (-0.04, 1.04))
             y = Axis("linear", spectrum_name(measure), _from_zero(lines))
             why = "no run has this step (see below)" if shown else NO_ALIGNED
-            panels.append(Panel(title, x, y, tuple(lines)) if lines else lacking(title, why))
+            panels.append(Panel(title, x, y, tuple(lines)) if lines else leave_empty(title, why))
     caption = "Rank by block for MOD; 0 is the first block and 1 the last. The floor is billa-v4's, emergence MOD L2's."
     return PaperFigure("fig-3", "Figure 3. Top-down", caption, tuple(panels), tuple(lacks))
 
 
-def _moment(run: ReadRun, measure: str, moment: str) -> tuple[int | None, str]:
+def _moment(run: Run, measure: str, moment: str) -> tuple[int | None, str]:
     """Return the step of a moment of MOD, or why there is none."""
     if moment == "at the floor":
-        floor = found(run, "floor", measure=measure).filter(pl.col("task") == "MOD")
+        floor = find_events(run, "floor", measure=measure).filter(pl.col("task") == "MOD")
         return (int(floor["step"][0]), "") if floor.height else (None, "no floor of MOD was found")
-    acquired = found(run, "acquisition").filter((pl.col("task") == "MOD") & (pl.col("level") == "L2"))
+    acquired = find_events(run, "acquisition").filter((pl.col("task") == "MOD") & (pl.col("level") == "L2"))
     if not acquired.height:
         return None, f"MOD L2 was not acquired under {PROTOCOL}"
     wanted = int(acquired["step"][0]) + AFTER
@@ -169,15 +181,15 @@ def _moment(run: ReadRun, measure: str, moment: str) -> tuple[int | None, str]:
     return (None, f"no checkpoint at or after step {wanted:,}") if later is None else (int(later), "")  # type: ignore[arg-type]
 
 
-def _profile(run: ReadRun, measure: str, step: int, colour: str) -> Line:
+def _profile(run: Run, measure: str, step: int, colour: str) -> Line:
     rows = blocks(run, measure, "MOD").filter((pl.col("step") == step) & ~pl.col("final"))
     last = max(depth(run) - 1, 1)
     return Line(f"{run.label}, step {step:,}", [layer / last for layer in rows["layer"]], values(rows), colour)
 
 
-def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
+def layers_over_training(runs: Sequence[Run]) -> PaperFigure:
     """Figure 7: the rank of the hard tasks against the step, a line a layer, a panel a run and task."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     measure = next(iter(SPECTRA))
     panels = []
     for run in shown:
@@ -187,7 +199,7 @@ def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
             y = Axis("linear", spectrum_name(measure), _from_zero(lines))
             full = Panel(title, Axis("step", "training step"), y, tuple(lines))
             panels.append(
-                full if lines else lacking(title, NO_RANK if not depth(run) else f"no rank of {task} was measured")
+                full if lines else leave_empty(title, NO_RANK if not depth(run) else f"no rank of {task} was measured")
             )
     lacks = (
         [] if any(run.size == "micro" for run in shown) else ["the paper shows size micro, of which there is no run"]
@@ -196,12 +208,12 @@ def layers_over_training(runs: Sequence[ReadRun]) -> PaperFigure:
         "fig-7",
         "Figure 7. Layers over training",
         f"{spectrum_name(measure)} by step, a line a block, light to dark with depth, and the final LayerNorm.",
-        tuple(panels) or (lacking("Layers", NO_ALIGNED),),
+        tuple(panels) or (leave_empty("Layers", NO_ALIGNED),),
         tuple(lacks),
     )
 
 
-def _layer_lines(run: ReadRun, measure: str, task: str) -> list[Line]:
+def _layer_lines(run: Run, measure: str, task: str) -> list[Line]:
     lines = []
     for rows in blocks(run, measure, task).partition_by("final", "layer", maintain_order=True):
         if not rows["value"].count():

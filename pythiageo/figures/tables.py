@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import ReadRun
-from pythiageo.figures.spec import EASY, HARD, PaperTable, aligned, class_of, natural, text_frame
-from pythiageo.figures.values import NO_ALIGNED, NO_NATURAL, PROTOCOL, found, missing_sizes
+from pythiageo.events.run import Run
+from pythiageo.figures.spec import (
+    EASY,
+    HARD,
+    PaperTable,
+    class_of,
+    select_naturalistic,
+    select_task_aligned,
+    text_frame,
+)
+from pythiageo.figures.values import NO_ALIGNED, NO_NATURAL, PROTOCOL, find_events, missing_sizes
+from pythiageo.observations.manifest import ModelFacts
 
 _LOG_LIMIT = 64 * 2**20
 _TRAINING = (
@@ -21,41 +29,31 @@ _TRAINING = (
 )  # fmt: skip
 
 
-def task_table(runs: Sequence[ReadRun]) -> PaperTable:
+def task_table(runs: Sequence[Run]) -> PaperTable:
     """Table 1: tasks and levels, their class, probe sets and chance."""
     caption = "Probe sets for scores: examples, declared chance, first digits of their hash."
-    return _sets_table("table-1", "Table 1. Tasks", caption, aligned(runs), NO_ALIGNED)
+    return _sets_table("table-1", "Table 1. Tasks", caption, select_task_aligned(runs), NO_ALIGNED)
 
 
-def natural_sets_table(runs: Sequence[ReadRun]) -> PaperTable:
+def natural_sets_table(runs: Sequence[Run]) -> PaperTable:
     """Table 4: the probe sets of the naturalistic runs."""
     caption = "Probe sets for scores of the naturalistic runs."
-    return _sets_table("table-4", "Table 4. Sets for language models", caption, natural(runs), NO_NATURAL)
+    return _sets_table("table-4", "Table 4. Sets for language models", caption, select_naturalistic(runs), NO_NATURAL)
 
 
-def _sets_table(name: str, title: str, caption: str, runs: Sequence[ReadRun], nobody: str) -> PaperTable:
+def _sets_table(name: str, title: str, caption: str, runs: Sequence[Run], nobody: str) -> PaperTable:
     frame = _probe_sets(runs)
     why = nobody if not runs else "no manifest names a probe set for scores"
     return PaperTable(name, title, caption, frame, () if frame.height else (why,))
 
 
-def _probe_sets(runs: Sequence[ReadRun]) -> pl.DataFrame:
+def _probe_sets(runs: Sequence[Run]) -> pl.DataFrame:
     rows: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        sets = run.manifest.get("probe_sets")
-        for each in sets if isinstance(sets, list) else ():
-            if isinstance(each, Mapping) and each.get("purpose") == "score":
-                task = str(each.get("task"))
-                chance = each.get("chance")
-                shown = f"{chance:.4g}" if isinstance(chance, (int, float)) else "–"
-                key = (
-                    task,
-                    str(each.get("level")),
-                    class_of(task),
-                    str(each.get("examples")),
-                    shown,
-                    str(each.get("hash")),
-                )
+        for each in run.manifest.probe_sets:
+            if each.purpose == "score":
+                task, chance = str(each.task), "–" if each.chance is None else f"{each.chance:.4g}"
+                key = (task, str(each.level), class_of(task), str(each.examples), chance, str(each.hash))
                 rows.setdefault(key, []).append(run.label)
     order = sorted(rows, key=lambda key: (_place(key[0]), key))
     head = ("Task", "Level", "Class", "Examples", "Chance", "Probe set", "Runs")
@@ -67,23 +65,23 @@ def _place(task: str) -> int:
     return every.index(task) if task in every else len(every)
 
 
-def size_table(runs: Sequence[ReadRun]) -> PaperTable:
+def size_table(runs: Sequence[Run]) -> PaperTable:
     """Table 2: sizes."""
     head = ("Run", "Size", "Architecture", "Layers", "Width", "Parameters", "Last step", "Checkpoints", "Seed")
     rows = []
     for run in runs:
-        model = _mapping(run.manifest.get("model"))
-        shape = [_number(model.get(name)) for name in ("layers", "d_model", "parameters")]
-        steps = run.table["step"]
-        last = [_number(steps.max()), _number(steps.n_unique()), _number(run.table["seed"][0])]
-        rows.append([run.label, run.size, str(model.get("architecture", "–")), *shape, *last])
-    lacks = [text for text in missing_sizes(aligned(runs)) if not text.startswith("seeds")]
+        model = run.manifest.model or ModelFacts()
+        shape = [_number(value) for value in (model.layers, model.d_model, model.parameters)]
+        steps = run.distinct["step"]
+        last = [_number(steps.max()), _number(steps.n_unique()), _number(run.distinct["seed"][0])]
+        rows.append([run.label, run.size, model.architecture or "–", *shape, *last])
+    lacks = [text for text in missing_sizes(select_task_aligned(runs)) if not text.startswith("seeds")]
     return PaperTable("table-2", "Table 2. Models", "The runs' models.", text_frame(head, rows), tuple(lacks))
 
 
-def measure_table(runs: Sequence[ReadRun]) -> PaperTable:
+def measure_table(runs: Sequence[Run]) -> PaperTable:
     """Table 3: measures taken, how many observations each has, and on how many rows or examples they rest."""
-    table = pl.concat([run.table for run in runs])
+    table = pl.concat([run.distinct for run in runs])
     grouped = table.group_by("measure").agg(
         pl.len(), (pl.col("status") == "ok").sum().alias("ok"), pl.col("readout").n_unique(),
         pl.col("n").min().alias("low"), pl.col("n").max().alias("high"),
@@ -100,14 +98,14 @@ def measure_table(runs: Sequence[ReadRun]) -> PaperTable:
     return PaperTable("table-3", "Table 3. Measures", "What was measured.", text_frame(head, rows), tuple(lacks))
 
 
-def emergence_table(runs: Sequence[ReadRun], level: str | None) -> PaperTable:
+def emergence_table(runs: Sequence[Run], level: str | None) -> PaperTable:
     """Tables 5 (level L2) and 8 (all): acquisition steps by run under every protocol."""
-    shown = aligned(runs)
+    shown = select_task_aligned(runs)
     head = ["Task", "Level", *(f"{run.label}, {name}" for run in shown for name in PROTOCOLS)]
     cells: dict[tuple[str, str], list[str]] = {}
     for column, (run, name) in enumerate((run, name) for run in shown for name in PROTOCOLS):
         same = (pl.col("event") == "acquisition") & (pl.col("protocol") == name)
-        for row in run.events().filter(same).iter_rows(named=True):
+        for row in run.shown_events().filter(same).iter_rows(named=True):
             if level is None or row["level"] == level:
                 line = cells.setdefault((str(row["task"]), str(row["level"])), ["–"] * (len(head) - 2))
                 line[column] = f"{row['step']:,}" if row["status"] == "found" else row["status"]
@@ -122,11 +120,11 @@ def emergence_table(runs: Sequence[ReadRun], level: str | None) -> PaperTable:
     return PaperTable(name, title, "Step of acquisition, or its status: never 0 or the last step.", frame, tuple(lacks))
 
 
-def training_table(runs: Sequence[ReadRun]) -> PaperTable:
+def training_table(runs: Sequence[Run]) -> PaperTable:
     """Table 7: training configuration of the runs that trained."""
-    shown = [run for run in runs if _training(run)]
-    rows = [[name, *(_plain(_training(run).get(name)) for run in shown)] for name in _TRAINING]
-    rows += [["data", *(_plain(_mapping(_config(run).get("data")).get("source")) for run in shown)]]
+    shown = [run for run in runs if run.manifest.settings("training")]
+    rows = [[name, *(_plain(run.manifest.settings("training").get(name)) for run in shown)] for name in _TRAINING]
+    rows += [["data", *(_plain(run.manifest.settings("data").get("source")) for run in shown)]]
     lacks = (
         () if shown else ("none of the runs trained a model here; a series on the Hub does not say how it was trained",)
     )
@@ -134,24 +132,24 @@ def training_table(runs: Sequence[ReadRun]) -> PaperTable:
     return PaperTable("table-7", "Table 7. Training", "The training settings in the runs' manifests.", frame, lacks)
 
 
-def probe_table(runs: Sequence[ReadRun]) -> PaperTable:
+def probe_table(runs: Sequence[Run]) -> PaperTable:
     """Version 4's Table 6: exact match and linear probe at the last checkpoint before acquisition."""
     rows = []
     for run in runs:
-        probes = run.table.filter(pl.col("measure").is_in(["linear_probe", "linear_probe_by_position"]))
+        probes = run.distinct.filter(pl.col("measure").is_in(["linear_probe", "linear_probe_by_position"]))
         last = pl.col("site").str.ends_with(".hook_resid_post") & (pl.col("layer") == pl.col("layer").max())
-        for event in found(run, "acquisition").iter_rows(named=True):
+        for event in find_events(run, "acquisition").iter_rows(named=True):
             task = pl.col("task").eq_missing(pl.lit(event["task"]))
             before = probes.filter(last & task & (pl.col("step") < event["step"]))
             for measure in before["measure"].unique().sort():
                 row = before.filter(pl.col("measure") == measure).sort("step").row(-1, named=True)
                 same = task & pl.col("level").eq_missing(pl.lit(event["level"]))
-                here = run.table.filter(same & (pl.col("step") == row["step"]) & (pl.col("measure") == "accuracy"))
+                here = run.distinct.filter(same & (pl.col("step") == row["step"]) & (pl.col("measure") == "accuracy"))
                 match = here["value"][0] if here.height else None
                 name = [run.label, event["task"], event["level"], f"{row['step']:,}", measure]
                 rows.append([*name, _share(match), _share(row["value"])])
     head = ("Run", "Task", "Level", "Step before acquisition", "Probe", "Exact match", "Probe accuracy")
-    probed = any((run.table["measure"] == "linear_probe").any() for run in runs)
+    probed = any((run.distinct["measure"] == "linear_probe").any() for run in runs)
     why = (
         "no acquired task has a probe before its acquisition"
         if probed
@@ -164,11 +162,11 @@ def probe_table(runs: Sequence[ReadRun]) -> PaperTable:
     )  # fmt: skip
 
 
-def time_table(runs: Sequence[ReadRun]) -> PaperTable:
+def time_table(runs: Sequence[Run]) -> PaperTable:
     """Table 10: seconds of a checkpoint by phase, from the runs' logs."""
     rows, lacks = [], []
     for run in runs:
-        spent = _spent(run.folder / "log.jsonl") if run.folder else {}
+        spent = _spent(run.path / "log.jsonl") if run.path else {}
         if not spent:
             lacks.append(f"{run.label} has no log of what its checkpoints took")
         for phase, seconds in spent.items():
@@ -191,26 +189,27 @@ def _spent(log: Path) -> dict[str, list[float]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        seconds = _mapping(entry.get("seconds")) if isinstance(entry, dict) else {}
-        for phase, value in seconds.items():
+        seconds = entry.get("seconds") if isinstance(entry, dict) else None
+        for phase, value in seconds.items() if isinstance(seconds, dict) else ():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 spent.setdefault(str(phase)[:40], []).append(float(value))
     return spent
 
 
-def freezing_table(runs: Sequence[ReadRun]) -> PaperTable:
+def freezing_table(runs: Sequence[Run]) -> PaperTable:
     """Version 4's Table 13: acquisition of the hard tasks with a block frozen at first, beside runs without."""
-    shown = aligned(runs)
-    frozen = [run for run in shown if _training(run).get("freeze_block") is not None]
+    shown = select_task_aligned(runs)
+    frozen = [run for run in shown if run.manifest.settings("training").get("freeze_block") is not None]
     sizes = {run.size for run in frozen}
     rows = []
     for run in [run for run in shown if run.size in sizes]:
-        block, until = _training(run).get("freeze_block"), _training(run).get("freeze_until")
+        training = run.manifest.settings("training")
+        block, until = training.get("freeze_block"), training.get("freeze_until")
         held = "none" if block is None else f"block {_plain(block)} to step {_plain(until)}"
         same = (pl.col("event") == "acquisition") & (pl.col("protocol") == PROTOCOL) & pl.col("task").is_in(HARD)
-        for event in run.events().filter(same).sort("task", "level").iter_rows(named=True):
+        for event in run.shown_events().filter(same).sort("task", "level").iter_rows(named=True):
             step = f"{event['step']:,}" if event["status"] == "found" else event["status"]
-            rows.append([run.label, run.size, run.table["seed"][0], held, event["task"], event["level"], step])
+            rows.append([run.label, run.size, run.distinct["seed"][0], held, event["task"], event["level"], step])
     head = ("Run", "Size", "Seed", "Frozen", "Task", "Level", f"Acquisition, {PROTOCOL}")
     lacks = []
     if not frozen:
@@ -234,30 +233,12 @@ def denoising_table() -> PaperTable:
     return PaperTable("table-9", "Table 9. Gradient rank and LLC under denoising", "", lacks=(why,))
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _config(run: ReadRun) -> Mapping[str, Any]:
-    return _mapping(run.manifest.get("config"))
-
-
-def _training(run: ReadRun) -> Mapping[str, Any]:
-    return _mapping(_config(run).get("training"))
-
-
 def _plain(value: object) -> str:
     return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)[:120]
 
 
 def _number(value: object) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, int) and not isinstance(value, bool)
-        else "–"
-        if value is None
-        else str(value)[:60]
-    )
+    return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)[:60]
 
 
 def _share(value: float | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pythiageo.claims.of_runs import ask
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures.catalogue import paper_figures, paper_tables
 from pythiageo.figures.draw import draw
 from pythiageo.figures.spec import PaperTable
@@ -41,7 +41,7 @@ def write_paper(runs: Sequence[Path], out: Path, formats: Sequence[str] = FORMAT
         if name not in FORMATS:
             raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}.")
     check_folder(out)
-    loaded = load_runs(runs)
+    loaded = open_runs(runs)
     make_folder(out)
     claims = ask(loaded)
     written = []

@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from pythiageo.geometry.cka import linear_cka
     from pythiageo.geometry.entropy import effective_number
     from pythiageo.geometry.measure import (
-        ImpreciseMeasureError,
         Measure,
-        UndefinedMeasureError,
         get_measures,
         load_measures,
     )
@@ -21,12 +19,10 @@ if TYPE_CHECKING:
     from pythiageo.geometry.view import single
 
 __all__ = [
-    "ImpreciseMeasureError",
     "Layout",
     "Measure",
     "Readout",
     "Spectrum",
-    "UndefinedMeasureError",
     "effective_number",
     "get_measures",
     "get_readouts",
@@ -41,9 +37,7 @@ __getattr__, __dir__ = lazy_names(
         "cka": ["linear_cka"],
         "entropy": ["effective_number"],
         "measure": [
-            "ImpreciseMeasureError",
             "Measure",
-            "UndefinedMeasureError",
             "get_measures",
             "load_measures",
         ],

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.readout import Layout, examples_of
 from pythiageo.geometry.view import View, resample
+from pythiageo.no_value import NoValueError
 
 
 class Bootstrap:
@@ -73,7 +74,7 @@ class Bootstrap:
 def _value(measure: Measure, view: View) -> float | None:
     try:
         return measure.value(view).value
-    except UndefinedMeasureError:
+    except NoValueError:
         return None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.measure import UndefinedMeasureError
 from pythiageo.geometry.spectrum import centre
+from pythiageo.no_value import NoValueError
 
 
 def linear_cka(first: Float[Tensor, "row width"], second: Float[Tensor, "row other"]) -> float:
@@ -21,7 +21,7 @@ def linear_cka(first: Float[Tensor, "row width"], second: Float[Tensor, "row oth
 
     Raises:
         ValueError: the numbers of rows differ.
-        UndefinedMeasureError: states that do not vary.
+        NoValueError: states that do not vary.
 
     >>> import torch
     >>> states = torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 5.0]])
@@ -43,5 +43,5 @@ def _unit(states: Tensor) -> Tensor:
     """Return states of size one, so that fourth powers neither overflow nor vanish."""
     largest = float(states.abs().max()) if len(states) else 0.0
     if not largest > 0:
-        raise UndefinedMeasureError("the states do not vary")
+        raise NoValueError("the states do not vary")
     return states / largest

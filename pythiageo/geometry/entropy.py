@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.measure import UndefinedMeasureError
+from pythiageo.no_value import NoValueError
 
 
 def effective_number(weights: Float[Tensor, " value"]) -> float:
@@ -15,13 +15,13 @@ def effective_number(weights: Float[Tensor, " value"]) -> float:
     Invariant to the scale and order of the weights.
 
     Raises:
-        UndefinedMeasureError: all weights are zero.
+        NoValueError: all weights are zero.
 
     >>> round(effective_number(torch.tensor([3.0, 3.0, 3.0])), 3)
     3.0
     """
     total = weights.sum()
     if not float(total) > 0:
-        raise UndefinedMeasureError("all singular values are zero: the states do not vary")
+        raise NoValueError("all singular values are zero: the states do not vary")
     p = weights / total
     return float(torch.exp(torch.special.entr(p).sum()))

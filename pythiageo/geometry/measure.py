@@ -13,6 +13,7 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.rounding import TOLERANCE
 from pythiageo.geometry.spectrum import Spectrum
 from pythiageo.geometry.view import View
+from pythiageo.no_value import NoValueError
 
 NEEDS = {
     "spectrum": "singular values whose entropy is right to 1e-6",
@@ -37,14 +38,6 @@ INVARIANCES = {
     "centring": "one vector added to every row, so also the mean taken off",
 }
 """What a measure can be blind to, by name."""
-
-
-class UndefinedMeasureError(Exception):
-    """A measure has no value on this input; the message is the reason an observation gives."""
-
-
-class ImpreciseMeasureError(UndefinedMeasureError):
-    """A measure has a value, but rounding of the states may have made it; the message gives the numbers."""
 
 
 class Estimate(NamedTuple):
@@ -107,15 +100,15 @@ class Measure:
         """Return the measure's value on ``view``.
 
         Raises:
-            UndefinedMeasureError: it has none.
-            ImpreciseMeasureError: rounding of the states may make more than ``TOLERANCE`` of it.
+            NoValueError: it has none; ``imprecise``: rounding of the states may make more than ``TOLERANCE`` of it.
         """
         estimate = self.value(view)
         share = self._rounded(view, estimate)
         if share > TOLERANCE:
-            raise ImpreciseMeasureError(
+            raise NoValueError(
                 f"rounding of the states may make {min(share, 1):.0%} of it, and {TOLERANCE:.1%} is allowed: "
-                + view.rows.rounding.describe(view.rows.centred)
+                + view.rows.rounding.describe(view.rows.centred),
+                "imprecise",
             )
         return estimate
 
@@ -123,11 +116,11 @@ class Measure:
         """Return the measure's value on ``view``, whether or not rounding made it.
 
         Raises:
-            UndefinedMeasureError: it has none.
+            NoValueError: it has none.
         """
         estimate = self._estimate(*self._arguments(view))
         if not math.isfinite(estimate.value):
-            raise UndefinedMeasureError("the value overflows float64")
+            raise NoValueError("the value overflows float64")
         return estimate
 
     def _estimate(self, *arguments: Any) -> Estimate:
@@ -159,7 +152,7 @@ class Measure:
         """Return how much the values of two spectra differ, relative to the first."""
         try:
             one, other = (self._estimate(each).value for each in spectra)
-        except UndefinedMeasureError:
+        except NoValueError:
             return 1.0
         return 0.0 if one == other else abs(one - other) / max(abs(one), sys.float_info.min)
 
@@ -170,7 +163,7 @@ class Measure:
             return (view.states, view.rows.rounding)
         if self.needs == "layers":
             if view.below is None:
-                raise UndefinedMeasureError("there is no site below the first")
+                raise NoValueError("there is no site below the first")
             return (view.states, view.below.states)
         return (view.spectrum,)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 from pythiageo.untrusted_files import BadFileError, check_plain
 
 _LARGEST = 2**53
@@ -33,7 +33,7 @@ def read_table(source: Path) -> pl.DataFrame:
     except BadFileError as error:
         raise UserError(f"{source} {error}") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{source}: cannot be read: {first_line(error)}") from None
+        raise UserError(f"{source}: cannot be read: {quote_error(error)}") from None
     raise UserError(f"{source}: expected a .parquet, .csv or .tsv file with --map, or the harness's .json files")
 
 

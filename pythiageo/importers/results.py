@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -13,14 +12,13 @@ from typing import Any
 
 from pythiageo import extensions, importers
 from pythiageo._version import __version__
-from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.importers import cells
 from pythiageo.importers.mapping import Mapping
 from pythiageo.names import FINAL_NORM
-from pythiageo.observations import SCHEMA_VERSION, Observation, ObservationStore
+from pythiageo.observations import SCHEMA_VERSION, Manifest, Observation, ObservationStore
+from pythiageo.observations.manifest import write_manifest
 from pythiageo.observations.ranges import outside
-from pythiageo.observations.reader import MANIFEST_NAME
 from pythiageo.observations.schema import COLUMNS, LAYERS, SORT_KEY
 
 _NOT_FINITE = "the source holds no finite number here"
@@ -137,8 +135,7 @@ def _write(results: Results, name: str | None, out: Path) -> Path:
         "corpus": None,
         "training": None,
     }
-    text = json.dumps(manifest, indent=1) + "\n"
-    replace_file(out / MANIFEST_NAME, text.encode(), "the observations are whole")
+    write_manifest(out, Manifest.model_validate(manifest), "the observations are whole")
     return out
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pythiageo.landscape.llc import LLC, Settings, named_settings, quadratic_llc
     from pythiageo.landscape.measures import LANDSCAPE_MEASURES, LandscapeMeasure
     from pythiageo.landscape.problem import Problem
-    from pythiageo.landscape.undefined import Undefined
 
 __all__ = [
     "LANDSCAPE_MEASURES",
@@ -33,7 +32,6 @@ __all__ = [
     "Settings",
     "SpectralDensity",
     "Trace",
-    "Undefined",
     "gradient_covariance_rank",
     "gradient_effective_rank",
     "gradient_gram",
@@ -60,6 +58,5 @@ __getattr__, __dir__ = lazy_names(
         "llc": ["LLC", "Settings", "named_settings", "quadratic_llc"],
         "measures": ["LANDSCAPE_MEASURES", "LandscapeMeasure"],
         "problem": ["Problem"],
-        "undefined": ["Undefined"],
     },
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pythiageo.errors import UserError
 from pythiageo.landscape.llc import LLC, SHARE_LIMIT, Settings, llc
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import NoValueError, Undefined, or_undefined
+from pythiageo.no_value import NoValue, NoValueError, or_no_value
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trial:
     reasons: tuple[str, ...]
 
 
-@or_undefined
+@or_no_value
 def calibrate(
     problem: Problem,
     settings: Settings,
@@ -54,7 +54,7 @@ def calibrate(
 
 def _trial(problem: Problem, settings: Settings, seed: int, top_eigenvalue: float | None) -> Trial:
     estimate = llc(problem, settings, seed)
-    if isinstance(estimate, Undefined):
+    if isinstance(estimate, NoValue):
         raise NoValueError(estimate.reason, estimate.status)
     coarseness = None
     reasons = [f"{f.status}: {f.reason}" for f in estimate.findings if f.status != "not_at_minimum"]

@@ -7,7 +7,7 @@ import torch
 from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.krylov import Space
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import NoValueError
+from pythiageo.no_value import NoValueError
 
 PRODUCTS = 12
 """Products with the Hessian that are spent on it."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from pythiageo.errors import UserError
 from pythiageo.landscape.gram import GradientGram
 from pythiageo.landscape.problem import Problem, flat
-from pythiageo.landscape.undefined import NoValueError, or_undefined
+from pythiageo.no_value import NoValueError, or_no_value
 
 TOLERANCE = 1e-4
 """Greatest relative error that the rounding of the Gram matrix may make in an effective rank (it is 1e-9 or so, unless
@@ -38,7 +38,7 @@ class GradientRank:
     eigenvalues: Float[Tensor, " value"]
 
 
-@or_undefined
+@or_no_value
 def gradient_effective_rank(gram: GradientGram, centred: bool = False) -> GradientRank:
     """Return exp(-sum p log p), p the eigenvalues of G G^T over their sum; G (example, parameter) holds the gradients.
 
@@ -58,7 +58,7 @@ def gradient_effective_rank(gram: GradientGram, centred: bool = False) -> Gradie
     return _rank(gram, gram.matrix, centred)
 
 
-@or_undefined
+@or_no_value
 def gradient_covariance_rank(gram: GradientGram, batches: list[Int[Tensor, " example"]]) -> GradientRank:
     """Return the effective rank of the covariance of batch gradients, on all the parameters of ``gram``.
 
@@ -76,7 +76,7 @@ def gradient_covariance_rank(gram: GradientGram, batches: list[Int[Tensor, " exa
     return _rank(gram, weights @ gram.matrix @ weights.T, centred=True)
 
 
-@or_undefined
+@or_no_value
 def first_parameters_covariance_rank(
     problem: Problem, batches: list[Int[Tensor, " example"]], count: int = FIRST_PARAMETERS
 ) -> GradientRank:

@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from pythiageo.errors import UserError
 from pythiageo.landscape.captures import Capture, Gram, totals
 from pythiageo.landscape.problem import Piece, Problem, flat
-from pythiageo.landscape.undefined import NoValueError, or_undefined
+from pythiageo.no_value import NoValueError, or_no_value
 
 KINDS = (nn.Linear, nn.Embedding, nn.LayerNorm)
 MEMORY = 1 << 30
@@ -41,7 +41,7 @@ class GradientGram:
     formed: tuple[str, ...] = ()
 
 
-@or_undefined
+@or_no_value
 def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
     """Return the inner products of all pairs of examples' gradients.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pythiageo.errors import UserError
 from pythiageo.landscape.problem import Problem, finite, flat
-from pythiageo.landscape.undefined import NoValueError, or_undefined
+from pythiageo.no_value import NoValueError, or_no_value
 
 Product = Callable[[Float[Tensor, " parameter"]], Float[Tensor, " parameter"]]
 
@@ -109,7 +109,7 @@ class Trace:
     products: int
 
 
-@or_undefined
+@or_no_value
 def trace(hessian: Hessian, probes: int, generator: torch.Generator, sketch: int = 0) -> Trace:
     """Return an unbiased estimate of tr H: the mean of v^T H v over vectors of random signs (Hutchinson 1990).
 

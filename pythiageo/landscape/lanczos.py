@@ -14,7 +14,7 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.landscape.hessian import Hessian, signs
 from pythiageo.landscape.krylov import Space
 from pythiageo.landscape.search import Search
-from pythiageo.landscape.undefined import or_undefined
+from pythiageo.no_value import or_no_value
 
 WANTED = ("largest", "magnitude", "smallest")
 SPARE = 1 << 24
@@ -42,7 +42,7 @@ class Eigenvalues:
         return set(self.statuses) == {"ok"}
 
 
-@or_undefined
+@or_no_value
 def top_eigenvalues(
     hessian: Hessian,
     k: int,
@@ -161,7 +161,7 @@ class SpectralDensity:
         return float(each.mean()), float(each.std() / len(each) ** 0.5)
 
 
-@or_undefined
+@or_no_value
 def spectral_density(hessian: Hessian, vectors: int, steps: int, generator: torch.Generator) -> SpectralDensity:
     """Return nodes and weights of the eigenvalue distribution by stochastic Lanczos quadrature.
 

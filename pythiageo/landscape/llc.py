@@ -14,7 +14,7 @@ from pythiageo.landscape.chains import drift, effective_draws, r_hat, standard_e
 from pythiageo.landscape.curvature import curvatures
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.sgld import Chain, sample_chain
-from pythiageo.landscape.undefined import or_undefined
+from pythiageo.no_value import or_no_value
 
 R_HAT_LIMIT = 1.1
 DRIFT_LIMIT = 4.0
@@ -152,7 +152,7 @@ class LLC:
         return self.findings[0].status if self.findings else "ok"
 
 
-@or_undefined
+@or_no_value
 def llc(problem: Problem, settings: Settings, seed: int) -> LLC:
     """Return n_beta (E[L(x)] - L(x0)), x drawn from exp(-n_beta L(x) - gamma |x - x0|^2 / 2), x0 the weights as given.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.landscape.undefined import NoValueError
+from pythiageo.no_value import NoValueError
 
 Piece = tuple[Tensor, ...]
 """Tensors whose first axis is the example. Examples of one length make a piece, so that nothing is padded."""

@@ -8,21 +8,17 @@ from pythiageo.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pythiageo.linear_probe.fit import (
-        NotConvergedError,
         ProbeResult,
         ProbeSettings,
         Split,
-        UndefinedProbeError,
         fit_probe,
         make_split,
     )
 
 __all__ = [
-    "NotConvergedError",
     "ProbeResult",
     "ProbeSettings",
     "Split",
-    "UndefinedProbeError",
     "fit_probe",
     "make_split",
 ]
@@ -31,11 +27,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "fit": [
-            "NotConvergedError",
             "ProbeResult",
             "ProbeSettings",
             "Split",
-            "UndefinedProbeError",
             "fit_probe",
             "make_split",
         ],

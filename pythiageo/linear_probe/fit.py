@@ -10,15 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pythiageo.linear_probe.split import split_by_example, split_by_position
+from pythiageo.no_value import NoValueError
 from pythiageo.stats.rates import rate_stderr
-
-
-class UndefinedProbeError(Exception):
-    """There is nothing to fit or to judge by; the message is the reason an observation gives."""
-
-
-class NotConvergedError(Exception):
-    """The solver stopped before its tolerance was met; the message says after how many steps."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +94,26 @@ def make_split(
     """Split the rows ``by`` example or position, by a random stream that the settings' seed alone fixes.
 
     Raises:
-        UndefinedProbeError: fewer than two examples, a single class in all rows or in those to be fitted, more than
+        NoValueError: fewer than two examples, a single class in all rows or in those to be fitted, more than
             ``max_classes``, or nothing held out.
     """
     if len(np.unique(owner)) < 2:
-        raise UndefinedProbeError("a probe needs at least two examples")
+        raise NoValueError("a probe needs at least two examples")
     classes = len(np.unique(labels))
     if classes < 2:
-        raise UndefinedProbeError("every answer position has the same next token: there is nothing to tell apart")
+        raise NoValueError("every answer position has the same next token: there is nothing to tell apart")
     if classes > settings.max_classes:
-        raise UndefinedProbeError(f"{classes} different next tokens, more than max_classes = {settings.max_classes}")
+        raise NoValueError(f"{classes} different next tokens, more than max_classes = {settings.max_classes}")
     rng = np.random.Generator(np.random.PCG64(settings.seed))
     if by == "example":
         held_out = split_by_example(owner, settings.test_share, rng)
     else:
         held_out = split_by_position(labels, settings.test_share, rng)
     if not held_out.any():
-        raise UndefinedProbeError("no position is held out: there are too few of them")
+        raise NoValueError("no position is held out: there are too few of them")
     permuted = rng.permutation(labels)
     if min(len(np.unique(labels[~held_out])), len(np.unique(permuted[~held_out]))) < 2:
-        raise UndefinedProbeError("the positions to be fitted all have the same next token")
+        raise NoValueError("the positions to be fitted all have the same next token")
     return Split(labels, owner, held_out, permuted)
 
 
@@ -153,8 +146,8 @@ def fit_probe(states: Float[np.ndarray, "row d_model"], split: Split, settings: 
 
     Raises:
         ValueError: states that are not finite.
-        UndefinedProbeError: states that are all the same.
-        NotConvergedError: the solver used up its iterations, or gave up.
+        NoValueError: states that are all the same.
+        NoValueError: ``not_converged``: the solver used up its iterations, or gave up.
     """
     if not np.isfinite(states).all():
         raise ValueError("states hold NaN or infinity")
@@ -177,7 +170,7 @@ def _features(
     # the standard deviation of a constant feature is rounding, not spread: of its type, or of the mean
     floor = rounding * np.abs(states[~held_out]).max(axis=0)
     if (spread <= floor).all():
-        raise UndefinedProbeError("all states are the same")
+        raise NoValueError("all states are the same")
     scaled = (states - mean) / np.where(spread <= floor, 1.0, spread)
     return project(scaled[~held_out], scaled[held_out])
 
@@ -215,7 +208,8 @@ def _hits(
         try:
             model.fit(fitted, labels[~held_out])
         except ConvergenceWarning:
-            raise NotConvergedError(
-                f"the probe did not converge to {settings.tolerance:g} within {settings.iterations} iterations"
+            raise NoValueError(
+                f"the probe did not converge to {settings.tolerance:g} within {settings.iterations} iterations",
+                "not_converged",
             ) from None
         return (model.predict(judged) == labels[held_out]).astype(float)

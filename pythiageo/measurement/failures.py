@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import traceback
-from typing import NamedTuple
 
 from pythiageo.errors import MEMORY, CheckpointError, MachineError, PythiageoError, UserError, machine_trouble, shorten
 
@@ -15,13 +14,6 @@ _KEPT = 20
 """Different tracebacks of one checkpoint that are kept."""
 _LONGEST = 20_000
 """Characters of one, the end of it."""
-
-
-class NoValue(NamedTuple):
-    """Why there is no number."""
-
-    status: str
-    reason: str
 
 
 class Failures:

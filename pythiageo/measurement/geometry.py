@@ -14,15 +14,16 @@ from torch import Tensor
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
-from pythiageo.geometry.measure import Estimate, ImpreciseMeasureError, Measure, UndefinedMeasureError, get_measures
+from pythiageo.geometry.measure import Estimate, Measure, get_measures
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.geometry.view import SiteStates
-from pythiageo.measurement.failures import FAILED, Failures, NoValue
+from pythiageo.measurement.failures import FAILED, Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.result import Origin
+from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.probes.probeset import get_majority_rate
 from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
@@ -260,10 +261,8 @@ def _measure_readout(
             continue
         try:
             taken[measure] = measure.take(view)
-        except ImpreciseMeasureError as error:
-            yield origin.failed(measure.name, "imprecise", str(error), **columns)
-        except UndefinedMeasureError as error:
-            yield origin.failed(measure.name, "undefined", str(error), **columns)
+        except NoValueError as error:
+            yield origin.failed(measure.name, *error.no_value, **columns)
         except Exception as error:
             yield subject.failed(measure.name, subject.explain(error), **columns)
     noted: dict[Measure, str] = {}

@@ -27,12 +27,12 @@ from pythiageo.landscape.lanczos import Eigenvalues, top_eigenvalues
 from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import NoValueError, Undefined
-from pythiageo.measurement.failures import FAILED, Failures, NoValue
+from pythiageo.measurement.failures import FAILED, Failures
 from pythiageo.measurement.geometry import columns_of
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
 from pythiageo.measurement.result import Origin
+from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.series.steps import select
 
@@ -214,14 +214,14 @@ class _ProblemMeasurer:
     def _measure_gradient_ranks(self, wanted: set[str]) -> Iterator[_Result]:
         gram = gradient_gram(self._problem)
         for name in sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
-            if isinstance(gram, Undefined):
+            if isinstance(gram, NoValue):
                 yield _undefined(name, gram)
             elif name == "gradient_rank":
                 yield _rank(name, gradient_effective_rank(gram))
             else:
                 yield self._measure_batches(name, partial(gradient_covariance_rank, gram))
 
-    def _measure_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | Undefined]) -> _Result:
+    def _measure_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | NoValue]) -> _Result:
         size = self._config.batch
         if self._problem.examples < 2 * size:
             reason = f"needs two batches of {size} examples, there are {self._problem.examples} examples"
@@ -237,20 +237,20 @@ class _ProblemMeasurer:
                     yield from self._measure_eigenvalues(hessian)
                 if "hessian_trace" in wanted:
                     found = trace(hessian, config.hessian.probes, self._make_generator("trace"))
-                    if isinstance(found, Undefined):
+                    if isinstance(found, NoValue):
                         yield _undefined("hessian_trace", found)
                     else:
                         yield _Result("hessian_trace", found.value, found.stderr)
         except NoValueError as error:
             for name in sorted(wanted & {"hessian_top", "hessian_trace"}):
-                yield _undefined(name, error.undefined)
+                yield _undefined(name, error.no_value)
 
     def _measure_eigenvalues(self, hessian: Hessian) -> Iterator[_Result]:
         k = min(self._config.hessian.k, hessian.size)
         top = top_eigenvalues(hessian, k, self._make_generator("lanczos"))
         names = ["hessian_top", *(f"hessian_top_{number}" for number in range(2, k + 1))]
         for number, name in enumerate(names):
-            if isinstance(top, Undefined):
+            if isinstance(top, NoValue):
                 yield _undefined(name, top)
             elif top.statuses[number] == "ok":
                 yield _Result(name, float(top.values[number]))
@@ -259,7 +259,7 @@ class _ProblemMeasurer:
 
     def _measure_llc(self) -> _Result:
         estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
-        if isinstance(estimate, Undefined):
+        if isinstance(estimate, NoValue):
             return _undefined("llc", estimate)
         if estimate.findings:
             number = (
@@ -291,9 +291,9 @@ def _describe_uncertain(top: Eigenvalues, number: int) -> str:
     return f"{reason}: {top.products} products do not show that it is number {number + 1}"
 
 
-def _undefined(name: str, undefined: Undefined) -> _Result:
+def _undefined(name: str, undefined: NoValue) -> _Result:
     return _Result(name, None, status=undefined.status, reason=undefined.reason)
 
 
-def _rank(name: str, found: GradientRank | Undefined) -> _Result:
-    return _undefined(name, found) if isinstance(found, Undefined) else _Result(name, found.value)
+def _rank(name: str, found: GradientRank | NoValue) -> _Result:
+    return _undefined(name, found) if isinstance(found, NoValue) else _Result(name, found.value)

@@ -11,18 +11,16 @@ from torch import Tensor
 
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.linear_probe.fit import (
-    NotConvergedError,
     ProbeSettings,
     Rate,
     Split,
-    UndefinedProbeError,
     fit_probe,
     make_split,
 )
-from pythiageo.measurement.failures import NoValue
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.probe_sets import Prepared
 from pythiageo.measurement.result import Origin
+from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.probes.scoring import NonfiniteLogitsError
 
@@ -68,15 +66,15 @@ class LinearProbe:
                 no_value = NoValue("nonfinite", str(error))
         for by in self.config.splits:
             split = self._split(by)
-            if isinstance(split, str):
+            if isinstance(split, NoValue):
                 for name in (MODEL, MAJORITY, *_for_whole_answers(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, "undefined", split)
+                    yield self._failed(name, by, split)
                 continue
             yield self._row(MAJORITY, by, split.majority())
             if hits is None:
                 assert no_value is not None
                 for name in (MODEL, *_for_whole_answers(by, ANSWER_MODEL)):
-                    yield self._failed(name, by, *no_value)
+                    yield self._failed(name, by, no_value)
                 continue
             yield self._row(MODEL, by, split.rate(hits[split.held_out]))
             for name in _for_whole_answers(by, ANSWER_MODEL):
@@ -90,11 +88,12 @@ class LinearProbe:
     def _rows(self, states: Tensor | None, by: str, columns: dict[str, Any]) -> Iterator[Observation]:
         names = (PROBE, CONTROL, SELECTIVITY, *_for_whole_answers(by, ANSWER))
         split = self._split(by)
-        status, reason = "undefined", split if isinstance(split, str) else ""
         if states is None:
             assert self.unread is not None
-            status, reason = self.unread
-        elif not isinstance(split, str):
+            no_value = self.unread
+        elif isinstance(split, NoValue):
+            no_value = split
+        else:
             matrix = states[self.prepared.layout.answer].float().numpy()
             try:
                 result = fit_probe(matrix, split, self.settings)
@@ -105,38 +104,36 @@ class LinearProbe:
                 for name, rate in zip(names, rates, strict=False):
                     yield self._row(name, by, rate, reason=note if name != CONTROL else None, **columns)
                 return
-            except UndefinedProbeError as error:
-                reason = str(error)
-            except NotConvergedError as error:
-                status, reason = "not_converged", str(error)
+            except NoValueError as error:
+                no_value = error.no_value
             except ValueError as error:
-                status, reason = "nonfinite", str(error)
+                no_value = NoValue("nonfinite", str(error))
         for name in names:
-            yield self._failed(name, by, status, reason, **columns)
+            yield self._failed(name, by, no_value, **columns)
 
     @property
     def settings(self) -> ProbeSettings:
         """The config's values."""
         return ProbeSettings(**self.config.model_dump(exclude={"splits"}))
 
-    def _split(self, by: str) -> Split | str:
+    def _split(self, by: str) -> Split | NoValue:
         """Return the split, or why there is none."""
         targets = [example.targets for example in self.prepared.encoded]
         if not targets:
-            return "no item of the probe set can be measured"
+            return NoValue("undefined", "no item of the probe set can be measured")
         labels = np.array([token for tokens in targets for token in tokens])
         owner = np.repeat(np.arange(len(targets)), [len(tokens) for tokens in targets])
         try:
             return make_split(labels, owner, by, self.settings)
-        except UndefinedProbeError as error:
-            return str(error)
+        except NoValueError as error:
+            return error.no_value
 
     def _row(self, name: str, by: str, rate: Rate, **columns: Any) -> Observation:
         found = {"value": rate.value, "stderr": rate.stderr, "n": rate.n, **columns}
         return self.origin.row(measure=name + SUFFIX[by], **self.columns, **found)
 
-    def _failed(self, name: str, by: str, status: str, reason: str, **columns: Any) -> Observation:
-        return self.origin.failed(name + SUFFIX[by], status, reason, **self.columns, **columns)
+    def _failed(self, name: str, by: str, no_value: NoValue, **columns: Any) -> Observation:
+        return self.origin.failed(name + SUFFIX[by], no_value.status, no_value.reason, **self.columns, **columns)
 
 
 def _for_whole_answers(by: str, *names: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The observation table: its schema, where a run keeps it, how it is read and exported."""
 
 from pythiageo.observations.export import FORMATS, wide, write_table
-from pythiageo.observations.reader import read_manifest, read_observations
+from pythiageo.observations.manifest import Manifest, read_manifest, read_whole_manifest
+from pythiageo.observations.reader import read_observations
 from pythiageo.observations.schema import COLUMNS, SCHEMA_VERSION, SORT_KEY, STATUSES, Observation
 from pythiageo.observations.store import ObservationStore, table_of
 
@@ -11,10 +12,12 @@ __all__ = [
     "SCHEMA_VERSION",
     "SORT_KEY",
     "STATUSES",
+    "Manifest",
     "Observation",
     "ObservationStore",
     "read_manifest",
     "read_observations",
+    "read_whole_manifest",
     "table_of",
     "wide",
     "write_table",

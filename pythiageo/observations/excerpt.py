@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import check_folder, make_folder
+from pythiageo.observations.manifest import Manifest, Provenance, read_whole_manifest, write_manifest
 from pythiageo.observations.privacy import clean_values, find_places
-from pythiageo.observations.reader import MANIFEST_NAME, read_observations, read_whole_manifest
+from pythiageo.observations.reader import read_observations
 from pythiageo.observations.store import write_whole
 
 _TEXTS = ("series", "reason")
@@ -60,21 +59,23 @@ def excerpt(
     steps = set(kept["step"])
     asked = {"measures": list(measures), "readouts": list(readouts), "last_step": last_step}
     asked |= {"tasks": list(tasks)} if tasks else {}
-    manifest["checkpoints"] = [one for one in manifest.get("checkpoints", []) if one.get("step") in steps]
+    manifest = manifest.changed(checkpoints=[one for one in manifest.checkpoints if one.step in steps])
     known = find_places(manifest, run)
-    manifest["provenance"] = _without_command(manifest.get("provenance", {}))
-    manifest["earlier_provenance"] = [_without_command(one) for one in manifest.get("earlier_provenance", [])]
-    manifest = {key: clean_values(value, known) for key, value in manifest.items()}
+    manifest = manifest.changed(
+        provenance=_without_command(manifest.provenance),
+        earlier_provenance=[_without_command(one) for one in manifest.earlier_provenance],
+    )
+    said = {key: clean_values(value, known) for key, value in manifest.as_json().items()}
     shown = kept.with_columns(_cleaned(kept[name], known) for name in _TEXTS if name in kept.columns)
-    manifest["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
+    said["excerpt"] = {"of_rows": table.height, "of_sha256": sha256(table), **asked}
     make_folder(out)
     write_whole(out, shown)
-    replace_file(out / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode(), "the table is whole")
+    write_manifest(out, Manifest.model_validate(said), "the table is whole")
     return out
 
 
-def _without_command(provenance: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in provenance.items() if key != "command"}
+def _without_command(provenance: Provenance) -> dict[str, Any]:
+    return {key: value for key, value in provenance.as_json().items() if key != "command"}
 
 
 def _cleaned(column: pl.Series, known: Iterable[str]) -> pl.Series:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pythiageo.observations.manifest import Manifest
+
 ADDRESS, HOME, SECRET = "(address)", "~", "(secret)"
 _PUBLIC = ("huggingface.co", "hf.co", "github.com", "arxiv.org", "doi.org", "pytorch.org", "python.org")
 _HOMES = ("home", "users")
@@ -96,12 +98,15 @@ def clean_values(value: Any, known: Iterable[str] = ()) -> Any:
     return value
 
 
-def find_places(manifest: dict[str, Any], *paths: Path) -> set[str]:
+def find_places(manifest: Manifest, *paths: Path) -> set[str]:
     """Return the places of a machine that a manifest names, its command among them, and ``paths``, spelled out."""
-    told = [value for value in _texts(manifest) if re.match(_START, value) and len(value) > 3 and "\n" not in value]
-    for one in [manifest.get("provenance"), *(manifest.get("earlier_provenance") or [])]:
-        command = one.get("command") if isinstance(one, dict) else None
-        words = [word for word in command or [] if isinstance(word, str)]
+    told = [
+        value
+        for value in _texts(manifest.as_json())
+        if re.match(_START, value) and len(value) > 3 and "\n" not in value
+    ]
+    for one in [manifest.provenance, *manifest.earlier_provenance]:
+        words = [word for word in one.command or [] if isinstance(word, str)]
         values = [*words, *(word.partition("=")[2] for word in words)]
         told += [word for word in values if re.match(_START, word) and len(word) > 3]
     own = [str(path.resolve()) for path in paths] + [str(Path.cwd()), str(Path.home())]

@@ -1,31 +1,23 @@
-"""Read a run folder, made here or by a stranger: its manifest, its observations checked by the schema."""
+"""Read the observations of a run folder, made here or by a stranger, checked by the schema."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pythiageo.errors import UserError, first_line, nearest
+from pythiageo.errors import UserError, nearest, quote_error
+from pythiageo.observations.manifest import MANIFEST_NAME, check_inside, check_version
 from pythiageo.observations.ranges import first_outside
-from pythiageo.observations.schema import COLUMNS, LAYERS, SCHEMA_VERSION, SORT_KEY, STATUSES
+from pythiageo.observations.schema import COLUMNS, LAYERS, SORT_KEY, STATUSES, STEPS
 from pythiageo.observations.store import PARTS_FOLDER, SCHEMA_KEY, TABLE_NAME, part_files
-from pythiageo.untrusted_files import MIB, BadFileError, check_plain, read_json
+from pythiageo.untrusted_files import BadFileError, check_plain
 
-MANIFEST_NAME = "manifest.json"
-_MANIFEST_LIMIT = 64 * MIB
-"""A manifest of more bytes than this is not one."""
-_TABLES = ("config", "provenance", "model", "training", "corpus")
-_NEVER_NULL = ("config", "provenance")
-_LISTS = ("checkpoints", "probe_sets", "earlier_provenance")
 _ROWS = 10_000_000
 """Rows of a table that is read: they take 7 GB of memory."""
-_STEPS = 2**53
-"""Whole numbers below it stay what they are in pages and in other programs."""
 
 
 def read_observations(run_folder: Path) -> pl.DataFrame:
@@ -77,47 +69,6 @@ def read_part(step: int, path: Path, run_folder: Path, columns: Sequence[str] = 
     return frame
 
 
-def read_manifest(run_folder: Path) -> dict[str, Any]:
-    """Return a run's manifest. Only the schema version is checked: every other key may be missing, or hold anything.
-
-    Raises:
-        UserError: no manifest, not a plain file that holds a JSON object, or written under a newer schema.
-    """
-    path = Path(run_folder) / MANIFEST_NAME
-    _inside(path, Path(run_folder))
-    try:
-        manifest = read_json(path, _MANIFEST_LIMIT)
-    except FileNotFoundError:
-        raise UserError(f"{run_folder} is not a run folder: it has no {MANIFEST_NAME}.") from None
-    except BadFileError as error:
-        raise UserError(f"{path} {error}.") from None
-    if not isinstance(manifest, dict):
-        raise UserError(f"{path} must hold a JSON object, found {type(manifest).__name__}.")
-    _check_version(str(manifest.get("schema_version", "")), path)
-    return manifest
-
-
-def read_whole_manifest(run_folder: Path) -> dict[str, Any]:
-    """Return a run's manifest for what takes it apart: what is there is of the kind that a run writes.
-
-    Raises:
-        UserError: as ``read_manifest``; or a key that holds something else.
-    """
-    manifest, path = read_manifest(run_folder), Path(run_folder) / MANIFEST_NAME
-    for key in _TABLES:
-        if not isinstance(manifest.get(key, {}), dict) and (manifest[key] is not None or key in _NEVER_NULL):
-            raise UserError(f"{path}: {key!r} must be an object, found {type(manifest[key]).__name__}.")
-    for key in _LISTS:
-        found = manifest.get(key, [])
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise UserError(f"{path}: {key!r} must be a list of objects.")
-    for one in manifest.get("checkpoints", []):
-        step = one.get("step")
-        if type(step) is not int or not 0 <= step < _STEPS:
-            raise UserError(f"{path}: the step of a checkpoint must be 0 to {_STEPS - 1:,}, found {str(step)[:40]!r}.")
-    return manifest
-
-
 def _nothing_to_read(run_folder: Path) -> UserError:
     if not run_folder.exists():
         siblings = [entry.name for entry in run_folder.parent.iterdir()] if run_folder.parent.is_dir() else []
@@ -127,25 +78,15 @@ def _nothing_to_read(run_folder: Path) -> UserError:
     return UserError(f"{run_folder} is not a run folder: it has neither {TABLE_NAME} nor parts in {PARTS_FOLDER}/.")
 
 
-def _inside(path: Path, folder: Path) -> None:
-    """Raise if ``path`` is a link that leads out of the run folder."""
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link to itself, a name too long
-        inside = False
-    if not inside:
-        raise UserError(f"{path} leads outside the run folder {folder}; copy the file into it.")
-
-
 def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
     """Return these columns of one Parquet file that has the table's."""
-    _inside(path, run_folder)
+    check_inside(path, run_folder)
     try:
         check_plain(path)
         file = pq.ParquetFile(path)
         metadata: Mapping[bytes, bytes] = file.metadata.metadata or {}
         version = metadata.get(SCHEMA_KEY, b"").decode("utf-8", "replace")
-        _check_version(version, path)
+        check_version(version, path)
         _check_columns(pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table())), path)
         _check_count(path, file.metadata.num_rows)
         frame = pl.from_arrow(file.read(columns=list(columns)))
@@ -153,7 +94,7 @@ def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise UserError(f"{path} {error}.") from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is not a whole Parquet file ({first_line(error)}); remove it and resume the run."
+            f"{path} is not a whole Parquet file ({quote_error(error)}); remove it and resume the run."
         ) from error
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)
@@ -162,18 +103,6 @@ def _read(path: Path, run_folder: Path, columns: Sequence[str]) -> pl.DataFrame:
 def _check_count(path: Path, rows: int) -> None:
     if rows > _ROWS:
         raise UserError(f"{path} holds {rows:,} observations, and {_ROWS:,} are read at most: measure less in one run.")
-
-
-def _check_version(version: str, path: Path) -> None:
-    if version == SCHEMA_VERSION:
-        return
-    if not version:
-        raise UserError(f"{path} does not name its schema version, so pythiageo did not write it.")
-    if version.isdigit() and int(version) > int(SCHEMA_VERSION):
-        raise UserError(
-            f"{path} has schema version {version}, and this pythiageo reads {SCHEMA_VERSION}: update pythiageo."
-        )
-    raise UserError(f"{path} has schema version {version!r}, expected {SCHEMA_VERSION}.")
 
 
 def _check_columns(frame: pl.DataFrame, path: Path) -> None:
@@ -196,7 +125,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     ]
     if required:
         raise UserError(f"{path}: column {required[0]!r} has empty cells, and every observation needs it.")
-    for name, most in (("step", _STEPS), ("tokens", _STEPS), ("layer", LAYERS)):
+    for name, most in (("step", STEPS), ("tokens", STEPS), ("layer", LAYERS)):
         there = frame[name].drop_nulls()
         beyond = there.filter(~there.is_between(0, most - 1))
         if beyond.len():

@@ -41,6 +41,8 @@ that was left out; of these only ``same-as-neighbour`` is as it should be: the w
 where they were measured."""
 
 
+STEPS = 2**53
+"""Whole numbers below it stay what they are in pages and in other programs."""
 LAYERS = 10_000
 """More layers than any model has: a table with more is none of a model."""
 SOURCE, HARNESS = "source:", "lm-eval:"

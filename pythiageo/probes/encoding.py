@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 from pythiageo.probes import tokenizer as characters
 from pythiageo.probes.kinds import EXACT, NEXT_TOKEN, TEXT
 from pythiageo.probes.probeset import Example, ProbeSet
@@ -96,7 +96,7 @@ class FileTokenizer:
                 made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
                 self._tokenizer, self.kind = getattr(made, "backend_tokenizer", None), type(made).__name__
         except Exception as error:  # the libraries raise bare Exception on a malformed file
-            raise UserError(f"{file}: not a tokenizer: {first_line(error)}") from None
+            raise UserError(f"{file}: not a tokenizer: {quote_error(error)}") from None
         if self._tokenizer is None:
             raise UserError(f"{path}: a {self.kind} does not say which characters a token holds: expected a fast one")
         for one in (self._tokenizer, self._file):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 
 
 def read_file(file: Path, kind: str, what: str) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def read_file(file: Path, kind: str, what: str) -> list[dict[str, Any]]:
     except RecursionError:
         raise UserError(f"{what}: nested too deeply to be a table") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{what}: cannot be read as {kind}: {first_line(error)}") from None
+        raise UserError(f"{what}: cannot be read as {kind}: {quote_error(error)}") from None
 
 
 def _read_csv(file: Path) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def _read_csv(file: Path) -> list[dict[str, Any]]:
     try:
         table = pl.read_csv(file, infer_schema=False, glob=False)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(first_line(error)) from None
+        raise ValueError(quote_error(error)) from None
     return table.filter(~pl.all_horizontal(pl.all().is_null())).fill_null("").to_dicts()
 
 
@@ -45,7 +45,7 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
     try:
         return pl.read_parquet(file, glob=False, hive_partitioning=False).to_dicts()
     except pl.exceptions.PolarsError as error:
-        raise ValueError(first_line(error)) from None
+        raise ValueError(quote_error(error)) from None
 
 
 def _read_json(file: Path) -> list[dict[str, Any]]:

@@ -7,16 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from pythiageo._version import __version__
 from pythiageo.errors import UserError
-from pythiageo.observations import read_manifest, read_observations
+from pythiageo.events import Run, open_run
 from pythiageo.observations.excerpt import excerpt
 from pythiageo.observations.export import wide, write_table
+from pythiageo.observations.manifest import ModelFacts
 from pythiageo.observations.privacy import own_names
 from pythiageo.report import build_report
 
@@ -58,23 +58,24 @@ def write_bundle(
         MachineError: a file could not be written.
     """
     excerpt(run, folder, measures, readouts)
-    table, manifest = read_observations(folder), read_manifest(folder)
+    published = open_run(folder)
+    table = published.observations
     per_layer = table.filter(pl.col("layer").is_not_null() & pl.col("site").is_not_null()).height > 0
     if per_layer:
         (folder / PER_LAYER).parent.mkdir()
         write_table(wide(table), folder / PER_LAYER, "csv")
     build_report([folder], folder / PAGE)
-    (folder / CARD).write_text(_card(repo, manifest, table, per_layer), encoding="utf-8")
+    (folder / CARD).write_text(_card(repo, published, per_layer), encoding="utf-8")
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    bundle = Bundle(folder, str(manifest["name"]), table.height, files)
+    bundle = Bundle(folder, str(published.manifest.name), table.height, files)
     _check(bundle, table, [run.resolve(), folder.resolve(), Path.home()])
     return bundle
 
 
-def _card(repo: str, manifest: dict[str, Any], table: pl.DataFrame, per_layer: bool) -> str:
+def _card(repo: str, run: Run, per_layer: bool) -> str:
     """Return the data set's card: the Hub's facts at its head, and for people what the rows are."""
-    made = manifest.get("provenance", {})
-    steps, model = table["step"].unique().sort(), manifest.get("model") or {}
+    table, made = run.observations, run.manifest.provenance
+    steps, model = table["step"].unique().sort(), run.manifest.model or ModelFacts()
     measures = table.group_by("measure").agg(
         pl.len().alias("rows"), (pl.col("status") == "ok").sum().alias("ok"), pl.col("task").n_unique().alias("tasks")
     )
@@ -87,13 +88,13 @@ def _card(repo: str, manifest: dict[str, Any], table: pl.DataFrame, per_layer: b
             "regime": _plain(table["regime"][0]),
             "size": _plain(table["size"][0]),
             "seed": _plain(table["seed"][0]),
-            "architecture": _plain(model.get("architecture")),
-            "status": _plain(manifest.get("status")),
+            "architecture": _plain(model.architecture),
+            "status": _plain(run.manifest.status),
             "checkpoints": f"{len(steps):,}, steps {steps[0]:,} to {steps[-1]:,}",
-            "pythiageo": _plain(made.get("pythiageo")),
-            "commit": _plain(made.get("git_commit")),
-            "device": f"{_plain(made.get('device'))}, {_plain(made.get('dtype'))}",
-            "packages": ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in (made.get("packages") or {}).items()),
+            "pythiageo": _plain(made.pythiageo),
+            "commit": _plain(made.git_commit),
+            "device": f"{_plain(made.device)}, {_plain(made.dtype)}",
+            "packages": ", ".join(f"{_plain(k)} {_plain(v)}" for k, v in (made.packages or {}).items()),
         },
         measures=measures.sort("measure").rows(named=True),
         rows=table.height,

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.errors import MachineError, UserError, quote_error
 from pythiageo.publish.bundle import CARD, Bundle
 from pythiageo.series.hub.client import without_bars
 from pythiageo.series.hub.retry import UNREACHED, be_patient, response_of
@@ -111,7 +111,7 @@ def _translated(repo: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UserError(f"--repo: {repo!r} is not a data set's name: {first_line(error)}") from None
+        raise UserError(f"--repo: {repo!r} is not a data set's name: {quote_error(error)}") from None
     except OfflineModeIsEnabled:
         raise MachineError(f"{repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
     except (LocalTokenNotFoundError, HfHubHTTPError, *UNREACHED) as error:
@@ -125,5 +125,5 @@ def _translated(repo: str) -> Iterator[None]:
                 f"{repo}: this token may not write there: set HF_TOKEN to a write token of its owner"
             ) from None
         if status is not None and 400 <= status < 500:
-            raise UserError(f"{repo}: the Hub refuses it: {first_line(error)}") from None
-        raise MachineError(f"{repo}: the Hub cannot be reached, nothing was published: {first_line(error)}") from None
+            raise UserError(f"{repo}: the Hub refuses it: {quote_error(error)}") from None
+        raise MachineError(f"{repo}: the Hub cannot be reached, nothing was published: {quote_error(error)}") from None

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.claims import ClaimResult
-from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, lacking
+from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, leave_empty
 from pythiageo.report.tables import Table
 
 VERDICTS = {
@@ -28,7 +28,7 @@ def claims_table(claims: Sequence[ClaimResult]) -> Table:
     """Return one row a claim."""
     rows = []
     for each in claims:
-        numbers = [shown(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
+        numbers = [format_cell(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
         rows.append([each.claim, each.verdict, *numbers, each.reason or "", each.rule])
     head = ["Claim", "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
     return {"head": head, "rows": rows, "text": len(head)}
@@ -41,7 +41,7 @@ def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[st
             "title": each.name,
             "grid": {
                 "head": each.table.columns,
-                "rows": [[shown(cell) for cell in row] for row in each.table.head(limit).rows()],
+                "rows": [[format_cell(cell) for cell in row] for row in each.table.head(limit).rows()],
                 "text": each.table.width,
             },
             "more": max(0, each.table.height - limit),
@@ -50,14 +50,14 @@ def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[st
     ]
 
 
-def shown(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """Return a cell: four significant digits, intervals as ``low to high``, nothing as a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (tuple, list)):
-        return (" to " if len(value) == 2 else ", ").join(shown(each) for each in value)
+        return (" to " if len(value) == 2 else ", ").join(format_cell(each) for each in value)
     return str(value)
 
 
@@ -84,7 +84,7 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
         "Specification curves",
         "Each claim under every definition, in the order of its estimate; beside it, which choices a point stands for. "
         "The title has the share of specifications in which the claim is supported.",
-        tuple(panels) or (lacking("Specifications", "no claim was made under several definitions"),),
+        tuple(panels) or (leave_empty("Specifications", "no claim was made under several definitions"),),
     )
 
 
@@ -94,7 +94,7 @@ def _claim_panels(rows: pl.DataFrame) -> list[Panel]:
     title = f"{name}: supported in {supported} of {count} ({supported / count:.0%})"
     known = rows.filter(pl.col("estimate").is_not_null() & pl.col("estimate").is_finite()).sort("estimate")
     if not known.height:
-        return [lacking(title, "no specification gave an estimate")]
+        return [leave_empty(title, "no specification gave an estimate")]
     lacks = count - known.height
     title += f"; {lacks} without an estimate" if lacks else ""
     if known.height > _MANY:
@@ -116,7 +116,7 @@ def _points(rows: pl.DataFrame, verdict: str) -> Line:
 
 
 def _words(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {shown(value)}" for name, value in row.items() if name not in (*_OWN, "place"))
+    return ", ".join(f"{name} {format_cell(value)}" for name, value in row.items() if name not in (*_OWN, "place"))
 
 
 def _choices(rows: pl.DataFrame, x: Axis, claim: str) -> Panel:
@@ -130,9 +130,9 @@ def _choices(rows: pl.DataFrame, x: Axis, claim: str) -> Panel:
         for value in values:
             places = rows.filter(pl.col(column).eq_missing(pl.lit(value)))["place"].to_list()
             height = len(names)
-            names.append(f"{column} {shown(value)}")
+            names.append(f"{column} {format_cell(value)}")
             lines.append(Line(names[-1], places, [height] * len(places), "grey", mode="markers", legend="choice made"))
     title = f"{claim}: choices"
     if not names:
-        return lacking(title, "there is one specification only, so no choice")
+        return leave_empty(title, "there is one specification only, so no choice")
     return Panel(title, x, Axis("names", names=tuple(names)), tuple(lines))

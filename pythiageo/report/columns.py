@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from pythiageo.events import floors, get_protocol
-from pythiageo.events.runs import ReadRun
+from pythiageo.events.run import Run
 from pythiageo.names import BLOCK_END, COVARIANCE_RANK, RANKME, READOUT
 from pythiageo.report.packing import pack
 
@@ -45,15 +45,15 @@ class Column:
         return any(line[3] is not None for line in self.lines)
 
 
-def columns(runs: Sequence[ReadRun]) -> list[Column]:
+def columns(runs: Sequence[Run]) -> list[Column]:
     """Return every column of the runs, in reading order: the measures shown first, the shown readout first."""
     found: dict[tuple[str, str | None], list[tuple[int, pl.DataFrame]]] = {}
     for number, run in enumerate(runs):
-        for (measure, readout), rows in run.table.partition_by(
+        for (measure, readout), rows in run.distinct.partition_by(
             ["measure", "readout"], as_dict=True, maintain_order=True
         ).items():
             found.setdefault((str(measure), readout), []).append((number, rows))
-    timelines = [run.table["step"].unique().sort() for run in runs]
+    timelines = [run.distinct["step"].unique().sort() for run in runs]
     made = [_column(key, parts, timelines) for key, parts in found.items()]
     return sorted(made, key=_order)
 
@@ -101,20 +101,20 @@ def _reasons(rows: pl.DataFrame) -> dict[str | None, str]:
     return found
 
 
-def floor_steps(runs: Sequence[ReadRun]) -> dict[str, int]:
+def floor_steps(runs: Sequence[Run]) -> dict[str, int]:
     """Return the step of the last block's floor (billa-v4) by ``measure|readout|run|task``, at the edge too."""
     steps: dict[str, int] = {}
     counted = pl.col("status").is_in(get_protocol("billa-v4").counted)
     for number, run in enumerate(runs):
         site = pl.col("site").str.ends_with(BLOCK_END)
         last = pl.col("layer") == pl.col("layer").filter(site).max()
-        kept = run.table.filter((site & last) | pl.col("site").is_null())
+        kept = run.distinct.filter((site & last) | pl.col("site").is_null())
         for row in floors(kept, "billa-v4").filter(counted).iter_rows(named=True):
             steps[f"{row['measure']}|{row['readout']}|{number}|{row['task']}"] = row["step"]
     return steps
 
 
-def packed(found: Sequence[Column], budget: int = BUDGET) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+def pack_columns(found: Sequence[Column], budget: int = BUDGET) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """Return the columns as the page's script reads them, their packed blocks, and what did not fit.
 
     Columns with the same lines share them. A column is left out whole, never thinned, once the budget is spent.

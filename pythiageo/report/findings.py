@@ -5,13 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from pythiageo.events import get_protocol
-from pythiageo.events.runs import SPECTRA, ReadRun
+from pythiageo.events.run import Run
+from pythiageo.figures.values import SPECTRA
 from pythiageo.names import COVARIANCE_RANK
 
 
-def findings(run: ReadRun) -> list[str]:
+def findings(run: Run) -> list[str]:
     """Return the sentences of a run: acquisition, collapse and recovery, and what could not be measured."""
-    events = run.events()
+    events = run.shown_events()
     return [*_acquisition(events), *_collapse(run, events), *_gaps(run)]
 
 
@@ -50,7 +51,7 @@ def _where(row: dict[str, object]) -> str:
     return f"{row['task']} {row['level']} at step {row['step']:,}"
 
 
-def _collapse(run: ReadRun, events: pl.DataFrame) -> list[str]:
+def _collapse(run: Run, events: pl.DataFrame) -> list[str]:
     floors = _of(events, "billa-v4", "floor")
     if not floors.height:
         return ["No rank measure was taken, so nothing can be said about collapse."]
@@ -72,13 +73,13 @@ def _collapse(run: ReadRun, events: pl.DataFrame) -> list[str]:
     ]
 
 
-def _gaps(run: ReadRun) -> list[str]:
-    bad = run.every.filter(pl.col("status") != "ok")
-    repeated = run.every["step"].n_unique() - run.table["step"].n_unique()
+def _gaps(run: Run) -> list[str]:
+    bad = run.observations.filter(pl.col("status") != "ok")
+    repeated = run.observations["step"].n_unique() - run.distinct["step"].n_unique()
     sentences = []
     if bad.height:
         sentences.append(
-            f"{bad.height:,} of {run.every.height:,} observations have no value "
+            f"{bad.height:,} of {run.observations.height:,} observations have no value "
             f"(steps affected: {bad['step'].n_unique()}); the reasons are listed below."
         )
     if repeated:

@@ -17,19 +17,19 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
-from pythiageo.claims.of_runs import ask, ask_everywhere
+from pythiageo.claims.of_runs import ask, ask_under_every_specification
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.events import PROTOCOLS
-from pythiageo.events.runs import ReadRun, load_runs
+from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.locations import check_file, make_folder
 from pythiageo.names import BLOCK_END
 from pythiageo.observations.measures import declared_measures, rank_measures
 from pythiageo.report.claims import case_tables, claims_table, specification_curve
-from pythiageo.report.columns import Column, columns, floor_steps, packed
+from pythiageo.report.columns import Column, columns, floor_steps, pack_columns
 from pythiageo.report.findings import findings
 from pythiageo.report.packing import deflate
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
@@ -75,23 +75,23 @@ def build_report(
     """
     out = Path(out)
     check_file(out)
-    loaded = load_runs(runs)
+    loaded = open_runs(runs)
     make_folder(out.parent)
-    specifications = ask_everywhere(loaded, progress) if everywhere else None
+    specifications = ask_under_every_specification(loaded, progress) if everywhere else None
     page = _render(loaded, measures, readouts, ask(loaded), specifications)
     replace_file(out, page.encode("utf-8"), "an earlier report is unchanged")
     return out
 
 
 def _render(
-    runs: Sequence[ReadRun],
+    runs: Sequence[Run],
     measures: Sequence[str] | None,
     readouts: Sequence[str] | None,
     claims: Sequence[ClaimResult],
     specifications: pl.DataFrame | None,
 ) -> str:
     every = columns(runs)
-    entries, blocks, left_out = packed(_chosen(every, measures, readouts))
+    entries, blocks, left_out = pack_columns(_chosen(every, measures, readouts))
     # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
     library, packed_library = drawing_library()
     script = "\n".join((_HERE / "page" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
@@ -174,18 +174,18 @@ def measure_definitions() -> dict[str, str]:
     return {name: measure.definition for name, measure in declared_measures().items()}
 
 
-def _timeline(run: ReadRun) -> dict[str, Any]:
-    layers = run.table.select("site", "layer").unique()
+def _timeline(run: Run) -> dict[str, Any]:
+    layers = run.distinct.select("site", "layer").unique()
     ends = layers.filter(pl.col("site").str.ends_with(BLOCK_END))
     block = (ends if ends.height else layers)["layer"].max()
     return {
         "label": run.label,
-        "steps": run.table["step"].unique().sort().to_list(),
+        "steps": run.distinct["step"].unique().sort().to_list(),
         "depth": None if block is None else int(block) + 1,  # type: ignore[arg-type]
     }
 
 
-def _section(run: ReadRun) -> dict[str, Any]:
+def _section(run: Run) -> dict[str, Any]:
     return {
         "label": run.label,
         "regime": run.regime,
@@ -208,17 +208,19 @@ def _paper_table(table: PaperTable) -> dict[str, Any]:
     return {"title": table.title, "caption": table.caption, "lacks": table.lacks, "grid": grid}
 
 
-def _manifest(run: ReadRun) -> str:
+def _manifest(run: Run) -> str:
     """Return the manifest as text, less its lists of checkpoints and probe sets, which may be long."""
-    short = {key: value for key, value in run.manifest.items() if key not in ("checkpoints", "probe_sets", "audit")}
+    short = {
+        key: value for key, value in run.manifest.as_json().items() if key not in ("checkpoints", "probe_sets", "audit")
+    }
     text = json.dumps(short, indent=2, ensure_ascii=False)
     return text if len(text) <= _MANIFEST else text[:_MANIFEST] + "\n…"
 
 
-def _comparison(runs: Sequence[ReadRun]) -> dict[str, Any] | None:
+def _comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
     if len(runs) < 2:
         return None
-    found: Comparison = compare([run.table for run in runs], manifests=[run.manifest for run in runs])
+    found: Comparison = compare(runs)
     names, claims = side_by_side(found.claims)
     missing = found.missing.group_by("run", "not_in", "why", maintain_order=True).agg(pl.col("count").sum())
     return {

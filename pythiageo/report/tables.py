@@ -9,8 +9,9 @@ import polars as pl
 
 from pythiageo.compare import Comparison, beside_published, published_sizes
 from pythiageo.events import FOUND
-from pythiageo.events.runs import ReadRun
+from pythiageo.events.run import Run
 from pythiageo.names import COVARIANCE_RANK, FINAL_NORM, RANKME
+from pythiageo.observations.manifest import ModelFacts
 
 Table = dict[str, Any]
 """``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not
@@ -19,7 +20,7 @@ _NOT_OK_ROWS = 60
 _CELL = 160
 
 
-def run_table(runs: Sequence[ReadRun]) -> Table:
+def run_table(runs: Sequence[Run]) -> Table:
     """Return one column a run: what was measured, on what, with what."""
     rows: dict[str, list[str]] = {}
     for run in runs:
@@ -32,38 +33,38 @@ def run_table(runs: Sequence[ReadRun]) -> Table:
     }
 
 
-def _facts(run: ReadRun) -> dict[str, str]:
+def _facts(run: Run) -> dict[str, str]:
     manifest = run.manifest
-    model, made = _mapping(manifest.get("model")), _mapping(manifest.get("provenance"))
-    steps = run.every["step"]
-    measured = run.every.filter(pl.col("status") == "ok")["step"].n_unique()
-    counts = run.every["status"].value_counts().sort("status").rows()
-    commit = _text(made.get("git_commit"))
-    dirty = " with changes" if made.get("git_dirty") is True else ""
-    seed = run.table["seed"][0]
+    model, made = manifest.model or ModelFacts(), manifest.provenance
+    steps = run.observations["step"]
+    measured = run.observations.filter(pl.col("status") == "ok")["step"].n_unique()
+    counts = run.observations["status"].value_counts().sort("status").rows()
+    commit = _text(made.git_commit)
+    dirty = " with changes" if made.git_dirty else ""
+    seed = run.distinct["seed"][0]
     return {
-        "Series": _text(run.table["series"][0]),
-        "Kind": _text(manifest.get("kind")),
+        "Series": _text(run.distinct["series"][0]),
+        "Kind": _text(manifest.kind),
         "Regime": run.regime,
         "Size": run.size,
         "Seed": "–" if seed is None else str(seed),
-        "Architecture": _text(model.get("architecture")),
-        "Parameters": _number(model.get("parameters")),
-        "Blocks × width": f"{_number(model.get('layers'))} × {_number(model.get('d_model'))}",
+        "Architecture": _text(model.architecture),
+        "Parameters": _number(model.parameters),
+        "Blocks × width": f"{_number(model.layers)} × {_number(model.d_model)}",
         "Steps": f"{_number(steps.min())} to {_number(steps.max())}",
         "Checkpoints": f"{measured} measured of {steps.n_unique()}",
-        "Distinct weights": str(run.every["weight_sha"].drop_nulls().n_unique()),
+        "Distinct weights": str(run.observations["weight_sha"].drop_nulls().n_unique()),
         "Observations": ", ".join(f"{count:,} {status}" for status, count in counts),
         "Readout shown": run.readout or "–",
-        "Device, dtype": f"{_text(made.get('device'))}, {_text(made.get('dtype'))}",
-        "Weights as read": _text(made.get("processing")),
-        "pythiageo": _text(made.get("pythiageo")),
+        "Device, dtype": f"{_text(made.device)}, {_text(made.dtype)}",
+        "Weights as read": _text(made.processing),
+        "pythiageo": _text(made.pythiageo),
         "Git commit": f"{commit[:12]}{dirty}",
-        "Run status": _text(manifest.get("status")),
+        "Run status": _text(manifest.status),
     }
 
 
-def audit_table(runs: Sequence[ReadRun]) -> Table:
+def audit_table(runs: Sequence[Run]) -> Table:
     """Return how many checkpoints of each run have which verdict or status, and why those that are not ``ok``.
 
     From the observations: each checkpoint that was left out has a row that says why. Checkpoints with both numbers and
@@ -71,8 +72,8 @@ def audit_table(runs: Sequence[ReadRun]) -> Table:
     """
     rows = []
     for run in runs:
-        measured = run.every.filter(pl.col("status") == "ok")["step"].unique()
-        others = run.every.filter(~pl.col("step").is_in(measured.implode()))
+        measured = run.observations.filter(pl.col("status") == "ok")["step"].unique()
+        others = run.observations.filter(~pl.col("step").is_in(measured.implode()))
         if measured.len():
             rows.append([run.label, "ok", _number(measured.len()), _steps(measured), ""])
         groups = (
@@ -91,10 +92,6 @@ def _steps(steps: pl.Series) -> str:
     return ", ".join(found) if len(found) <= 8 else f"{found[0]}, {found[1]}, {found[2]} … {found[-1]}"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _text(value: object) -> str:
     text = "–" if value is None else str(value)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
@@ -104,9 +101,9 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
-def acquisition_table(run: ReadRun) -> Table:
+def acquisition_table(run: Run) -> Table:
     """Return a run's acquisition steps by task and level under every protocol, beside the published steps."""
-    events = run.events()
+    events = run.shown_events()
     scores = events.filter(pl.col("event") == "acquisition")
     midpoint = events.filter((pl.col("event") == "log_prob_acquisition") & (pl.col("protocol") == "billa-v4"))
     figures = _published(run, events)
@@ -131,9 +128,9 @@ def acquisition_table(run: ReadRun) -> Table:
     return _with_notes(head, rows, text=2)
 
 
-def floor_table(run: ReadRun) -> Table:
+def floor_table(run: Run) -> Table:
     """Return a run's floors at the last block by task, for both spectra, beside the published floors."""
-    squared, sigma = run.events(COVARIANCE_RANK), run.events(RANKME)
+    squared, sigma = run.shown_events(COVARIANCE_RANK), run.shown_events(RANKME)
     figures = _published(run, squared)
     head = ["Task", "σ², steps 0–200", "σ², first 10K", "of first value", "recovery step"]
     head += [
@@ -196,7 +193,7 @@ def _share(event: Mapping[str, Any]) -> str:
     return "–" if depth is None else f"{100 * depth:.0f}%"
 
 
-def _published(run: ReadRun, events: pl.DataFrame) -> pl.DataFrame | None:
+def _published(run: Run, events: pl.DataFrame) -> pl.DataFrame | None:
     """Return published figures for a run; they are of task-aligned models, and beside no others."""
     if run.regime != "task-aligned" or run.size not in published_sizes():
         return None
@@ -216,9 +213,9 @@ def _figure(figures: pl.DataFrame, protocol: str, event: str, task: str, level: 
     return f"{row['published']:,.0f}" if event == "acquisition" else f"{row['published']:.2f}"
 
 
-def not_ok_table(runs: Sequence[ReadRun]) -> Table:
+def not_ok_table(runs: Sequence[Run]) -> Table:
     """Return the observations without a value, grouped by run, step, status and reason."""
-    bad = pl.concat([run.every for run in runs]).filter(pl.col("status") != "ok")
+    bad = pl.concat([run.observations for run in runs]).filter(pl.col("status") != "ok")
     groups = bad.group_by("run", "step", "status", "reason", maintain_order=True).agg(
         pl.len(), pl.col("task").drop_nulls().unique().sort(), pl.col("measure").unique().sort()
     )

@@ -86,7 +86,7 @@ class AnalysisProgress:
         self._tell()
 
     def _tell(self) -> None:
-        done = len(self._folder.manifest["checkpoints"])
+        done = len(self._folder.manifest.checkpoints)
         parts = [f"{self._doing} {self._share:.0%}" if self._share else self._doing]
         if self._arrival is not None:
             parts.append(f"fetching {self._arrival.label} {_describe_amount(self._arrival)}")

@@ -17,7 +17,7 @@ from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes, too_few
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.observations import read_manifest
+from pythiageo.observations import Manifest, read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_sources import go_on, moved_since
@@ -76,9 +76,9 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     session.measure_all(todo.measured)
     # what holds the weights of an earlier step is fetched only if that one could not be measured
     session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
-    if pending := folder.manifest.get("pending"):
-        due = replace(spec, only=frozenset((task, level) for task, level in pending["probes"]))
-        _Session(due, folder, engine.pool(due, progress), progress, series, store).complete(pending["steps"])
+    if pending := folder.manifest.pending:
+        due = replace(spec, only=frozenset((task, level) for task, level in pending.probes))
+        _Session(due, folder, engine.pool(due, progress), progress, series, store).complete(pending.steps)
     folder.observations.consolidate()
     folder.drop_downloads()
     folder.update(status="complete")
@@ -92,8 +92,8 @@ def _same_tokenizer(tokenizer: NamedTokenizer, folder: RunFolder) -> NamedTokeni
     Raises:
         UserError: it is another one now.
     """
-    before = folder.manifest.get("tokenizer")
-    if folder.manifest["checkpoints"] and before and before.get("sha256") != tokenizer.sha:
+    before = folder.manifest.tokenizer
+    if folder.manifest.checkpoints and before and before.get("sha256") != tokenizer.sha:
         raise UserError(
             f"{folder.path}: the tokenizer {tokenizer.name} is another one than when this run began: numbers of one "
             f"table come from one tokenizer: choose another folder with --out, or --overwrite"
@@ -124,14 +124,14 @@ class _Todo:
 
 def _done(folder: RunFolder, choice: StepChoice) -> set[int]:
     """Return the steps that are finished: what the audit said of them, where they were left out, still stands."""
-    known = {entry["step"]: entry for entry in folder.manifest["checkpoints"]}
+    known = {entry.step: entry for entry in folder.manifest.checkpoints}
     done = set()
     for step in set(folder.observations.steps()) & known.keys() - folder.worth_retrying():
-        status, reason, sha = (known[step][key] for key in ("status", "reason", "weight_sha"))
+        status, reason, sha = known[step].status, known[step].reason, known[step].weight_sha
         if status == NEIGHBOUR:
-            holders = (other for other in choice.earlier.get(step, ()) if known.get(other, {}).get("weight_sha"))
+            holders = (other for other in choice.earlier.get(step, ()) if other in known and known[other].weight_sha)
             holder = next(holders, None)
-            stands = holder is not None and (sha, reason) == (known[holder]["weight_sha"], _held(holder))
+            stands = holder is not None and (sha, reason) == (known[holder].weight_sha, _held(holder))
         elif status in VERDICTS and sha is None:
             found = choice.left_out.get(step)
             stands = found is not None and (status, reason) == (found.verdict, _left_out(found))
@@ -153,19 +153,14 @@ def _held(holder: int) -> str:
 def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
     """Return series, regime, size and seed; a run folder's own manifest knows the latter two better than its name."""
     source = Path(config.target)
-    known = read_manifest(source) if (source / MANIFEST).is_file() else {}
-    seed = known.get("seed")
+    known = read_manifest(source) if (source / MANIFEST).is_file() else Manifest()
+    seed = known.seed
     return {
         "series": series.name,
-        "regime": config.regime or _text(known.get("regime")) or "naturalistic",
-        "size": _text(known.get("size")) or series.size,
-        "seed": seed if type(seed) is int and 0 <= seed < MOST else None,
+        "regime": config.regime or known.regime or "naturalistic",
+        "size": known.size or series.size,
+        "seed": seed if seed is not None and 0 <= seed < MOST else None,
     }
-
-
-def _text(value: object) -> str | None:
-    """Return what a manifest, a stranger's perhaps, says; ``None`` where it is no text."""
-    return value if isinstance(value, str) else None
 
 
 class _Session:
@@ -195,9 +190,9 @@ class _Session:
         """Measure what the order asks of checkpoints whose other rows stand, and put it beside these."""
         there = [step for step in steps if step in set(self._series.steps())]
         self._keep(map(self._joined, self._remembered(list(checkpoints_of(self._series, there, self._store)))))
-        known = {entry["step"]: entry for entry in self._folder.manifest["checkpoints"]}
+        known = {entry.step: entry for entry in self._folder.manifest.checkpoints}
         for step in sorted(set(steps) - set(there)):
-            sha, label = known[step]["weight_sha"], known[step]["label"]
+            sha, label = known[step].weight_sha, str(known[step].label)
             reason = "the checkpoint is not there any more, so that what was asked anew could not be measured"
             gone = CheckpointResult.failed(self._spec.origin(step, None, sha), label, MISSING, reason)
             self._keep([self._joined(gone)])
@@ -208,8 +203,8 @@ class _Session:
         Raises:
             UserError: it was measured on other weights than these.
         """
-        known = next(entry for entry in self._folder.manifest["checkpoints"] if entry["step"] == result.step)
-        if result.weight_sha not in (None, known["weight_sha"]):
+        known = next(entry for entry in self._folder.manifest.checkpoints if entry.step == result.step)
+        if result.weight_sha not in (None, known.weight_sha):
             raise UserError(
                 f"{result.label}: its weights changed while the run went on: --refresh once they are finished"
             )
@@ -237,7 +232,7 @@ class _Session:
 
     def refer(self, checkpoint: Checkpoint, choice: StepChoice) -> bool:
         """Write one row that says at which earlier step these same weights are measured; return False if at none."""
-        known = {entry["step"]: entry["weight_sha"] for entry in self._folder.manifest["checkpoints"]}
+        known = {entry.step: entry.weight_sha for entry in self._folder.manifest.checkpoints}
         holder = next((step for step in choice.earlier[checkpoint.step] if known.get(step)), None)
         if holder is None:
             return False

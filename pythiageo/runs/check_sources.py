@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pythiageo.errors import UserError
+from pythiageo.observations import Manifest
+from pythiageo.observations.manifest import CheckpointEntry, Pending
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.choose_steps import StepChoice
 from pythiageo.runs.folder import RunFolder
@@ -61,28 +63,28 @@ class Moved:
             )
 
 
-def find_moved_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Moved:
+def find_moved_facts(before: Manifest, now: Mapping[str, Any]) -> Moved:
     """Return what moved of code and probe sets, and of those facts of the manifest ``now`` that a run never changes.
 
     ``before``: the manifest of the run as it was left; of one without a row nothing can have moved.
     """
-    if not any(one["weight_sha"] for one in before.get("checkpoints", [])):
+    if not any(one.weight_sha for one in before.checkpoints):
         return Moved()
-    measured = before.get("provenance", {})
-    version = measured.get("numbers", 1)
+    measured, said = before.provenance, before.as_json()
+    version = measured.numbers
     whole = []
     if version != NUMBERS:
         whole.append(
-            f"pythiageo {measured.get('pythiageo')} measured it, whose numbers are of version {version}, this one's of "
+            f"pythiageo {measured.pythiageo} measured it, whose numbers are of version {version}, this one's of "
             f"{NUMBERS}"
         )
     for key in (*IDENTITY, "data_tasks"):
-        if key in before and key in now and before[key] != now[key]:
-            what = "other tasks to train on" if key == "data_tasks" else f"{key} {now[key]} instead of {before[key]}"
+        if key in said and key in now and said[key] != now[key]:
+            what = "other tasks to train on" if key == "data_tasks" else f"{key} {now[key]} instead of {said[key]}"
             whole.append(what)
-    if (then := _sha(before)) and then != _sha(now):
+    if (then := _sha(before.corpus)) and then != _sha(now.get("corpus")):
         whole.append("another corpus")
-    return Moved(tuple(whole), _moved_probes(before.get("probe_sets", []), now["probe_sets"]))
+    return Moved(tuple(whole), _moved_probes(said.get("probe_sets", []), now["probe_sets"]))
 
 
 def check_unmoved(folder: RunFolder, now: Mapping[str, Any]) -> None:
@@ -95,9 +97,8 @@ def check_unmoved(folder: RunFolder, now: Mapping[str, Any]) -> None:
         find_moved_facts(folder.before, now).refuse(folder.path, "start anew, or take another name")
 
 
-def _sha(manifest: Mapping[str, Any]) -> str | None:
-    corpus = manifest.get("corpus")
-    return corpus.get("sha256") if isinstance(corpus, Mapping) else None
+def _sha(corpus: Mapping[str, Any] | None) -> str | None:
+    return corpus.get("sha256") if corpus else None
 
 
 def _moved_probes(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
@@ -127,16 +128,16 @@ def moved_since(
     facts = find_moved_facts(before, now)
     if facts.whole:
         return facts
-    measured = {one["step"]: one for one in before["checkpoints"] if one["weight_sha"] and one["status"] != NEIGHBOUR}
+    measured = {one.step: one for one in before.checkpoints if one.weight_sha and one.status != NEIGHBOUR}
     there, steps, gone, last = set(series.steps()), {}, [], -1
     for done, (step, entry) in enumerate(sorted(measured.items())):
-        report(Progress(before["name"], done, len(measured), f"comparing {entry['label']} with what was measured"))
+        report(Progress(str(before.name), done, len(measured), f"comparing {entry.label} with what was measured"))
         found = choice.left_out.get(step)
         if step not in there or (found is not None and found.verdict == MISSING):
             gone.append(step)
         elif found is not None:
             steps[step] = [f"{found.verdict} weights, as the audit says,"]
-        elif isinstance(series, Lasting) and (reasons := series.moved(step, entry["weight_sha"], _source(entry))):
+        elif isinstance(series, Lasting) and (reasons := series.moved(step, entry.weight_sha or "", _source(entry))):
             steps[step] = reasons
         else:
             last = step
@@ -144,8 +145,8 @@ def moved_since(
     return Moved((), facts.probes, steps, tuple(step for step in gone if step > last))
 
 
-def _source(entry: Mapping[str, Any]) -> Source | None:
-    known = entry.get("source")
+def _source(entry: CheckpointEntry) -> Source | None:
+    known = entry.source
     return Source(known["commit"], known["files"]) if known else None
 
 
@@ -163,20 +164,18 @@ def go_on(folder: RunFolder, moved: Moved, now: Mapping[str, Any], refresh: bool
             folder.path,
             f"--refresh measures anew what moved{also}; --overwrite starts anew, another --out keeps this run",
         )
-    entries = folder.manifest["checkpoints"]
-    lost = {one["step"] for one in entries} if moved.whole else {*moved.steps, *moved.gone}
-    pending = folder.manifest.get("pending")
+    entries, pending = folder.manifest.checkpoints, folder.manifest.pending
+    lost = {one.step for one in entries} if moved.whole else {*moved.steps, *moved.gone}
     if moved.probes and not moved.whole:
-        due = {(task, level) for task, level in pending["probes"]} if pending else set()
-        steps = [one["step"] for one in entries if one["weight_sha"] and one["status"] != NEIGHBOUR]
-        pending = {"probes": sorted([*{*due, *moved.probes}]), "steps": steps}
+        due = {(task, level) for task, level in pending.probes} if pending else set()
+        steps = [one.step for one in entries if one.weight_sha and one.status != NEIGHBOUR]
+        pending = Pending(probes=sorted([*{*due, *moved.probes}]), steps=steps)
     if pending:
-        left = [step for step in pending["steps"] if step not in lost]
-        pending = {**pending, "steps": left} if left else None
+        pending = pending.without(lost)
     folder.forget(lost, **now, pending=pending)
     if pending:
-        due = {(task, level) for task, level in pending["probes"]}
-        for step in set(pending["steps"]) & set(folder.observations.steps()):
+        due = {(task, level) for task, level in pending.probes}
+        for step in set(pending.steps) & set(folder.observations.steps()):
             rows = folder.observations.rows(step)
             kept = [row for row in rows if (row.task, row.level) not in due]
             if not kept:

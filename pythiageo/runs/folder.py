@@ -18,15 +18,15 @@ from pythiageo.durable_files import KEPT, drop_leftovers, is_leftover, new_folde
 from pythiageo.errors import MEMORY, MachineError, PythiageoError, UserError, machine_trouble
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.observations import SCHEMA_VERSION, ObservationStore
+from pythiageo.observations import SCHEMA_VERSION, Manifest, ObservationStore, read_whole_manifest
+from pythiageo.observations.manifest import MANIFEST_NAME as MANIFEST
+from pythiageo.observations.manifest import CheckpointEntry, Provenance, write_manifest
 from pythiageo.observations.mending import mend
-from pythiageo.observations.reader import read_whole_manifest
 from pythiageo.runs.lock import LOCK_FILES, held
-from pythiageo.runs.provenance import provenance
+from pythiageo.runs.provenance import list_earlier, provenance
 from pythiageo.series.audit.rules import name_steps
 from pythiageo.untrusted_files import check_own
 
-MANIFEST = "manifest.json"
 AUDIT = "audit.json"
 STATE = "state.safetensors"
 LOG = "log.jsonl"
@@ -50,7 +50,7 @@ _LOG = logging.getLogger("pythiageo")
 class RunFolder:
     """The folder of one run, opened for writing. Use ``open_run_folder``."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], before: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, manifest: Manifest, before: Manifest | None = None) -> None:
         self.path = path
         self.manifest = manifest
         self.before = before
@@ -68,15 +68,19 @@ class RunFolder:
         self.downloads = path / "downloads"
         """Checkpoints on their way through; whatever a killed run left here is used or removed."""
 
+    def note(self, **fields: Any) -> None:
+        """Change fields of the manifest; the next ``update`` writes them."""
+        self.manifest = self.manifest.changed(**fields)
+
     def update(self, **fields: Any) -> None:
         """Change fields of the manifest and write it."""
         self.begun = True
-        self.manifest.update(fields)
-        _write_json(self.path / MANIFEST, self.manifest)
+        self.note(**fields)
+        write_manifest(self.path, self.manifest, KEPT)
 
     def forget(self, gone: Collection[int], /, **fields: Any) -> None:
         """Remove what was measured at these steps, and change fields of the manifest."""
-        self.update(checkpoints=[one for one in self.manifest["checkpoints"] if one["step"] not in gone], **fields)
+        self.update(checkpoints=[one for one in self.manifest.checkpoints if one.step not in gone], **fields)
         self.observations.drop(gone)
 
     def keep(self, result: CheckpointResult) -> None:
@@ -86,20 +90,20 @@ class RunFolder:
         """
         self.observations.write(result.step, result.rows)
         if result.model is not None:
-            self.manifest["model"] = result.model
+            self.note(model=result.model)
         entry = {key: getattr(result, key) for key in ("step", "label", "weight_sha", "status", "reason")}
         if result.source is not None:
             entry["source"] = result.source._asdict()
-        if pending := self.manifest.get("pending"):
-            left = [other for other in pending["steps"] if other != result.step]
-            self.manifest["pending"] = {**pending, "steps": left} if left else None
-        others = [known for known in self.manifest["checkpoints"] if known["step"] != result.step]
-        self.update(checkpoints=sorted([*others, entry], key=lambda known: known["step"]))
+        if pending := self.manifest.pending:
+            self.note(pending=pending.without([result.step]))
+        entries = [known for known in self.manifest.checkpoints if known.step != result.step]
+        entries.append(CheckpointEntry.model_validate(entry))
+        self.update(checkpoints=sorted(entries, key=lambda known: known.step))
 
     def forget_after(self, step: int) -> list[int]:
         """Remove what was measured at later steps, weights too; return these steps."""
-        later = [known["step"] for known in self.manifest["checkpoints"] if known["step"] > step]
-        self.update(checkpoints=[known for known in self.manifest["checkpoints"] if known["step"] <= step])
+        later = [known.step for known in self.manifest.checkpoints if known.step > step]
+        self.update(checkpoints=[known for known in self.manifest.checkpoints if known.step <= step])
         self.observations.drop_after(step)
         for known in later:
             shutil.rmtree(self.checkpoints / f"step{known}", ignore_errors=True)
@@ -113,30 +117,27 @@ class RunFolder:
         """
         drop_leftovers(self.path)
         drop_leftovers(self.checkpoints)
-        known = {entry["step"]: entry["weight_sha"] for entry in self.manifest["checkpoints"]}
+        known = {entry.step: entry.weight_sha for entry in self.manifest.checkpoints}
         found = mend(self.path)
-        strange = [
-            step
-            for step, sha in found.items()
-            if step not in known or (None not in (sha, known[step]) and sha != known[step])
-        ]
+        of_others = {step for step in found.keys() & known.keys() if None not in (found[step], known[step])}
+        strange = {step for step in of_others if found[step] != known[step]} | (found.keys() - known.keys())
         self.observations.drop(strange)
         lost = known.keys() - set(self.observations.steps())
         if lost:
+            steps = name_steps(sorted(lost))
             _LOG.warning(
-                f"{self.path}: the manifest calls {name_steps(sorted(lost))} measured, but the observations are cut, "
-                f"empty or not there"
+                f"{self.path}: the manifest calls {steps} measured, but the observations are cut, empty or not there"
             )
         return lost
 
     def finished(self) -> dict[int, str | None]:
         """Return the steps whose observations are there and in the manifest, each with its weights' fingerprint."""
         there = set(self.observations.steps())
-        return {entry["step"]: entry["weight_sha"] for entry in self.manifest["checkpoints"] if entry["step"] in there}
+        return {entry.step: entry.weight_sha for entry in self.manifest.checkpoints if entry.step in there}
 
     def worth_retrying(self) -> set[int]:
         """Return the steps that could not be fetched or read: a resumed run tries them again."""
-        return {entry["step"] for entry in self.manifest["checkpoints"] if entry["status"] in _PASSING}
+        return {entry.step for entry in self.manifest.checkpoints if entry.status in _PASSING}
 
     def drop_downloads(self) -> None:
         """Remove what fetching left behind."""
@@ -144,17 +145,17 @@ class RunFolder:
 
     def add_audit(self, audit: dict[str, Any]) -> None:
         """Keep the audit of the series that the run measures."""
-        _write_json(self.path / AUDIT, audit)
+        replace_file(self.path / AUDIT, (json.dumps(audit, indent=2) + "\n").encode(), KEPT)
 
     @property
     def device(self) -> str:
         """The device of the forward passes."""
-        return str(self.manifest["provenance"]["device"])
+        return str(self.manifest.provenance.device)
 
     @property
     def sound(self) -> bool:
         """Whether no checkpoint needs a look: each was measured, or holds the weights of one that was."""
-        return all(entry["status"] in _SOUND for entry in self.manifest["checkpoints"])
+        return all(entry.status in _SOUND for entry in self.manifest.checkpoints)
 
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
@@ -192,7 +193,7 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
             if before is None:
                 folder.update(status="running")
             else:  # written once its rows were held against what is there now
-                folder.manifest["status"] = "running"
+                folder.note(status="running")
             try:
                 yield folder
             except (Exception, KeyboardInterrupt) as error:
@@ -211,10 +212,10 @@ def open_run_folder(path: Path, config: RunConfig, resume: bool, overwrite: bool
 
 def _note_end(folder: RunFolder, new: bool, error: BaseException) -> None:
     """Note in the manifest that a run was cut off; a new one that a mistake ended before all else is removed."""
-    if new and isinstance(error, UserError) and not folder.manifest["checkpoints"]:
+    if new and isinstance(error, UserError) and not folder.manifest.checkpoints:
         for name in _OWN:
             remove(folder.path / name)
-    elif folder.begun and folder.manifest["status"] == "running":
+    elif folder.begun and folder.manifest.status == "running":
         with suppress(MachineError):
             folder.update(status="interrupted")
 
@@ -224,55 +225,45 @@ def _unused(path: Path) -> bool:
     return path.is_dir() and all(entry.name in LOCK_FILES or is_leftover(entry) for entry in path.iterdir())
 
 
-def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> dict[str, Any]:
+def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, device: str) -> Manifest:
     resolved = config.model_dump(mode="json")
     if (path / MANIFEST).exists():
         old = read_whole_manifest(path)
         if overwrite:
-            _write_json(path / MANIFEST, {**old, "status": "interrupted"})  # from here on it is not whole
+            write_manifest(path, old.changed(status="interrupted"), KEPT)  # from here on it is not whole
             for name in _OWN:
                 remove(path / name)
         elif not resume:
             raise UserError(
-                f"{path}: holds a run already ({old.get('status')}): --resume goes on with it, --overwrite starts anew"
+                f"{path}: holds a run already ({old.status}): --resume goes on with it, --overwrite starts anew"
             )
         else:
-            changed = sorted({*_differences(_completed(old.get("config", {}), config), resolved)} - set(_MAY_CHANGE))
+            changed = sorted({*_differences(_completed(old.config, config), resolved)} - set(_MAY_CHANGE))
             if changed:
                 raise UserError(
                     f"{path}: holds a run of another config; {', '.join(changed)} differ: "
                     f"choose another folder with --out, or --overwrite"
                 )
-            before = old.get("provenance", {}).get("device", device)
+            before = old.provenance.device or device
             if before != device:
                 raise UserError(
                     f"{path}: was measured on {before} so far, this is {device}: numbers of one table come from one "
                     f"device: choose another folder with --out, or --overwrite"
                 )
             now = provenance(config.compute, device)
-            return {**old, "config": resolved, "provenance": now, "earlier_provenance": _earlier(old, now)}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": config.name,
-        "kind": config.kind,
-        "status": "running",
-        "config": resolved,
-        "provenance": provenance(config.compute, device),
-        "probe_sets": [],
-        "checkpoints": [],
-        "corpus": None,
-        "training": None,
-    }
-
-
-def _earlier(old: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what other code and machines the run's earlier checkpoints come from, each with the last step it made."""
-    before = old.get("provenance", {})
-    told = list(old.get("earlier_provenance", []))
-    steps = [checkpoint["step"] for checkpoint in old.get("checkpoints", [])]
-    if steps and {**before, "command": None} != {**now, "command": None}:
-        told.append({**before, "last_step": max(steps)})
-    return told
+            return old.changed(config=resolved, provenance=now, earlier_provenance=list_earlier(old, now))
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=config.name,
+        kind=config.kind,
+        status="running",
+        config=resolved,
+        provenance=Provenance.model_validate(provenance(config.compute, device)),
+        probe_sets=[],
+        checkpoints=[],
+        corpus=None,
+        training=None,
+    )
 
 
 def _completed(old: dict[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -289,7 +280,3 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
     elif old != new:
         yield prefix
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    replace_file(path, (json.dumps(value, indent=2) + "\n").encode(), KEPT)

@@ -22,7 +22,7 @@ from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint,
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
 from pythiageo.measurement.result import CheckpointResult
 from pythiageo.measurement.saved_model import SavedModels
-from pythiageo.observations.reader import read_whole_manifest
+from pythiageo.observations import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
 from pythiageo.runs.check_names import SAVES
@@ -73,13 +73,11 @@ class FollowedTraining:
         self._path = path
         self._model = model
         self._tokenizer = tokenizer
-        known = read_whole_manifest(path).get("checkpoints", []) if (path / MANIFEST).is_file() else []
+        known = read_whole_manifest(path).checkpoints if (path / MANIFEST).is_file() else []
         if known and not start and not overwrite:
             raise UserError(f"{path}: holds a run already: overwrite=True starts anew, another name keeps both")
         gone_on = bool(known and start)
-        self._shas: dict[int, str | None] = {
-            one["step"]: one["weight_sha"] for one in known if gone_on and one["step"] <= start
-        }
+        self._shas: dict[int, str | None] = {one.step: one.weight_sha for one in known if gone_on and one.step <= start}
         every = list(range(last + 1))
         chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
         self._steps = {min(self._shas, default=start), *chosen, last}
@@ -126,7 +124,7 @@ class FollowedTraining:
                 result = self._measurer.measure(copied, strict=strict)
             finally:
                 folder.drop_downloads()
-            folder.manifest["steps"] = sorted({*self._steps, *self._shas, step})
+            folder.note(steps=sorted({*self._steps, *self._shas, step}))
             folder.keep(result)
             self._shas[step] = result.weight_sha
             progress.close(step, result.label, result.status, self._clock.read(), result.tracebacks)

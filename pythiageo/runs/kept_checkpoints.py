@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pythiageo.errors import CheckpointError, UserError, first_line, raise_if_memory
+from pythiageo.errors import CheckpointError, UserError, quote_error, raise_if_memory
 from pythiageo.measurement.checkpoint import LiveCheckpoint
 from pythiageo.runs.folder import RunFolder
 from pythiageo.series.audit.rules import name_steps
@@ -36,7 +36,7 @@ def find_damage(folder: Path, weight_sha: str | None) -> str | None:
         return str(error)
     except (OSError, RuntimeError, ValueError) as error:
         raise_if_memory(error, f"{label} was looked at")
-        return f"{label}: {first_line(error)}"
+        return f"{label}: {quote_error(error)}"
     return None if found == weight_sha else f"{label}: its weights are not those that were measured"
 
 

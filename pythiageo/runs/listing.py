@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.errors import PythiageoError, UserError, first_line
+from pythiageo.errors import PythiageoError, UserError, quote_error
 from pythiageo.observations import read_manifest
 from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
@@ -32,20 +32,20 @@ def summarise(path: Path) -> dict[str, Any]:
     ``not_ok`` counts the observations that have a status instead of a value.
     """
     manifest = read_manifest(path)
-    status = manifest.get("status")
+    status = manifest.status
     if status == "running" and not is_held(path):  # its process was killed
         status = "interrupted"
     written = (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
     table = read_columns(path, ["step", "status"]) if written else None
     return {
         "folder": str(path),
-        "name": manifest.get("name"),
-        "kind": manifest.get("kind"),
-        "series": manifest.get("series"),
-        "regime": manifest.get("regime"),
-        "size": manifest.get("size"),
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "series": manifest.series,
+        "regime": manifest.regime,
+        "size": manifest.size,
         "status": status,
-        "remarks": [str(remark) for remark in manifest.get("remarks") or ()],
+        "remarks": manifest.remarks or [],
         "checkpoints": 0 if table is None else table["step"].n_unique(),
         "last_step": None if table is None else table["step"].max(),
         "observations": 0 if table is None else table.height,
@@ -66,7 +66,7 @@ def summarise_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
             unknown = dict.fromkeys(("kind", "series", "regime", "size"))
             counts = dict.fromkeys(("checkpoints", "last_step", "observations", "not_ok"))
             said = {"folder": str(path), "name": path.name, **unknown, "status": "unreadable", **counts}
-            found.append({**said, "problem": first_line(error)})
+            found.append({**said, "problem": quote_error(error)})
     return found
 
 

@@ -17,9 +17,9 @@ from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.lanczos import top_eigenvalues
 from pythiageo.landscape.llc import named_settings
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import Undefined
 from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
+from pythiageo.no_value import NoValue
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.progress import Progress, Reporter
 from pythiageo.series import open_series
@@ -110,7 +110,7 @@ def calibrate_checkpoint(wanted: Calibration, report: Reporter) -> list[Calibrat
             for size in wanted.step_sizes:
                 report(Progress(wanted.target, len(rows), pairs, f"gamma {gamma:g}, step size {size:g}"))
                 trials = calibrate(problem, settings, [size], [gamma], wanted.seed, top)
-                if isinstance(trials, Undefined):
+                if isinstance(trials, NoValue):
                     raise CheckpointError(f"{wanted.target} step {wanted.step}: {trials.reason}", trials.status)
                 rows += [CalibrationRow.of(trial) for trial in trials]
     report(Progress(wanted.target, pairs, pairs, "done"))
@@ -139,4 +139,4 @@ def _largest(problem: Problem) -> float | None:
     """Return the Hessian's largest eigenvalue, ``None`` where it was not found."""
     with Hessian(problem) as hessian:
         top = top_eigenvalues(hessian, 1, torch.Generator().manual_seed(0), tolerance=1e-2)
-    return None if isinstance(top, Undefined) or not top.converged else float(top.values[0])
+    return None if isinstance(top, NoValue) or not top.converged else float(top.values[0])

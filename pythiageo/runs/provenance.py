@@ -12,6 +12,7 @@ from typing import Any
 from pythiageo import extensions
 from pythiageo._version import __version__
 from pythiageo.config.tables import ComputeConfig
+from pythiageo.observations import Manifest
 
 _PACKAGES = (
     "torch", "transformers", "transformer-lens", "numpy", "scipy", "polars", "pyarrow", "safetensors", "tokenizers",
@@ -46,6 +47,14 @@ def provenance(compute: ComputeConfig, device: str) -> dict[str, Any]:
         "processing": "raw weights: no LayerNorm folding, no centring",
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def list_earlier(old: Manifest, now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what other code and machines the run's earlier checkpoints come from, each with the last step it made."""
+    before, earlier = old.provenance.as_json(), [one.as_json() for one in old.earlier_provenance]
+    if old.checkpoints and {**before, "command": None} != {**now, "command": None}:
+        earlier.append({**before, "last_step": max(entry.step for entry in old.checkpoints)})
+    return earlier
 
 
 def packages() -> dict[str, str | None]:

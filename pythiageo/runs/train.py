@@ -164,7 +164,7 @@ def train(config: TrainConfig, folder: RunFolder, report: Reporter, workers: Wor
     steps, keeps_weights = checkpoint_steps(config), config.training.weights == "keep"
     last = steps[-1]
     report(Progress(config.name, 0, last, "looking at what is there"))
-    recorded = {entry["step"] for entry in folder.manifest["checkpoints"]}
+    recorded = {entry.step for entry in folder.manifest.checkpoints}
     whole = find_whole(folder, keeps_weights)
     again = must_go_back(training.trainer, folder, recorded - whole.keys())
     if again:

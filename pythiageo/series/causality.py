@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pythiageo.errors import CheckpointError, first_line
+from pythiageo.errors import CheckpointError, quote_error
 from pythiageo.series.architecture import context_of
 
 NOT_CAUSAL = "not-causal"
@@ -47,7 +47,7 @@ def check_causal(model: nn.Module, label: str) -> None:
                 )
     except _UNFIT as error:
         kind = type(model).__name__
-        raise CheckpointError(f"{label}: this {kind} cannot be run on token ids: {first_line(error)}") from None
+        raise CheckpointError(f"{label}: this {kind} cannot be run on token ids: {quote_error(error)}") from None
 
 
 def _texts(vocab: int, positions: int, half: int) -> Int[Tensor, "text position"]:

@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
-from pythiageo.errors import CheckpointError, first_line
+from pythiageo.errors import CheckpointError, quote_error
 from pythiageo.series.architecture import build, context_of, read_config, settings_of
 
 _JOINT = re.compile(r"\.(query_key_value|qkv_proj|c_attn|Wqkv|W_pack)\.")
@@ -49,7 +49,7 @@ class ModelShape:
                 config = settings_of(shapes)
                 model = build(config)
         except Exception as error:  # transformers raises many kinds on a config that does not fit
-            raise CheckpointError(f"{label}: transformers cannot build this config: {first_line(error)}") from None
+            raise CheckpointError(f"{label}: transformers cannot build this config: {quote_error(error)}") from None
         named = dict(model.named_parameters())
         return cls(
             architecture=type(model).__name__,
@@ -83,4 +83,6 @@ class ModelShape:
         try:
             return build(config).float().eval().requires_grad_(False)
         except Exception as error:
-            raise CheckpointError(f"{self.architecture}: cannot be tried with one block: {first_line(error)}") from None
+            raise CheckpointError(
+                f"{self.architecture}: cannot be tried with one block: {quote_error(error)}"
+            ) from None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,35 +17,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import pythiageo.claims
 from pythiageo.claims import (
-    FAMILIES,
     SUMMARY_COLUMNS,
     Evidence,
     Specification,
     all_claims,
-    emergence,
-    floor_order,
-    floors,
-    hierarchy,
+    claims,
     holding_shares,
     judge,
-    prediction,
-    probe,
-    recovery,
-    seeds,
+    register,
     specification_curve,
     summary_table,
-    swap,
-    tie_rates,
-    top_down_profile,
-    top_down_propagation,
     trained_tasks,
 )
 from pythiageo.claims.controls import controls
-from pythiageo.claims.crosscorrelation import differences_correlation, interpolated, peaks_of
+from pythiageo.claims.crosscorrelation import differences_correlation, interpolate, peaks_of
+from pythiageo.claims.emergence import emergence
+from pythiageo.claims.floor_order import floor_order
+from pythiageo.claims.floors import floors
+from pythiageo.claims.hierarchy import hierarchy
+from pythiageo.claims.prediction import prediction, swap, tie_rates
+from pythiageo.claims.probe import probe
+from pythiageo.claims.recovery import recovery
+from pythiageo.claims.seeds import seeds
+from pythiageo.claims.topdown import top_down_profile, top_down_propagation
+from pythiageo.cli.app import run as command
 from pythiageo.errors import UserError
 from pythiageo.events import EVENT_COLUMNS, transitions
 from pythiageo.observations import COLUMNS
+from pythiageo.observations.manifest import without_mistakes
 from pythiageo.observations.measures import transitions_of_measures
 from pythiageo.stats.resampling import kendall_scores, label_orders
 from pythiageo.study.published import published
@@ -222,7 +224,7 @@ def test_interpolation_is_a_gaussian_process() -> None:
     steps = np.array([0, 100, 200, 300, 500, 800, 1200, 1700, 2300, 3000], dtype=float)
     curves = np.vstack([np.sin(steps / 600), 1 / (1 + np.exp(-(steps - 900) / 150))]) + 1e-4 * rng.normal(size=(2, 10))
     grid = np.linspace(0, 3000, 31)
-    ours = interpolated(steps, curves, grid)
+    ours = interpolate(steps, curves, grid)
     lengths, noises = np.geomspace(0.01, 1.0, 12), [1e-6, 1e-3, 1e-2, 1e-1]
     for curve_, found in zip(curves, ours, strict=True):
         best, expected = -np.inf, None
@@ -588,11 +590,37 @@ def test_noise_and_uneven_cadence() -> None:
     table = pl.concat([
         run(ORDER, floor_before(200), steps=steps, noise=0.2, run=f"r{seed}", seed=seed) for seed in range(3)
     ])  # fmt: skip
-    for name in FAMILIES:
+    for name in claims():
         for result in all_claims(table, replace(QUICK, resamples=99), [name]):
             assert result.verdict in ("supported", "contradicted", "not decidable")
             assert result.estimate is None or math.isfinite(result.estimate)
             assert result.estimate is not None or result.reason
+
+
+def test_a_claim_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module beside the others declares it; commands, curve and page ask it as they ask the study's."""
+    (tmp_path / "added.py").write_text(
+        "from pythiageo.claims.register import declare\n"
+        "from pythiageo.claims.result import leave_undecided\n"
+        "@declare('added', 99, ('protocol',))\n"
+        "def added(evidence, asked):\n"
+        "    return leave_undecided('added', 'a claim that was added', 'no rule', 'no figure', asked)\n"
+    )
+    monkeypatch.setattr("pythiageo.claims.__path__", [*pythiageo.claims.__path__, str(tmp_path)])
+    monkeypatch.setattr(register, "_DECLARED", dict(register._DECLARED))
+    claims.cache_clear()
+    try:
+        table = run(ORDER, floor_before(200))
+        assert list(claims())[-1] == "added"
+        assert all_claims(table, QUICK)[-1].claim == "a claim that was added"
+        assert specification_curve(table, QUICK, ["added"])["protocol"].to_list() == [
+            "billa-v1",
+            "billa-v4",
+            "pythiageo",
+        ]
+        assert command(["claims", str(planted.write_run(tmp_path / "run", planted.rows())), "--only", "added"]) == 0
+    finally:
+        claims.cache_clear()
 
 
 # ---- the published figures as input
@@ -692,14 +720,18 @@ def test_the_verdict_is_its_rule(low: float, width: float, null: float, p: float
     assert judge(None, null, p) == "not decidable"
 
 
-def test_what_was_trained() -> None:
-    tasks = {"config": {"data": {"source": "tasks", "tasks": []}}}
-    assert trained_tasks(tasks) == STUDY_TASKS
-    assert trained_tasks({"config": {"data": {"source": "mix", "tasks": ["ADD"]}}}) == ("ADD",)
-    assert trained_tasks({"config": {"data": {"source": "text"}}}) is None
-    shuffled = {"config": {"data": {"source": "tasks", "tasks": ["ADD", "MOD"], "shuffled": ["MOD"]}}}
-    assert trained_tasks(shuffled) == ("ADD",)
-    assert trained_tasks({"config": "odd"}) is None
+@pytest.mark.parametrize(
+    ("config", "tasks"),
+    [
+        ({"data": {"source": "tasks", "tasks": []}}, STUDY_TASKS),
+        ({"data": {"source": "mix", "tasks": ["ADD"]}}, ("ADD",)),
+        ({"data": {"source": "text"}}, None),
+        ({"data": {"source": "tasks", "tasks": ["ADD", "MOD"], "shuffled": ["MOD"]}}, ("ADD",)),
+        ("odd", None),
+    ],
+)
+def test_what_was_trained(config: Any, tasks: tuple[str, ...] | None) -> None:
+    assert trained_tasks(without_mistakes({"config": config})) == tasks
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "v2"}, {"ties": "drop"}, {"k": -1}, {"protocol": "billa"}, {"axis": "x"}])

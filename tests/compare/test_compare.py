@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from planted import Plant
 
 from pythiageo.claims import Specification, ask_each
 from pythiageo.cli.app import run as command
-from pythiageo.compare import beside_published, compare, published_sizes, write_comparison
-from pythiageo.compare.alignment import checked
+from pythiageo.compare import Comparison, beside_published, compare, published_sizes, write_comparison
+from pythiageo.compare.alignment import check_align
 from pythiageo.compare.claims import side_by_side
 from pythiageo.compare.dose import dose_of, dose_response
 from pythiageo.errors import UserError
@@ -31,6 +33,13 @@ def two(layers: int = 2, **other: Any) -> tuple[list[Observation], list[Observat
     )
 
 
+def compared(
+    tables: Sequence[pl.DataFrame], *given: Any, manifests: Sequence[dict[str, Any]] = (), **asked: Any
+) -> Comparison:
+    runs = [planted.opened(*each) for each in zip_longest(tables, manifests)]
+    return compare(runs, *given, **asked)
+
+
 def test_aligned_is_what_both_have() -> None:
     ours, text = two()
     text = [
@@ -38,7 +47,7 @@ def test_aligned_is_what_both_have() -> None:
         for row in text
         if row.step != 700
     ]
-    result = compare([planted.table(text), planted.table(ours)])
+    result = compared([planted.table(text), planted.table(ours)])
     assert set(result.aligned.select("run_a", "regime_a", "run_b", "regime_b").rows()) == {
         ("nano-42", "task-aligned", "text-42", "naturalistic")
     }
@@ -62,18 +71,18 @@ def test_aligned_is_what_both_have() -> None:
 def test_other_probe_sets_are_not_aligned() -> None:
     ours, text = two()
     text = [row._replace(probe_set="ffffffffffff") if row.level == "L2" else row for row in text]
-    result = compare([planted.table(ours), planted.table(text)])
+    result = compared([planted.table(ours), planted.table(text)])
     assert result.warnings == [
         "MOD L2 is not aligned: MOD L2's is a1b2c3d4e5f6 in nano-42 and ffffffffffff in text-42."
     ]
     assert set(result.aligned["level"]) == {"L1", "L3", "mixed"}
     nameless = [row._replace(probe_set=None) for row in text]
-    assert compare([planted.table(ours), planted.table(nameless)]).aligned.is_empty()
+    assert compared([planted.table(ours), planted.table(nameless)]).aligned.is_empty()
 
 
 def test_other_depths_meet_at_the_last_block_and_the_norm() -> None:
     ours, text = two(layers=4)
-    result = compare([planted.table(ours), planted.table(text)])
+    result = compared([planted.table(ours), planted.table(text)])
     places = result.aligned.drop_nulls("place")
     assert set(places.select("place", "layer_a", "layer_b").rows()) == {("last-block", 1, 3), ("final-ln", 1, 3)}
     assert result.warnings == [
@@ -88,7 +97,7 @@ def test_cadence_and_settings_are_warned_of() -> None:
     text = planted.rows(steps=range(0, 1001, 200), **TEXT)
     manifests = [planted.manifest(ours), planted.manifest(text)]
     manifests[1]["provenance"]["dtype"] = "bfloat16"
-    result = compare([planted.table(ours), planted.table(text)], ["billa-v4"], manifests)
+    result = compared([planted.table(ours), planted.table(text)], ["billa-v4"], manifests=manifests)
     assert result.warnings == [
         "nano-42 has a checkpoint every 100 steps and text-42 every 200 steps (median): "
         "compare floors and event steps only at matched cadence.",
@@ -99,7 +108,7 @@ def test_cadence_and_settings_are_warned_of() -> None:
 
 def test_a_run_without_the_readout_keeps_its_scores() -> None:
     ours, text = two(readouts=("all/centred",))
-    result = compare([planted.table(ours), planted.table(text)])
+    result = compared([planted.table(ours), planted.table(text)])
     assert result.warnings == [
         "run text-42 has no covariance_effective_rank under answer/centred, so it has no floors here."
     ]
@@ -109,7 +118,7 @@ def test_a_run_without_the_readout_keeps_its_scores() -> None:
 
 def test_runs_of_one_regime_are_aligned_and_said_to_be() -> None:
     seeds = [planted.table(planted.rows(steps=[0, 100], run=f"nano-{seed}", seed=seed)) for seed in (7, 42, 123)]
-    result = compare(seeds)
+    result = compared(seeds)
     assert set(result.aligned.select("run_a", "run_b").rows()) == {
         ("nano-7", "nano-42"),
         ("nano-7", "nano-123"),
@@ -121,19 +130,19 @@ def test_runs_of_one_regime_are_aligned_and_said_to_be() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     table = planted.table(planted.rows(steps=[0]))
     with pytest.raises(UserError, match="at least two runs, got 1"):
-        compare([table])
+        compared([table])
     with pytest.raises(UserError, match="two runs are called 'nano-42'"):
-        compare([table, table])
+        compared([table, table])
     other = table.with_columns(pl.lit("b").alias("run"))
-    with pytest.raises(UserError, match="each table must hold one run, got 2: b, nano-42"):
-        compare([pl.concat([table, other]), table])
+    with pytest.raises(UserError, match=r"a table holds 2 runs \(b, nano-42\), expected one"):
+        compared([pl.concat([table, other]), table])
     with pytest.raises(UserError, match=r"unknown protocol 'billa' \(did you mean 'billa-v\d'\?\)"):
-        compare([table, other], ["billa"])
+        compared([table, other], ["billa"])
 
 
 def test_write_comparison(tmp_path: Path) -> None:
     ours, text = two(layers=4)
-    result = compare([planted.table(ours), planted.table(text)])
+    result = compared([planted.table(ours), planted.table(text)])
     paths = write_comparison(result, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["events.csv", "aligned.csv", "missing.csv", "claims.csv", "warnings.json"]
     assert json.loads(paths[-1].read_text()) == result.warnings
@@ -142,7 +151,7 @@ def test_write_comparison(tmp_path: Path) -> None:
 
 def test_published_figures_stand_beside_ours() -> None:
     rows = planted.rows({"MOD": Plant(900, 300, low=2.0), "MUL": Plant(None, 300)}, steps=range(0, 3001, 100))
-    result = compare([planted.table(rows), planted.table([row._replace(**TEXT) for row in rows])])
+    result = compared([planted.table(rows), planted.table([row._replace(**TEXT) for row in rows])])
     beside = beside_published(result.events.filter(pl.col("run") == "nano-42"), "nano")
     v4 = beside.filter((pl.col("protocol") == "billa-v4") & (pl.col("event") == "acquisition"))
     columns = ["task", "level", "ours", "published", "published_status", "ratio"]
@@ -165,7 +174,7 @@ def test_published_table_is_whole() -> None:
     tasks = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
     rows = planted.rows({task: Plant() for task in tasks}, steps=range(0, 1001, 100))
     for size in published_sizes():
-        events = compare(
+        events = compared(
             [planted.table([row._replace(size=size, run=name) for row in rows]) for name in ("a", "b")]
         ).events.filter(pl.col("run") == "a")
         beside = beside_published(events, size)
@@ -195,7 +204,7 @@ PLANNED = [{"config": {"training": {"steps": steps}}} for steps in (2000, 4000)]
 @pytest.mark.parametrize("align", ["tokens", "fraction"])
 def test_checkpoints_are_paired_by_what_was_seen_or_planned(align: str) -> None:
     runs = twins()
-    result = compare(runs, manifests=PLANNED, align=checked(align))
+    result = compared(runs, manifests=PLANNED, align=check_align(align))
     assert (result.aligned["step_b"] == 2 * result.aligned["step"]).all()
     assert set(result.aligned["step"]) == set(range(0, 2001, 100))
     assert (result.aligned["apart"] == 0).all()
@@ -207,14 +216,14 @@ def test_checkpoints_are_paired_by_what_was_seen_or_planned(align: str) -> None:
     )
     lone = result.missing.filter(run="text-42")
     assert set(lone["count"]) == {20}  # every second checkpoint has no counterpart
-    by_steps = compare(runs, manifests=PLANNED)
+    by_steps = compared(runs, manifests=PLANNED)
     assert (by_steps.aligned["step_b"] == by_steps.aligned["step"]).all()
 
 
 def test_checkpoints_too_far_apart_are_no_pair() -> None:
     near = planted.rows({"MOD": Plant()}, [0, 104, 220], run="text-42", regime="naturalistic")
     runs = [planted.table(planted.rows({"MOD": Plant()}, [0, 100, 200])), planted.table(near)]
-    aligned = compare(runs, align="tokens").aligned
+    aligned = compared(runs, align="tokens").aligned
     assert set(aligned.select("step", "step_b").rows()) == {(0, 0), (100, 104)}
     assert aligned.filter(step=100)["apart"].to_list() == pytest.approx([4 / 104] * aligned.filter(step=100).height)
 
@@ -230,7 +239,7 @@ def test_checkpoints_too_far_apart_are_no_pair() -> None:
 def test_what_cannot_be_paired_by_is_told(align: str, manifests: list[dict[str, object]], message: str) -> None:
     runs = [run.with_columns(pl.lit(None, dtype=pl.Int64).alias("tokens")) for run in twins()]
     with pytest.raises(UserError, match=message):
-        compare(runs, manifests=manifests, align=checked(align))
+        compared(runs, manifests=manifests, align=check_align(align))
 
 
 def test_doses_are_in_order_and_say_from_which_on_an_event_appears(
@@ -260,10 +269,10 @@ def test_a_dose_that_fails_above_one_that_works_is_no_threshold() -> None:
         planted.table(planted.rows({"MOD": Plant(acquired=step)}, run=regime.replace(":", "-"), regime=regime))
         for regime, step in acquired.items()
     ]
-    found = dose_response(compare(tables).events)
+    found = dose_response(compared(tables).events)
     assert set(found.filter(event="acquisition")["appears_from"]) == {1.0}
     again = tables[0].with_columns(pl.lit("b").alias("run"))
-    assert dose_response(compare([tables[0], again]).events).is_empty()
+    assert dose_response(compared([tables[0], again]).events).is_empty()
     assert dose_of("mix:x") is None
     assert dose_of("pretraining") is None
 
@@ -274,7 +283,7 @@ def test_each_claim_is_asked_of_each_run_by_itself(tmp_path: Path) -> None:
     ours = planted.rows(tasks, steps=range(0, 1201, 100))
     text = planted.rows({"MOD": Plant(None, low=4.0)}, steps=range(0, 1201, 100), **TEXT)
     manifests: list[dict[str, Any]] = [{"config": {"data": {"source": "tasks", "tasks": [*tasks]}}}, {}]
-    found = compare([planted.table(ours), planted.table(text)], manifests=manifests)
+    found = compared([planted.table(ours), planted.table(text)], manifests=manifests)
     for rows, run, trained in ((ours, "nano-42", tuple(tasks)), (text, "text-42", None)):
         alone = ask_each(planted.table(rows), Specification(trained=trained))
         here = found.claims.filter(pl.col("run") == run)
@@ -292,6 +301,6 @@ def test_each_claim_is_asked_of_each_run_by_itself(tmp_path: Path) -> None:
     # a table without any rank is asked too, and says why it has no answer
     bare = found.claims.filter(pl.col("run") == "text-42").height
     scores = planted.table([row for row in text if row.site is None])
-    without = compare([planted.table(ours), scores], manifests=manifests).claims.filter(pl.col("run") == "text-42")
+    without = compared([planted.table(ours), scores], manifests=manifests).claims.filter(pl.col("run") == "text-42")
     assert without.height <= bare
     assert set(without.filter(pl.col("name") == "floors")["verdict"]) == {"not decidable"}

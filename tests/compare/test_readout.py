@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 import pytest
-from planted import Plant, observation, rows, table, write_run
+from planted import Plant, observation, opened, rows, table, write_run
 
 from pythiageo.cli.app import run as command
-from pythiageo.compare.readout import choose_readout, write_choice
+from pythiageo.compare.readout import ReadoutChoice, choose_readout, write_choice
 from pythiageo.errors import UserError
 from pythiageo.observations import Observation
 
@@ -39,8 +40,12 @@ def run(seed: int, factor: float = 1.0, size: str = "nano", **shared: object) ->
     return table(found).unique(maintain_order=True)
 
 
+def choose(choosing: Sequence[pl.DataFrame], trying: Sequence[pl.DataFrame] = ()) -> ReadoutChoice:
+    return choose_readout([opened(table) for table in choosing], [opened(table) for table in trying])
+
+
 def test_the_planted_readout_is_found_and_determined() -> None:
-    choice = choose_readout([run(1, 0.97), run(2, 1.0), run(3, 1.03)], [run(1, 1.1, "micro")])
+    choice = choose([run(1, 0.97), run(2, 1.0), run(3, 1.03)], [run(1, 1.1, "micro")])
     assert choice.best == {"measure": "covariance_effective_rank", "readout": "answer/centred", "place": "last-block"}
     assert choice.determined
     assert choice.verdict.startswith("determined: covariance_effective_rank of answer/centred at last-block")
@@ -62,13 +67,13 @@ def test_the_planted_readout_is_found_and_determined() -> None:
 
 def test_what_the_runs_are_tried_on_does_not_choose() -> None:
     seeds = [run(1, 0.97), run(2, 1.03)]
-    alone, tried = choose_readout(seeds), choose_readout(seeds, [run(9, 5.0, "micro")])
+    alone, tried = choose(seeds), choose(seeds, [run(9, 5.0, "micro")])
     assert alone.candidates.equals(tried.candidates)
     assert alone.verdict == tried.verdict
 
 
 def test_seeds_that_overlap_leave_it_undetermined() -> None:
-    choice = choose_readout([run(1, 0.75), run(2, 1.0)])
+    choice = choose([run(1, 0.75), run(2, 1.0)])
     assert not choice.determined
     assert "others lie within the spread of the runs" in choice.verdict
     assert 0 < choice.rivals.height < choice.candidates.height
@@ -81,9 +86,9 @@ def test_no_run_is_looked_at_for_longer_than_the_others() -> None:
         layer=1, readout="answer/centred", measure="covariance_effective_rank", value=0.1,
     )  # fmt: skip
     longer = pl.concat([deeper, table([low])])
-    choice = choose_readout([longer, run(2)])
+    choice = choose([longer, run(2)])
     assert choice.last_step == 2000
-    assert choice.candidates.equals(choose_readout([deeper, run(2)]).candidates)
+    assert choice.candidates.equals(choose([deeper, run(2)]).candidates)
 
 
 @pytest.mark.parametrize(
@@ -96,18 +101,18 @@ def test_no_run_is_looked_at_for_longer_than_the_others() -> None:
 )
 def test_what_cannot_be_chosen_from_is_told(chosen: list[int], tried: list[int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        choose_readout([run(seed) for seed in chosen], [run(seed) for seed in tried])
+        choose([run(seed) for seed in chosen], [run(seed) for seed in tried])
 
 
 def test_other_sizes_are_told() -> None:
     with pytest.raises(UserError, match="runs of one size, got micro, nano"):
-        choose_readout([run(1), run(2, size="micro")])
+        choose([run(1), run(2, size="micro")])
     strange = run(1).with_columns(pl.lit("huge").alias("size"))
     with pytest.raises(UserError, match="no floors are published for size 'huge'"):
-        choose_readout([strange, run(2).with_columns(pl.lit("huge").alias("size"))])
+        choose([strange, run(2).with_columns(pl.lit("huge").alias("size"))])
     bare = [run(seed).filter(pl.col("measure") == "accuracy") for seed in (1, 2)]
     with pytest.raises(UserError, match="0 readouts with floors of MOD and MUL in common"):
-        choose_readout(bare)
+        choose(bare)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +125,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     verdict = json.loads((tmp_path / "choice" / "verdict.json").read_text())
     assert verdict["best"]["place"] == "last-block"
     assert (tmp_path / "choice" / "candidates.csv").is_file()
-    assert write_choice(choose_readout([run(1), run(2)]), tmp_path / "again")
+    assert write_choice(choose([run(1), run(2)]), tmp_path / "again")
     assert command(["readout", folders[0]]) == 2
     assert "two or more runs" in capsys.readouterr().err
 

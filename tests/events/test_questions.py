@@ -14,7 +14,7 @@ from pythiageo.compare import compare
 from pythiageo.compare.readout import choose_readout
 from pythiageo.errors import UserError
 from pythiageo.events.questions import other_questions
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures import paper_figures, paper_tables
 
 STEPS = range(0, 1001, 100)
@@ -52,14 +52,16 @@ def test_other_questions_are_named() -> None:
 
 def test_a_comparison_says_so_of_runs_that_it_does_not_align() -> None:
     """Two seeds of one regime stand side by side, though pairs are made across regimes alone."""
-    found = compare([table("a"), table("b", "0f0f0f0f0f0f"), table("c", regime="naturalistic")], ["billa-v4"])
+    tables = [table("a"), table("b", "0f0f0f0f0f0f"), table("c", regime="naturalistic")]
+    found = compare([planted.opened(each) for each in tables], ["billa-v4"])
     assert f"{SAID}: events that stand side by side are of other questions there." in found.warnings
-    assert not compare([table("a"), table("b"), table("c", regime="naturalistic")], ["billa-v4"]).warnings[1:]
+    tables[1] = table("b")
+    assert not compare([planted.opened(each) for each in tables], ["billa-v4"]).warnings[1:]
 
 
 def test_a_readout_is_not_chosen_on_them() -> None:
     with pytest.raises(UserError, match="the probe sets differ: MOD mixed's"):
-        choose_readout([table("a"), table("b", "0f0f0f0f0f0f")])
+        choose_readout([planted.opened(each) for each in (table("a"), table("b", "0f0f0f0f0f0f"))])
 
 
 def test_commands_refuse_or_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,5 +69,5 @@ def test_commands_refuse_or_say_so(tmp_path: Path, capsys: pytest.CaptureFixture
             for seed, (name, probe_set) in enumerate({"a": "a1b2c3d4e5f6", "b": "0f0f0f0f0f0f"}.items())]  # fmt: skip
     assert cli(["claims", *map(str, runs), "--only", "emergence"]) == 2
     assert SAID in capsys.readouterr().err
-    loaded = load_runs(runs)
+    loaded = open_runs(runs)
     assert all(SAID in shown.lacks for shown in (*paper_figures(loaded), *paper_tables(loaded)))

@@ -16,7 +16,7 @@ from test_report_claims import claimed
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
-from pythiageo.events.runs import ReadRun, load_runs
+from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.figures.draw import draw, short_step
 from pythiageo.figures.write import write_paper
@@ -27,7 +27,7 @@ STEPS = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200, 12_000]
 PLANTS = {"COPY": Plant(700, 200, low=3.0), "MOD": Plant(900, 300), "ADD": Plant(None, 400, low=4.0)}
 
 
-def loaded(folder: Path, **changed: object) -> list[ReadRun]:
+def loaded(folder: Path, **changed: object) -> list[Run]:
     ours = planted.rows(PLANTS, steps=STEPS)
     text = planted.rows(
         {"MOD": Plant(None, low=4.0)}, steps=STEPS, run="text", series="text", regime="naturalistic", size="pythia-160m"
@@ -38,14 +38,14 @@ def loaded(folder: Path, **changed: object) -> list[ReadRun]:
     config = {"training": {"steps": 100_000, "betas": [0.9, 0.95]}, "data": {"source": "tasks"}}
     run = planted.write_run(folder / "ours", [*ours, *probe], probe_sets=sets, config=config)
     (run / "log.jsonl").write_text('{"seconds": {"load": 1.0}}\n{"seconds": {"load": 3.0}}\nnot json\n[1]\n')
-    return load_runs([run, planted.write_run(folder / "text", text)])
+    return open_runs([run, planted.write_run(folder / "text", text)])
 
 
-def figure(runs: list[ReadRun], name: str) -> PaperFigure:
+def figure(runs: list[Run], name: str) -> PaperFigure:
     return next(each for each in paper_figures(runs) if each.id == name)
 
 
-def table(runs: list[ReadRun], name: str) -> PaperTable:
+def table(runs: list[Run], name: str) -> PaperTable:
     return next(each for each in paper_tables(runs) if each.id == name)
 
 
@@ -133,13 +133,13 @@ def test_freezing_stands_beside_runs_without(tmp_path: Path) -> None:
     held = planted.rows({"MOD": Plant(1000)}, steps=STEPS, levels=("L1",), run="held")
     config = {"training": {"freeze_block": 0, "freeze_until": 1000}}
     frozen = planted.write_run(tmp_path / "held", held, config=config)
-    thirteen = table(load_runs([plain, frozen]), "table-v4-13")
+    thirteen = table(open_runs([plain, frozen]), "table-v4-13")
     assert [row[0:1] + row[3:] for row in thirteen.frame.rows()] == [
         ("nano-42", "none", "MOD", "L1", "900"),
         ("held", "block 0 to step 1000", "MOD", "L1", "1,000"),
     ]
     assert thirteen.lacks == ()
-    assert table(load_runs([frozen]), "table-v4-13").lacks == ("no run of the same size without freezing",)
+    assert table(open_runs([frozen]), "table-v4-13").lacks == ("no run of the same size without freezing",)
 
 
 def test_claims_fill_the_rates_and_the_concordance(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_partial_runs_lack_and_never_fail(tmp_path: Path, case: str) -> None:
         rows = [row for row in rows if row.site]
     if case == "no value":
         rows = [row._replace(value=None, status="nonfinite", reason="weights hold NaN") for row in rows]
-    runs = load_runs([planted.write_run(tmp_path / "run", rows)])
+    runs = open_runs([planted.write_run(tmp_path / "run", rows)])
     for each in paper_figures(runs):
         assert each.panels
         assert all(panel.lack or panel.lines or panel.cells for panel in each.panels)
@@ -274,7 +274,7 @@ def test_the_command_says_what_each_lacks(tmp_path: Path, capsys: pytest.Capture
     assert [each["title"].split(".")[0] for each in said[:8]] == [f"Figure {number}" for number in range(1, 9)]
     assert "none of the runs is naturalistic" in said[7]["lacks"]
     assert (tmp_path / "out" / "fig-2.png").read_bytes().startswith(b"\x89PNG")
-    first = figure(load_runs([run]), "fig-4")
+    first = figure(open_runs([run]), "fig-4")
     pdf = draw(first, ("pdf",))["pdf"]
     assert pdf.startswith(b"%PDF")
     assert draw(first, ("pdf",))["pdf"] == pdf

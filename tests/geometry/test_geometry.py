@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiageo.errors import UserError
-from pythiageo.geometry.measure import UndefinedMeasureError, get_measures, load_measures
+from pythiageo.geometry.measure import get_measures, load_measures
 from pythiageo.geometry.readout import READOUTS, Layout, get_readouts, select
 from pythiageo.geometry.spectrum import Spectrum, spectrum
 from pythiageo.geometry.view import Rows, View
+from pythiageo.no_value import NoValueError
 
 MEASURES = load_measures()
 
@@ -122,7 +123,7 @@ def test_measures_keep_to_their_ranges_and_declared_invariances(
     def take(states: torch.Tensor, below: torch.Tensor, centred: bool = centred) -> float | str:
         try:
             return measure.take(pair(states, below, centred)).value
-        except UndefinedMeasureError as error:
+        except NoValueError as error:
             return str(error)
 
     base = take(states, below)
@@ -168,9 +169,9 @@ def test_the_three_ranks_are_ordered(seed: int) -> None:
 @pytest.mark.parametrize("constant", [0.0, 1.0, 1 / 3, 1e20, 1e-20])
 def test_states_that_do_not_vary_have_no_rank(name: str, constant: float) -> None:
     states = torch.full((17, 5), constant)
-    with pytest.raises(UndefinedMeasureError, match="do not vary"):
+    with pytest.raises(NoValueError, match="do not vary"):
         value(name, states, centred=True)
-    with pytest.raises(UndefinedMeasureError, match="do not vary"):
+    with pytest.raises(NoValueError, match="do not vary"):
         value(name, states[:1], centred=True)
     if constant:
         assert value(name, states, centred=False) == pytest.approx(1, abs=1e-6)

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.cka import linear_cka
-from pythiageo.geometry.measure import UndefinedMeasureError, load_measures
+from pythiageo.geometry.measure import load_measures
 from pythiageo.geometry.measures.alpha_req import alpha_req
 from pythiageo.geometry.measures.mean_cosine import mean_cosine
 from pythiageo.geometry.measures.stable_rank import stable_rank
@@ -19,6 +19,7 @@ from pythiageo.geometry.measures.two_nn import two_nn
 from pythiageo.geometry.readout import Layout
 from pythiageo.geometry.spectrum import Spectra, Spectrum, spectrum
 from pythiageo.geometry.view import Rows, View, single
+from pythiageo.no_value import NoValueError
 
 MEASURES = load_measures()
 
@@ -54,7 +55,7 @@ def test_alpha_against_numpys_weighted_fit() -> None:
 def test_alpha_stops_where_rounding_begins() -> None:
     sigma = [float(j) ** -1 for j in range(1, 30)] + [1e-9] * 40
     assert alpha_req(of(sigma)) == pytest.approx(2, rel=1e-9)
-    with pytest.raises(UndefinedMeasureError, match="10 resolved eigenvalues from rank 11 on; 19 are resolved"):
+    with pytest.raises(NoValueError, match="10 resolved eigenvalues from rank 11 on; 19 are resolved"):
         alpha_req(of(sigma[:19] + [1e-9] * 40))
 
 
@@ -127,7 +128,7 @@ def test_cka_of_random_states_is_as_biased_as_it_says() -> None:
 def test_cka_needs_the_same_rows() -> None:
     with pytest.raises((ValueError, TypeError)):  # the shapes on its signature are checked in tests
         linear_cka(normal(3, 2), normal(4, 2))
-    with pytest.raises(UndefinedMeasureError, match="do not vary"):
+    with pytest.raises(NoValueError, match="do not vary"):
         linear_cka(torch.ones(5, 2), normal(5, 2))
 
 
@@ -145,7 +146,7 @@ def test_every_input_has_a_number_or_a_reason(name: str, centred: bool, states: 
     view = View(Rows(states, every_value=True), centred, View(Rows(states.flip(0), every_value=True), centred))
     try:
         estimate = MEASURES[name].take(view)
-    except UndefinedMeasureError as error:
+    except NoValueError as error:
         reason = str(error)
         assert reason
     else:

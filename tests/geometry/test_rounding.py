@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pythiageo.geometry.bootstrap import Bootstrap
-from pythiageo.geometry.measure import ImpreciseMeasureError, UndefinedMeasureError, load_measures
+from pythiageo.geometry.measure import load_measures
 from pythiageo.geometry.measures.two_nn import two_nn
 from pythiageo.geometry.readout import READOUTS, Layout
 from pythiageo.geometry.rounding import Rounding, unit_of
 from pythiageo.geometry.view import Rows, SiteStates, View
 from pythiageo.measurement.geometry import Origin, _measure_readout
+from pythiageo.no_value import NoValueError
 
 MEASURES = load_measures()
 RIGHT = 0.01
@@ -38,7 +39,7 @@ def take(name: str, states: torch.Tensor, centred: bool, below: torch.Tensor) ->
     view = View(Rows(states, every_value=True), centred, View(Rows(below, every_value=True), centred))
     try:
         return MEASURES[name].take(view).value
-    except UndefinedMeasureError as error:
+    except NoValueError as error:
         return str(error)
 
 
@@ -92,18 +93,20 @@ def test_nearly_constant_rows_are_right_or_withheld(
 @pytest.mark.parametrize("name", [name for name in MEASURES if name != "cka_below"])
 def test_the_reason_gives_the_numbers(name: str) -> None:
     states = (normal(80, 40) + 3e7 * normal(40)).float()
-    with pytest.raises(UndefinedMeasureError, match=r"rows of size 1\.\d+e\+08 vary by .* and are rounded by 1\d"):
+    with pytest.raises(NoValueError, match=r"rows of size 1\.\d+e\+08 vary by .* and are rounded by 1\d"):
         MEASURES[name].take(View(Rows(states, every_value=True), True))
 
 
 def test_lost_digits_are_imprecise_and_two_points_are_not() -> None:
     states = (normal(80, 40) + 3e7 * normal(40)).float()
     for name in ("rankme", "participation_ratio", "mean_cosine"):
-        with pytest.raises(ImpreciseMeasureError, match="rounding of the states may make"):
+        with pytest.raises(NoValueError, match="rounding of the states may make") as error:
             MEASURES[name].take(View(Rows(states, every_value=True), True))
+        assert error.value.no_value.status == "imprecise"
     assert MEASURES["rankme"].value(View(Rows(states), True)).value > 1
-    with pytest.raises(UndefinedMeasureError, match=r"need 3 different points, there are 2$"):
+    with pytest.raises(NoValueError, match=r"need 3 different points, there are 2$") as error:
         two_nn(normal(2, 6).repeat(20, 1))
+    assert error.value.no_value.status == "undefined"
 
 
 def test_a_dominating_dimension_merges_no_points() -> None:
@@ -135,10 +138,10 @@ def test_states_of_fewer_digits_are_held_to_theirs() -> None:
     for unit in (None, unit_of(torch.float32)):
         site = SiteStates(states, layout, True, unit=unit)
         assert site.rows("mean").matrix.dtype == torch.float64
-        with pytest.raises(ImpreciseMeasureError):
+        with pytest.raises(NoValueError, match="rounding of the states may make"):
             MEASURES["rankme"].take(site.read(READOUTS["mean/centred"]))
     rough = SiteStates((normal(60, 16) + 20).bfloat16().float(), layout, True, unit=unit_of(torch.bfloat16))
-    with pytest.raises(ImpreciseMeasureError):
+    with pytest.raises(NoValueError, match="rounding of the states may make"):
         MEASURES["two_nn"].take(rough.read(READOUTS["all/centred"]))
     assert math.isfinite(
         MEASURES["two_nn"].take(SiteStates(normal(60, 16), layout, True).read(READOUTS["all/centred"])).value

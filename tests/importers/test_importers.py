@@ -12,7 +12,7 @@ import pytest
 
 from pythiageo.cli.app import run as cli
 from pythiageo.compare import compare
-from pythiageo.events import events
+from pythiageo.events import events, open_run
 from pythiageo.observations import read_manifest, read_observations
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -226,7 +226,7 @@ def test_imports_are_compared_where_their_source_says_that_they_ask_the_same(tmp
         return tmp_path / name
 
     def aligned(a: Path, b: Path) -> tuple[set[str], str]:
-        found = compare([read_observations(a), read_observations(b)], ["billa-v4"])
+        found = compare([open_run(a), open_run(b)], ["billa-v4"])
         return set(found.aligned["task"]), " ".join(found.warnings)
 
     hashed = [harness(f"hash{k}", task_hashes={"sciq": "ab" * 32}, versions={"sciq": 1.0}) for k in (1, 2)]

@@ -25,7 +25,7 @@ from pythiageo.landscape.gradient_rank import (
 from pythiageo.landscape.gram import GradientGram, gradient_gram
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES, LandscapeMeasure, get_landscape_measure
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import Undefined
+from pythiageo.no_value import NoValue
 
 
 def gram_of(problem: Problem, **settings: int) -> GradientGram:
@@ -34,7 +34,7 @@ def gram_of(problem: Problem, **settings: int) -> GradientGram:
     return gram
 
 
-def value(rank: GradientRank | Undefined) -> float:
+def value(rank: GradientRank | NoValue) -> float:
     assert isinstance(rank, GradientRank), rank
     return rank.value
 
@@ -247,7 +247,7 @@ def test_invariant_to_scale_rotation_and_order(seed: int, rows: int, columns: in
 def test_degenerate_gradients(gradients: Tensor, centred: bool, outcome: float | str) -> None:
     rank = gradient_effective_rank(gram_of(linear_problem(gradients)), centred)
     if isinstance(outcome, str):
-        assert isinstance(rank, Undefined)
+        assert isinstance(rank, NoValue)
         assert outcome in rank.reason
     else:
         assert value(rank) == pytest.approx(outcome, rel=1e-6)
@@ -258,11 +258,11 @@ def test_what_is_not_finite_has_a_reason(bad: float) -> None:
     gradients = torch.eye(3, 4)
     gradients[1, 2] = bad
     gram = gradient_gram(linear_problem(gradients))
-    assert isinstance(gram, Undefined)
+    assert isinstance(gram, NoValue)
     assert gram.status == "nonfinite"
     batches = [torch.tensor([0]), torch.tensor([1])]
     rank = first_parameters_covariance_rank(linear_problem(gradients), batches)
-    assert isinstance(rank, Undefined)
+    assert isinstance(rank, NoValue)
     assert rank.status == "nonfinite"
 
 

@@ -18,7 +18,7 @@ from pythiageo.errors import UserError
 from pythiageo.landscape.hessian import Hessian, Trace, trace
 from pythiageo.landscape.lanczos import Eigenvalues, SpectralDensity, spectral_density, top_eigenvalues
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import NoValueError, Undefined
+from pythiageo.no_value import NoValue, NoValueError
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -361,7 +361,7 @@ def test_measures_return_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
             trace(operator, 2, seeded()),
             spectral_density(operator, 2, 2, seeded()),
         ):
-            assert outcome == Undefined("a product with the Hessian holds NaN or infinity", "nonfinite")
+            assert outcome == NoValue("nonfinite", "a product with the Hessian holds NaN or infinity")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pythiageo.landscape.chains import drift, effective_draws, interval_error, r
 from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.llc import LLC, Settings, llc, named_settings, quadratic_llc
 from pythiageo.landscape.problem import Problem
-from pythiageo.landscape.undefined import Undefined
+from pythiageo.no_value import NoValue
 
 ONE = [(torch.zeros(1, 1),)]
 
@@ -370,8 +370,8 @@ def test_a_constant_loss_has_the_coefficient_zero(settings: Settings) -> None:
 def test_a_start_that_is_not_finite_has_a_reason() -> None:
     point = Point(torch.tensor([math.inf]))
     problem = Problem(point, lambda piece: point.x.square().expand(len(piece[0])), ONE)
-    assert llc(problem, HEALTHY, 0) == Undefined("a loss is not finite", "nonfinite")
-    assert calibrate(problem, HEALTHY, [1e-3], [1.0], 0) == Undefined("a loss is not finite", "nonfinite")
+    assert llc(problem, HEALTHY, 0) == NoValue("nonfinite", "a loss is not finite")
+    assert calibrate(problem, HEALTHY, [1e-3], [1.0], 0) == NoValue("nonfinite", "a loss is not finite")
 
 
 def test_a_mean_alone_serves_full_batches() -> None:

@@ -14,10 +14,8 @@ from pythiageo.config.runs import make_config
 from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
 from pythiageo.linear_probe.fit import (
-    NotConvergedError,
     ProbeSettings,
     Split,
-    UndefinedProbeError,
     fit_probe,
     make_split,
     project,
@@ -27,6 +25,7 @@ from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import GEOMETRY, Probe, prepare
 from pythiageo.measurement.result import Origin
+from pythiageo.no_value import NoValueError
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.probes.probeset import Example, ProbeSet
 from pythiageo.probes.tokenizer import EOS, VOCAB_SIZE
@@ -150,8 +149,9 @@ def test_shifts_and_scales_of_features_change_nothing():
 def test_a_solver_that_is_stopped_says_so():
     _, owner, labels, states = rows()
     hasty = ProbeSettings(iterations=2)
-    with pytest.raises(NotConvergedError, match="within 2 iterations"):
+    with pytest.raises(NoValueError, match="within 2 iterations") as error:
         fit_probe(states, make_split(labels, owner, "example", hasty), hasty)
+    assert error.value.no_value.status == "not_converged"
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,14 @@ def test_a_solver_that_is_stopped_says_so():
     ],
 )
 def test_what_cannot_be_fitted_is_undefined(labels, owner, reason):
-    with pytest.raises(UndefinedProbeError, match=reason):
+    with pytest.raises(NoValueError, match=reason):
         make_split(np.array(labels), np.array(owner), "example", SETTINGS)
 
 
 def test_constant_states_are_undefined_and_nonfinite_ones_an_error():
     _, owner, labels, states = rows()
     split = make_split(labels, owner, "example", SETTINGS)
-    with pytest.raises(UndefinedProbeError, match="all states are the same"):
+    with pytest.raises(NoValueError, match="all states are the same"):
         fit_probe(np.full_like(states, 0.1), split, SETTINGS)
     states[3, 3] = np.nan
     with pytest.raises(ValueError, match="NaN"):

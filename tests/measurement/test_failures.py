@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
-from pythiageo.errors import LONGEST, CheckpointError, MachineError, UserError, first_line
+from pythiageo.errors import LONGEST, CheckpointError, MachineError, UserError, quote_error
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measures import participation_ratio
 from pythiageo.lens.bridge import BridgeReader
@@ -298,9 +298,9 @@ def test_memory_and_a_lost_device_are_not_the_checkpoints(error: Exception) -> N
 
 
 def test_reasons_are_whole_in_one_line_and_bounded() -> None:
-    assert first_line(ValueError("first:\n\n  second\r\n third")) == "first: second third"
-    assert first_line(ValueError()) == "ValueError"
-    long = first_line(ValueError("a" * 5000 + "z"))
+    assert quote_error(ValueError("first:\n\n  second\r\n third")) == "first: second third"
+    assert quote_error(ValueError()) == "ValueError"
+    long = quote_error(ValueError("a" * 5000 + "z"))
     assert len(long) <= LONGEST
     assert long.startswith("aaa")
     assert long.endswith("az")

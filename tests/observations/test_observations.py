@@ -365,7 +365,7 @@ def test_an_excerpt_is_a_run_of_its_own(tmp_path: Path) -> None:
         "readouts": ["last/centred"],
         "last_step": 100,
     }
-    assert said.get("config") == manifest.get("config")
+    assert said.config == manifest.config
     assert "command" not in said["provenance"]
     assert {file.name for file in path.iterdir()} == {"observations.parquet", "manifest.json"}
 

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from planted import Plant
 
 from pythiageo.errors import UserError
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures.draw import CATEGORIES
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
 from pythiageo.measurement.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY
 from pythiageo.observations.store import SCHEMA_KEY
 from pythiageo.report import build_report
-from pythiageo.report.columns import columns, packed
+from pythiageo.report.columns import columns, pack_columns
 from pythiageo.report.packing import pack, unpack
 from pythiageo.report.report import measure_definitions
 
@@ -330,10 +330,10 @@ def test_curves_are_chosen_and_what_does_not_fit_is_named(tmp_path: Path, monkey
     assert [(column["measure"], column["readout"]) for column in page.data["columns"]] == [("rankme", "last/centred")]
     with pytest.raises(UserError, match=r"no run has measure 'rankmee'.*did you mean 'rankme'"):
         build_report([run], tmp_path / "r.html", measures=["rankmee"])
-    found = columns(load_runs([run]))
-    whole = packed(found)
+    found = columns(open_runs([run]))
+    whole = pack_columns(found)
     assert whole[2] == []
-    entries, blocks, left_out = packed(found, budget=len(whole[1][0]) + 1)
+    entries, blocks, left_out = pack_columns(found, budget=len(whole[1][0]) + 1)
     assert (len(entries), len(blocks)) == (1, 1)
     assert left_out[0] == "covariance_effective_rank last/centred"
     assert len(left_out) == len(found) - 1

@@ -14,10 +14,10 @@ from test_report import ATTACK, Page
 from pythiageo.claims import ClaimResult, Specification, result
 from pythiageo.claims.every import all_claims
 from pythiageo.claims.of_runs import ask, specification_of
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
-from pythiageo.report.claims import shown, specification_curve
+from pythiageo.report.claims import format_cell, specification_curve
 
 
 def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:
@@ -54,7 +54,7 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
     nothing: dict[str, Any] = {"estimate": None, "interval": None, "null": None, "p": None, "n": 0}
     undecided = claimed("swap", "swaps", verdict="not decidable", reason="one size only", **nothing)
     monkeypatch.setattr("pythiageo.report.report.ask", lambda runs: [claimed(), undecided, claimed(ATTACK, ATTACK)])
-    monkeypatch.setattr("pythiageo.report.report.ask_everywhere", lambda runs, progress: curve())
+    monkeypatch.setattr("pythiageo.report.report.ask_under_every_specification", lambda runs, progress: curve())
     page = Page(build_report([run], tmp_path / "r.html", everywhere=True))
     rule = "the interval lies above the null"
     assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows
@@ -70,9 +70,9 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
 def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
     plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
     run = planted.write_run(tmp_path / "run", planted.rows(plants))
-    runs = load_runs([run])
+    runs = open_runs([run])
     asked = {each.name: each for each in ask(runs)}
-    direct = {each.name: each for each in all_claims(runs[0].table, specification_of(runs))}
+    direct = {each.name: each for each in all_claims(runs[0].distinct, specification_of(runs))}
     assert asked.keys() == direct.keys()
     for name, each in asked.items():
         same = (each.verdict, each.estimate, each.interval, each.n) == (
@@ -96,7 +96,7 @@ def test_what_cannot_be_asked_is_not_decidable_and_says_why(tmp_path: Path, case
         rows = [row._replace(value=None, status="nonfinite", reason="weights hold NaN") for row in rows]
     if case == "other measures":
         rows = [row._replace(measure="curvature", site=None, layer=0, readout="all/raw") for row in rows[:1]]
-    found = ask(load_runs([planted.write_run(tmp_path / "run", rows)]))
+    found = ask(open_runs([planted.write_run(tmp_path / "run", rows)]))
     assert len(found) >= 12
     for each in found:
         assert each.verdict == "not decidable", each
@@ -145,6 +145,6 @@ def test_many_specifications_are_thinned_and_said() -> None:
 
 
 def test_cells_are_never_a_bare_none_or_infinity() -> None:
-    assert [shown(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
+    assert [format_cell(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
         "–", "–", "0.1235", "0.1 to –", "3", "x",
     ]  # fmt: skip

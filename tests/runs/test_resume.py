@@ -92,7 +92,7 @@ def same_as_fresh(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of = [read_manifest(root / name) for name in ("run", "fresh")]
     assert of[0]["checkpoints"] == of[1]["checkpoints"]
     assert of[0]["status"] == "complete"
-    assert not of[0].get("pending")
+    assert not of[0].pending
 
 
 def refused(root: Path, named: str, capsys: pytest.CaptureFixture[str]) -> None:

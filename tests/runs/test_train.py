@@ -181,7 +181,7 @@ def test_another_config_is_not_gone_on_with(
 def test_a_setting_that_is_new_does_not_stop_an_old_run(tmp_path: Path) -> None:
     settings = ["--set", 'training.checkpoints="0-6:3"', "--set", "training.stop=6"]
     assert train(tmp_path / "a", *settings) == 0
-    manifest = read_manifest(tmp_path / "a")
+    manifest = read_manifest(tmp_path / "a").as_json()
     del manifest["config"]["training"]["weights"]
     manifest["provenance"]["git_commit"] = "an older one"
     (tmp_path / "a" / "manifest.json").write_text(json.dumps(manifest))

@@ -23,7 +23,7 @@ from pythiageo.cli.app import run
 from pythiageo.config.runs import AnalyzeConfig, load_config
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import CheckpointError, PythiageoError, UserError
-from pythiageo.events.runs import load_runs
+from pythiageo.events.run import open_runs
 from pythiageo.importers.mapping import load_mapping
 from pythiageo.importers.results import Request, import_results
 from pythiageo.observations import extent, read_manifest, read_observations, reader, write_table
@@ -381,7 +381,7 @@ def test_export_and_excerpt_stay_inside(tmp_path: Path) -> None:
     assert not list((tmp_path / "outside").iterdir())
     (path / "observations.parquet").rename(tmp_path / "outside" / "o.parquet")
     (path / "observations.parquet").symlink_to(tmp_path / "outside" / "o.parquet")
-    for read in (lambda: excerpt(path, tmp_path / "part"), lambda: load_runs([path]), lambda: read_observations(path)):
+    for read in (lambda: excerpt(path, tmp_path / "part"), lambda: open_runs([path]), lambda: read_observations(path)):
         with pytest.raises(UserError, match="leads outside the run folder"):
             read()
     assert not (tmp_path / "part").exists()

@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from pythiageo.events import Run
 from pythiageo.observations import COLUMNS, Observation, ObservationStore
+from pythiageo.observations.manifest import without_mistakes
 from pythiageo.observations.schema import SCHEMA_VERSION
 from pythiageo.observations.store import SCHEMA_KEY, TABLE_NAME
 
@@ -141,6 +143,11 @@ def manifest(observations: Sequence[Observation], **changed: Any) -> dict[str, A
         ],
     }  # fmt: skip
     return base | changed
+
+
+def opened(table: pl.DataFrame, manifest: dict[str, Any] | None = None) -> Run:
+    """A run in memory, as if it were opened from a folder."""
+    return Run(None, table, without_mistakes(manifest or {}))
 
 
 def write_run(folder: Path, observations: Sequence[Observation], consolidate: bool = True, **changed: Any) -> Path:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 from pythiageo.runs.provenance import versions
 
 TRIES = 3
@@ -90,7 +90,7 @@ def cause(error: Exception) -> str:
     """Return the line of Ray's long message that says why a worker ended."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line.endswith("Error") or any(word in line for word in _TELLING)]
-    return (telling[-1] if telling else first_line(error))[:300]
+    return (telling[-1] if telling else quote_error(error))[:300]
 
 
 def alive(ray: Any) -> dict[str, Mapping[str, float]]:
@@ -182,7 +182,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         ray.init(address, runtime_env={"env_vars": told}, log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        said = first_line(error)
+        said = quote_error(error)
         token = "" if "token" in said or address in {"auto", "local"} else _PERHAPS_A_TOKEN
         raise UserError(f"--engine ray: no Ray cluster at {address!r}: {said}{token}") from None
     try:

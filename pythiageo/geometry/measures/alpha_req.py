@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.no_value import NoValueError
 
 FIRST, LAST = 11, 50
 """Ranks of the fit, as in the code of Stringer et al. that the authors took: the head is no power law."""
@@ -25,7 +26,7 @@ def alpha_req(spectrum: Spectrum) -> float:
     Source: Agrawal, Mondal, Ghosh, Richards, "alpha-ReQ", NeurIPS 2022; Stringer et al., Nature 2019.
 
     Raises:
-        UndefinedMeasureError: fewer than 10 resolved eigenvalues from rank 11 on.
+        NoValueError: fewer than 10 resolved eigenvalues from rank 11 on.
 
     >>> ranks = torch.arange(1, 101, dtype=torch.float64)
     >>> round(alpha_req(Spectrum(ranks ** (-1.5 / 2), 100, 100, "svd")), 6)
@@ -35,7 +36,7 @@ def alpha_req(spectrum: Spectrum) -> float:
     sigma, resolved = spectrum.sigma, spectrum.resolved
     last = min(LAST, resolved)
     if last - FIRST + 1 < LEAST:
-        raise UndefinedMeasureError(
+        raise NoValueError(
             f"the fit needs {LEAST} resolved eigenvalues from rank {FIRST} on; {resolved} are resolved in all"
         )
     ranks = torch.arange(FIRST, last + 1, dtype=torch.float64)

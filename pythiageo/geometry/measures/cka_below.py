@@ -15,7 +15,7 @@ def cka_below(states: Float[Tensor, "row d_model"], below: Float[Tensor, "row wi
     See ``linear_cka`` for formula, range, bias and invariances. Centred and uncentred readouts give the same number.
 
     Raises:
-        UndefinedMeasureError: states that do not vary.
+        NoValueError: states that do not vary.
     """
     return linear_cka(states, below)
 

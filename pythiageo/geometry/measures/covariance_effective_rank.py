@@ -16,7 +16,7 @@ def covariance_effective_rank(spectrum: Spectrum) -> float:
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007, applied to covariance eigenvalues.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
 
     >>> import torch
     >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)

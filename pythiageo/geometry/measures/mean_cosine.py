@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
+from pythiageo.no_value import NoValueError
 
 
 def mean_cosine(states: Float[Tensor, "row d_model"]) -> float:
@@ -17,7 +18,7 @@ def mean_cosine(states: Float[Tensor, "row d_model"]) -> float:
     Source: Ethayarajh, "How contextual are contextualized word representations?", EMNLP 2019.
 
     Raises:
-        UndefinedMeasureError: fewer than two rows, or a row that is zero.
+        NoValueError: fewer than two rows, or a row that is zero.
 
     >>> import torch
     >>> round(mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])), 3)
@@ -25,15 +26,15 @@ def mean_cosine(states: Float[Tensor, "row d_model"]) -> float:
     """
     rows = len(states)
     if rows < 2:
-        raise UndefinedMeasureError("one row has no pair")
+        raise NoValueError("one row has no pair")
     scale = float(states.abs().max())
     if not scale > 0:
-        raise UndefinedMeasureError("the states do not vary")
+        raise NoValueError("the states do not vary")
     scaled = states / scale
     norms = scaled.norm(dim=1, keepdim=True)
     zero = int((norms == 0).sum())
     if zero:
-        raise UndefinedMeasureError(f"{zero} of {rows} rows are zero and have no direction")
+        raise NoValueError(f"{zero} of {rows} rows are zero and have no direction")
     total = (scaled / norms).sum(dim=0)
     return float((total @ total - rows) / (rows * (rows - 1)))
 

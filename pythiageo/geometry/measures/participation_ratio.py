@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.no_value import NoValueError
 
 
 def participation_ratio(spectrum: Spectrum) -> float:
@@ -15,7 +16,7 @@ def participation_ratio(spectrum: Spectrum) -> float:
     Source: Gao and Ganguli, "On simplicity and complexity in the brave new world of large-scale neuroscience", 2015.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
 
     >>> import torch
     >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)
@@ -23,7 +24,7 @@ def participation_ratio(spectrum: Spectrum) -> float:
     1.654
     """
     if not float(spectrum.sigma.max()) > 0:
-        raise UndefinedMeasureError("all singular values are zero: the states do not vary")
+        raise NoValueError("all singular values are zero: the states do not vary")
     # scaled first: fourth powers of small states would underflow
     variance = (spectrum.sigma / spectrum.sigma.max()).square()
     return float(variance.sum().square() / variance.square().sum())

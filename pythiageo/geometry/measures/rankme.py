@@ -16,7 +16,7 @@ def rankme(spectrum: Spectrum) -> float:
     Source: Garrido, Balestriero, Najman, LeCun, "RankMe", ICML 2023, eq. 1.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
 
     >>> import torch
     >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)

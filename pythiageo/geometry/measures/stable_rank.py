@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pythiageo.geometry.measure import Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.no_value import NoValueError
 
 
 def stable_rank(spectrum: Spectrum) -> float:
@@ -15,7 +16,7 @@ def stable_rank(spectrum: Spectrum) -> float:
     Source: Rudelson and Vershynin, "Sampling from large matrices", J. ACM 2007.
 
     Raises:
-        UndefinedMeasureError: all singular values are zero.
+        NoValueError: all singular values are zero.
 
     >>> import torch
     >>> sigma = torch.tensor([1, 0.5, 0.25, 0.125], dtype=torch.float64)
@@ -23,7 +24,7 @@ def stable_rank(spectrum: Spectrum) -> float:
     1.328
     """
     if not len(spectrum.sigma) or not float(spectrum.sigma[0]) > 0:
-        raise UndefinedMeasureError("the states do not vary")
+        raise NoValueError("the states do not vary")
     return float((spectrum.sigma / spectrum.sigma[0]).square().sum())
 
 

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pythiageo.geometry.measure import Estimate, Measure, UndefinedMeasureError
+from pythiageo.geometry.measure import Estimate, Measure
 from pythiageo.geometry.rounding import Rounding, unit_of
+from pythiageo.no_value import NoValueError
 
 MOST = 2000
 """Rows that are compared, evenly spaced over all: every pair of 40,000 would take minutes a readout."""
@@ -40,7 +41,7 @@ def two_nn(states: Float[Tensor, "row d_model"], rounding: Rounding | None = Non
     Source: Facco, d'Errico, Rodriguez, Laio, Scientific Reports 2017 (their fit replaced by the likelihood's estimate).
 
     Raises:
-        UndefinedMeasureError: fewer than 3 different points, or all at equal distances.
+        NoValueError: fewer than 3 different points, or all at equal distances.
     """
     rounding = rounding or Rounding(states, unit_of(torch.float32))
     taken = torch.linspace(0, len(states) - 1, min(MOST, len(states))).round().long()
@@ -53,13 +54,11 @@ def two_nn(states: Float[Tensor, "row d_model"], rounding: Rounding | None = Non
     points = points[kept]
     if len(points) < LEAST:
         why = f": {rounding.describe(centred)}" if len(unequal) >= LEAST else ""
-        raise UndefinedMeasureError(
-            f"two nearest neighbours need {LEAST} different points, there are {len(points)}{why}"
-        )
+        raise NoValueError(f"two nearest neighbours need {LEAST} different points, there are {len(points)}{why}")
     first, second, neighbours = _nearest(points)
     total = float((second / first).log().sum())
     if not total > 0:
-        raise UndefinedMeasureError("all nearest neighbours are equally far")
+        raise NoValueError("all nearest neighbours are equally far")
     value = (len(points) - 1) / total
     noise = (rounding.rows[taken][kept] / size).square()
     # a distance is rounded with both of its ends, whose roundings add up as squares, and are the same for both here

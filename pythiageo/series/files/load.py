@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pythiageo.errors import CheckpointError, first_line, raise_if_memory
+from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
 from pythiageo.series.architecture import ATTENTION, build, model_class, quiet_transformers, read_config, settings_of
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import OpenCheckpoint
@@ -78,7 +78,7 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
         raise
     except Exception as error:  # transformers raises many kinds on a config that does not fit
         raise_if_memory(error, f"{label} was opened")
-        message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {first_line(error)}"
+        message = f"{label}: transformers cannot open this {config['model_type']} checkpoint: {quote_error(error)}"
         raise CheckpointError(message) from None
     _check_fit(report, stored, label)
     return model.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from pythiageo.errors import MachineError, UserError, first_line, machine_trouble
+from pythiageo.errors import MachineError, UserError, machine_trouble, quote_error
 from pythiageo.series.architecture import quiet_transformers
 
 
@@ -43,7 +43,7 @@ def write_snapshot(model: nn.Module, tokenizer: Any, folder: Path) -> None:
             raise MachineError(f"{trouble}: a copy of the model could not be written to {folder}") from None
         if not isinstance(error, ValueError):
             raise
-        raise UserError(f"transformers cannot save this {type(plain).__name__}: {first_line(error)}") from None
+        raise UserError(f"transformers cannot save this {type(plain).__name__}: {quote_error(error)}") from None
     finally:
         # save_pretrained notes dtype and class in the config
         vars(plain.config).clear()

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pythiageo.errors import CheckpointError, first_line, raise_if_memory
+from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
 from pythiageo.series.files.fingerprint import PIECE, Examination, TensorFacts, examine, pieces_of
 from pythiageo.untrusted_files import MIB, BadFileError, is_plain
 from pythiageo.untrusted_files import read_json as read_json_file
@@ -163,10 +163,10 @@ def stored_tensors(folder: Path, label: str, names: Sequence[str] = (SAFETENSORS
             raise CheckpointError(f"{label}: {path.name} {error}") from None
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
             raise_if_memory(error, f"{label} was opened")
-            raise CheckpointError(f"{label}: {path.name} is damaged or cut short: {first_line(error)}") from None
+            raise CheckpointError(f"{label}: {path.name} is damaged or cut short: {quote_error(error)}") from None
         except Exception as error:  # weights_only=True refuses with pickle's own errors
             raise_if_memory(error, f"{label} was opened")
-            raise CheckpointError(f"{label}: {path.name} is not a plain tensor file: {first_line(error)}") from None
+            raise CheckpointError(f"{label}: {path.name} is not a plain tensor file: {quote_error(error)}") from None
         if part is None:
             raise CheckpointError(f"{label}: {path.name} holds something else than tensors")
         if twice := sorted(tensors.keys() & part.keys()):

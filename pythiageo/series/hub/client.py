@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import GitRefs, RepoFile
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from pythiageo.errors import MachineError, UserError, first_line
+from pythiageo.errors import MachineError, UserError, quote_error
 from pythiageo.series.files.weight_files import (
     INDEX_LIMIT,
     Revision,
@@ -124,13 +124,13 @@ def translated(repo: str) -> Iterator[None]:
     except (RevisionNotFoundError, EntryNotFoundError):
         raise
     except HFValidationError as error:
-        raise UserError(f"{repo!r} is not a Hub repository's name: {first_line(error)}") from None
+        raise UserError(f"{repo!r} is not a Hub repository's name: {quote_error(error)}") from None
     except OfflineModeIsEnabled:
         raise MachineError(f"{repo}: the Hub client is set offline (HF_HUB_OFFLINE)") from None
     except UNREACHED as error:
         if refusal := access_problem(error):
             raise UserError(f"{repo}: {refusal}") from None
-        raise MachineError(f"{repo}: the Hub cannot be reached: {first_line(error)}") from None
+        raise MachineError(f"{repo}: the Hub cannot be reached: {quote_error(error)}") from None
 
 
 def access_problem(error: BaseException) -> str | None:

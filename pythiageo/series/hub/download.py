@@ -17,8 +17,8 @@ from pythiageo.errors import (
     CheckpointError,
     MachineError,
     PythiageoError,
-    first_line,
     machine_trouble,
+    quote_error,
     raise_if_memory,
 )
 from pythiageo.series.checkpoint import OpenCheckpoint
@@ -204,11 +204,11 @@ def told(repo: str, revision: str) -> Iterator[None]:
         if trouble == MEMORY:
             raise_if_memory(error, f"{repo} {revision} was fetched")
         elif trouble or isinstance(error, PermissionError):
-            raise MachineError(f"{repo} {revision}: could not be kept on the disk: {first_line(error)}") from None
+            raise MachineError(f"{repo} {revision}: could not be kept on the disk: {quote_error(error)}") from None
         if refusal := access_problem(error):
             raise CheckpointError(f"{repo} {revision}: {refusal}") from None
         raise_if_gone(repo, revision)
-        raise CheckpointError(f"{repo} {revision}: could not be fetched: {first_line(error)}") from None
+        raise CheckpointError(f"{repo} {revision}: could not be fetched: {quote_error(error)}") from None
 
 
 def raise_if_gone(repo: str, revision: str) -> None:

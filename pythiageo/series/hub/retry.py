@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFound
 from huggingface_hub.utils import parse_ratelimit_headers
 from huggingface_hub.utils._http import default_client_factory
 
-from pythiageo.errors import UserError, first_line
+from pythiageo.errors import UserError, quote_error
 
 UNREACHED = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError)
 """What the client raises where the Hub does not answer, or not with what was asked for."""
@@ -84,7 +84,7 @@ def _client() -> Any:
     try:
         client = default_client_factory()
     except (ImportError, ValueError) as error:  # a proxy of a kind that it cannot use, or only with another package
-        raise OSError(f"the proxy that the environment names cannot be used: {first_line(error)}") from None
+        raise OSError(f"the proxy that the environment names cannot be used: {quote_error(error)}") from None
     client.event_hooks = {
         "request": [*client.event_hooks["request"], _end_silence],
         "response": [*client.event_hooks["response"], _refuse_long_waits],

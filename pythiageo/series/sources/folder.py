@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pythiageo.errors import CheckpointError, UserError, first_line
+from pythiageo.errors import CheckpointError, UserError, quote_error
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.hash_cache import HashMemory, weights_state
 from pythiageo.series.files.load import is_checkpoint, open_folder
@@ -206,7 +206,7 @@ def _list_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision
     try:
         return _read_folder(step, folder, hashes)
     except OSError as error:  # of this checkpoint; others can be read
-        return Revision(step, folder.name, absent=f"its files cannot be read: {first_line(error)}")
+        return Revision(step, folder.name, absent=f"its files cannot be read: {quote_error(error)}")
 
 
 def _read_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:

@@ -1,0 +1,196 @@
+"""A run opened for reading: its observations, its manifest, its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythiageo.errors import UserError
+from pythiageo.events.find import events
+from pythiageo.events.trajectory import without_duplicates
+from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, LAST_BLOCK, READOUT
+from pythiageo.observations.export import visible_table
+from pythiageo.observations.extent import read_bounded
+from pythiageo.observations.manifest import Manifest, read_manifest, without_mistakes
+from pythiageo.observations.measures import rank_measures
+from pythiageo.observations.reader import read_observations
+from pythiageo.study.protocols import PROTOCOLS
+from pythiageo.untrusted_text import visible, visible_all
+
+
+class Run:
+    """One run, one's own or a stranger's. Nothing is written to its folder, and nothing in it is run.
+
+    Everything is read when it is first asked for, and kept.
+
+    Args:
+        path: the run folder; ``None`` for a run in memory, whose ``observations`` are given.
+        observations, manifest: what was read already.
+        bounded: refuse a table that is too large for comparisons, claims and pages.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        observations: pl.DataFrame | None = None,
+        manifest: Manifest | None = None,
+        bounded: bool = False,
+    ) -> None:
+        self.path = path
+        self._bounded = bounded
+        self._shown: dict[str, pl.DataFrame] = {}
+        if observations is not None:
+            self.observations = observations
+        if manifest is not None or path is None:
+            self.manifest = manifest or Manifest()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def observations(self) -> pl.DataFrame:
+        """The table, one row an observation (columns: ``observations.schema``).
+
+        Of an unfinished run, the checkpoints finished so far.
+
+        Raises:
+            UserError: nothing finished yet, a damaged table, or one that a newer pythiageo wrote.
+        """
+        assert self.path is not None
+        return read_bounded(self.path) if self._bounded else read_observations(self.path)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the run says of itself: config, provenance, probe sets, checkpoints, status.
+
+        Raises:
+            UserError: there is none, it is damaged, or a newer pythiageo wrote it.
+        """
+        assert self.path is not None
+        return read_manifest(self.path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's settings, with every default filled in. Raises as ``manifest``, and where it holds none."""
+        if "config" not in self.manifest.model_fields_set:
+            raise UserError(f"{self.path}: its manifest holds no config")
+        return self.manifest.config
+
+    @cached_property
+    def distinct(self) -> pl.DataFrame:
+        """The observations with each weight fingerprint once, at its first step."""
+        return without_duplicates(self.observations)
+
+    @cached_property
+    def label(self) -> str:
+        """The run's name in the table. Raises ``UserError`` where that holds none, or several runs."""
+        names = self.observations["run"].unique().sort().to_list()
+        if len(names) != 1:
+            where = "a table" if self.path is None else self.path
+            raise UserError(f"{where} holds {len(names)} runs ({', '.join(names[:3])}), expected one.")
+        return str(names[0])
+
+    @property
+    def regime(self) -> str:
+        """``task-aligned``, ``naturalistic`` or ``mix:P``."""
+        return str(self.observations["regime"][0])
+
+    @property
+    def size(self) -> str:
+        """The run's size name."""
+        return str(self.observations["size"][0])
+
+    @cached_property
+    def readout(self) -> str | None:
+        """The readout that pages show, or ``None`` for a run without geometry."""
+        ranks = self.observations.filter(pl.col("measure").is_in(rank_measures()))
+        known = ranks["readout"].drop_nulls().unique().sort().to_list()
+        return READOUT if READOUT in known else (str(known[0]) if known else None)
+
+    @cached_property
+    def geometry(self) -> pl.DataFrame:
+        """The rank measures of the blocks and the final LayerNorm under the readout shown."""
+        site = pl.col("site").str.ends_with(BLOCK_END) | (pl.col("site") == FINAL_NORM)
+        shown = pl.col("measure").is_in(rank_measures()) & (pl.col("readout") == (self.readout or "")) & site
+        return self.distinct.filter(shown)
+
+    def events(
+        self,
+        protocol: str | None = None,
+        readout: str = READOUT,
+        measure: str = COVARIANCE_RANK,
+        site: str = LAST_BLOCK,
+    ) -> pl.DataFrame:
+        """Return acquisition, collapse floor and recovery (columns: ``events.EVENT_COLUMNS``), one row an event.
+
+        One set of weights counts once. ``protocol``: ``pythiageo``, ``billa-v1`` or ``billa-v4``; by default all, one
+        after the other. Floors are those of ``measure`` at ``site`` under ``readout``.
+
+        Raises:
+            UserError: as ``observations``; no such protocol, readout, measure or site in this run.
+        """
+        names = list(PROTOCOLS) if protocol is None else [protocol]
+        return pl.concat([events(self.observations, name, readout, measure, site) for name in names])
+
+    def shown_events(self, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
+        """Return the events that pages show: under every protocol, floors at the last block under ``readout``.
+
+        A run without the measure has no floors.
+        """
+        if measure not in self._shown:
+            shown = self.geometry.filter(pl.col("measure") == measure)
+            # what no event is read from is left away, but for one row a step, so that every checkpoint is still one
+            timeline = self.distinct.filter(~pl.col("measure").is_in(rank_measures()) & pl.col("site").is_null())
+            missing = self.distinct.filter(~pl.col("step").is_in(timeline["step"].unique().implode())).unique("step")
+            table = pl.concat([timeline, missing.with_columns(pl.lit("checkpoint").alias("measure")), shown])
+            each = [events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS]
+            self._shown[measure] = pl.concat(each)
+        return self._shown[measure]
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder for reading.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        read_observations(folder)  # says what is there of a similar name
+    return Run(folder)
+
+
+def open_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read the run folders of a page, in the order given, each under a label of its own in ``label`` and the table.
+
+    Control characters in them are spelt out.
+
+    Raises:
+        UserError: no folder, a folder given twice, one that is no run folder, one that holds two runs, or more
+            than a page can show.
+    """
+    if not paths:
+        raise UserError("a report needs at least one run folder.")
+    folders = [Path(path).resolve() for path in paths]
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise UserError(f"the run folder {twice[0]} is given twice.")
+    runs = []
+    for folder in folders:
+        manifest = without_mistakes(visible_all(read_manifest(folder).as_json()))
+        runs.append(Run(folder, visible_table(read_bounded(folder)), manifest))
+    for run, label in zip(
+        runs, _labels([(folder.name, run.label) for folder, run in zip(folders, runs, strict=True)]), strict=True
+    ):
+        run.label, run.observations = label, run.observations.with_columns(pl.lit(label).alias("run"))
+    return runs
+
+
+def _labels(named: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the runs' names; runs of one name are told apart by their folders, or by their order."""
+    names = [name for _, name in named]
+    labels = [name if names.count(name) == 1 else f"{name} ({visible(folder)})" for folder, name in named]
+    return [label if labels.count(label) == 1 else f"{label} [{index}]" for index, label in enumerate(labels, start=1)]
