@@ -273,9 +273,13 @@ def test_a_model_in_memory_is_asked_nothing_that_it_cannot_read(tmp_path: Path) 
 
 def test_compare_says_where_a_run_rests_on_fewer_items() -> None:
     from pythiageo.compare.warnings import pair_warnings
+    from pythiageo.events import Run
     from pythiageo.observations import table_of
 
-    one, other = (table_of(0, [observation(n=n), observation(measure="log_prob", n=n, value=-1.0)]) for n in (200, 198))
+    def run(name: str, n: int) -> Run:
+        rows = [observation(n=n, run=name), observation(measure="log_prob", n=n, value=-1.0, run=name)]
+        return Run(None, table_of(0, rows))
+
     said = "accuracy of MOD L1 rests on 200 items in a and on 198 in b: see items_left_out."
-    assert [text for text in pair_warnings(("a", one, {}), ("b", other, {})) if "rests on" in text] == [said]
-    assert not [text for text in pair_warnings(("a", one, {}), ("b", one, {})) if "rests on" in text]
+    assert [text for text in pair_warnings(run("a", 200), run("b", 198)) if "rests on" in text] == [said]
+    assert not [text for text in pair_warnings(run("a", 200), run("b", 200)) if "rests on" in text]
