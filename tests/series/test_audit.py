@@ -506,11 +506,11 @@ def test_all_of_pythia_is_its_own_grid(damaged: dict[str, Path], tmp_path: Path)
      ("me/pythia-2.8b", False)],
 )  # fmt: skip
 def test_which_grids_are_known(repo: str, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    series = HubSeries(repo)
-    monkeypatch.setitem(vars(series), "_known", _Known(repo, {"main": None, "step0": None, "step512": None}))
-    assert series.expected == (PYTHIA_STEPS if known else ())
-    monkeypatch.setitem(vars(series), "_known", _Known(repo, {"main": None, "step0": None, "step500": None}))
-    assert series.expected == ()
+    for last, expected in ((512, PYTHIA_STEPS if known else ()), (500, ())):
+        series = HubSeries(repo)
+        names = {"main": None, "step0": None, f"step{last}": None}
+        monkeypatch.setitem(vars(series), "_known", _Known(repo, names))
+        assert series.expected == expected
 
 
 def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path], tmp_path: Path) -> None:
