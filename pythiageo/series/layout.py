@@ -130,7 +130,7 @@ def _plain(
     for kind, of_kind in kinds.items():
         if kind not in chosen:
             stage = f"--stage {kind} reads them" if kind else "they count steps of no named stage"
-            left.append(f"{len(of_kind)} of {kind or 'no stage'} are left out ({_few(of_kind)}): {stage}")
+            left.append(f"{_left_out(of_kind, kind or 'no stage')}: {stage}")
     kept = {name: named for kind in chosen for name, named in kinds[kind].items()}
     units = {named.unit for named in kept.values()}
     if len(units) > 1:
@@ -185,7 +185,7 @@ def _joined(names: list[str], where: str, entry: Entry, stages: Collection[str] 
             if found and before is not None and before.steps is None and not stage.go_on:
                 remarks.append(f"{stage.name} is taken to begin at the last checkpoint of {before.name}, step {begin}")
         elif found:
-            left.append(f"{len(found)} of {stage.name} are left out ({_few(found)}): --stage {stage.name} reads them")
+            left.append(f"{_left_out(found, stage.name)}: --stage {stage.name} reads them")
     unread = [name for name in names if name not in taken and name != MAIN]
     return _layout(places, entry.unit, unread, left, where, remarks)
 
@@ -239,7 +239,7 @@ def _of_one_seed(found: dict[str, Named], seed: str | None, where: str, left: li
         raise UserError(f"{where}: no {seed!r}{nearest(seed, seeds)}; there are {', '.join(seeds)}")
     others = [name for name, named in found.items() if named.seed not in (None, seed)]
     if others:
-        left.append(f"{len(others)} of other seeds or sizes are left out ({_few(others)}): --seed chooses")
+        left.append(f"{_left_out(others, 'other seeds or sizes')}: --seed chooses")
     return {name: named for name, named in found.items() if named.seed in (None, seed)}
 
 
@@ -279,3 +279,7 @@ def _listed(kinds: Iterable[str | None]) -> str:
 def _few(names: Iterable[str]) -> str:
     shown = list(names)
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def _left_out(names: Collection[str], of: str) -> str:
+    return f"{len(names)} of {of} {'is' if len(names) == 1 else 'are'} left out ({_few(names)})"

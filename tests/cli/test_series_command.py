@@ -30,7 +30,7 @@ def test_what_is_read_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixt
     (series / "step10").rename(series / "stage2-step10")
     (series / "step0").rename(series / "stage1-step0")
     assert cli(["series", "check", str(series)]) == 1
-    assert "1 of stage2 are left out (stage2-step10): --stage stage2 reads them" in capsys.readouterr().out
+    assert "1 of stage2 is left out (stage2-step10): --stage stage2 reads them" in capsys.readouterr().out
     assert cli(["series", "check", str(series), "--stage", "stage2", "--json"]) == 1
     [only] = json.loads(capsys.readouterr().out)["checkpoints"]
     assert (only["name"], only["step"], only["stage"]) == ("stage2-step10", 10, "stage2")

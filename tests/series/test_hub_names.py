@@ -94,7 +94,8 @@ def test_names_lead_to_one_series_and_what_is_kept_is_analysed_offline(checkpoin
     assert f"{OLD} is called {V0} now" in found[2][2]
     assert not found[1][2]
     assert [step["step"] for step in json.loads(found[3][1])["steps"]] == [500, 1000]
-    sentence = f"1 of 4 revisions is left out, not named by a step that is read: {NAMES[2]} (--step-pattern)"
+    stage = "stage2-ingredient1"
+    sentence = f"of its revisions, 1 of {stage} is left out ({NAMES[2]}): --stage {stage} reads them"
     assert sentence in json.loads(found[4][1])["notes"]
     assert json.loads(found[5][1])["remarks"] == [sentence]
     assert sentence in found[6][2]

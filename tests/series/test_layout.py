@@ -49,7 +49,7 @@ def test_what_counts_anew_is_not_joined_by_guess() -> None:
     names = ["stage1-step10", "stage1-step20", "stage2-step10", "main"]
     found = arrange(names, "x/y")
     assert list(found.places) == [10, 20]
-    assert found.left_out == ("1 of stage2 are left out (stage2-step10): --stage stage2 reads them",)
+    assert found.left_out == ("1 of stage2 is left out (stage2-step10): --stage stage2 reads them",)
     assert list(arrange(names, "x/y", stages=["stage2"]).places) == [10]
     with pytest.raises(UserError, match=r"stage1, stage2 each count steps of their own.*--stage.*--series-folder"):
         arrange(names, "x/y", stages=["stage1", "stage2"])

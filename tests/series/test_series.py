@@ -391,7 +391,7 @@ def test_stages_are_not_one_series(tmp_path: Path) -> None:
     series = FolderSeries(tmp_path)
     assert series.steps() == [1000, 2000]
     assert series.remarks == (
-        "of its folders, 1 of stage2 are left out (stage2-step3000-tokens7B): --stage stage2 reads them",
+        "of its folders, 1 of stage2 is left out (stage2-step3000-tokens7B): --stage stage2 reads them",
     )
     assert FolderSeries(tmp_path, Naming(stages=("stage2",))).steps() == [3000]
     assert FolderSeries(tmp_path, Naming("stage1-step(?P<step>[0-9]+).*")).steps() == [1000, 2000]

@@ -191,7 +191,8 @@ class HubSeries:
         found = {step: place.name for step, place in self.layout.places.items()}
         names = sorted(self._known.commits)
         if not found:
-            also = f", nor any of its {len(self.layout.unread)} commits" if self._read.kind == "commits" else ""
+            commits = len(self.layout.unread) if self._read.kind == "commits" else 0
+            also = f", nor any of its {commits} commits" if commits else ""
             raise UserError(
                 f"{self._known.repo}: none of its {len(names)} revisions is named by step, such as step1000{also}"
                 + (f" ({shortened(names)}): --step-pattern says how they are named" if names != ["main"] else "")
