@@ -626,6 +626,15 @@ def test_a_repository_without_steps_is_told(series_folder: Path, tmp_path: Path)
     assert error == "UserError: test/a: none of its 1 revisions is named by step, such as step1000"
 
 
+def test_a_repository_without_main_is_told(series_folder: Path, tmp_path: Path) -> None:
+    def fault(request: Request) -> Fault | None:
+        return Fault(404, {"X-Error-Code": "RevisionNotFound"}) if "/commits/" in request.path else None
+
+    with LoopbackHub({"test/a": {"odd": series_folder / "gpt2" / "step0"}}, fault) as hub:
+        error = client(hub, tmp_path / "cache", "test/a")["error"]
+    assert "none of its 1 revisions is named by step, such as step1000 (odd): --step-pattern" in error
+
+
 def test_only_the_folders_own_files_are_served(series_folder: Path, tmp_path: Path) -> None:
     import urllib.error
     import urllib.request

@@ -85,9 +85,15 @@ def list_refs(repo: str) -> GitRefs:
 
 
 def list_commits(repo: str) -> dict[str, str]:
-    """Return the commits of ``main`` by title; of two with one title the newer. Raises as ``translated``."""
+    """Return the commits of ``main`` by title; of two with one title the newer; none where there is no ``main``.
+
+    Raises as ``translated``.
+    """
     with translated(repo):
-        found = again_if_busy(lambda: HfApi().list_repo_commits(repo))
+        try:
+            found = again_if_busy(lambda: HfApi().list_repo_commits(repo))
+        except (RevisionNotFoundError, EntryNotFoundError):
+            return {}
     return {commit.title: commit.commit_id for commit in reversed(found)}
 
 
