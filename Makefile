@@ -1,4 +1,5 @@
 # make demo   install into .venv, then train, analyze, compare and report, offline
+# make quick  the tests of what starts no process, no Hub, no cluster and no training: to run while working
 # make test   install if needed, then every test
 # make check  lint, types, layers
 # make bench  ratios against named peers
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench agree gpu install clean
+.PHONY: demo quick test check bench agree gpu install clean
 
 install: $(INSTALLED)
 
@@ -25,6 +26,12 @@ demo: $(INSTALLED)
 	$(BIN)/pythiageo compare outputs/demo-tasks outputs/demo-english --out outputs/demo-comparison
 	for run in demo-tasks demo-english demo-pythia-hub; do $(BIN)/pythiageo export outputs/$$run --wide --format csv,md || exit; done
 	$(BIN)/pythiageo report outputs/demo-tasks outputs/demo-english outputs/demo-pythia-hub --out outputs/demo-report.html
+
+QUICK := $(addprefix tests/,claims compare config events geometry importers landscape lens linear_probe observations probes \
+	series/test_layout.py stats)
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not network and not gpu and not bench" $(QUICK)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not network and not gpu and not bench" --cov --cov-report=term

@@ -205,6 +205,7 @@ def test_partial_runs_lack_and_never_fail(tmp_path: Path, case: str) -> None:
     assert all(each.frame.height or each.lacks for each in paper_tables(runs))
 
 
+@pytest.mark.slow
 def test_files_are_written_escaped_and_the_same_twice(tmp_path: Path) -> None:
     run = hostile(tmp_path / "run")
     written = write_paper([run], tmp_path / "out", ["svg"])
@@ -266,6 +267,7 @@ def test_a_damaged_table_is_one_sentence(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_each_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
     arguments = ["figures", str(run), "--format", "png", "--out", str(tmp_path / "out"), "--json"]

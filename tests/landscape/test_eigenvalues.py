@@ -58,6 +58,7 @@ def wanted(eigenvalues: Tensor, which: str, k: int) -> Tensor:
     return eigenvalues[ENDS[which](eigenvalues).argsort(descending=True)[:k]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [(name, torch.float64) for name in SPECTRA]
@@ -75,6 +76,7 @@ def test_a_value_that_is_ok_is_right(name: str, dtype: torch.dtype) -> None:
             assert float(abs(value - true)) <= 1e-3 * float(true.abs()) + 1e-6 * (status == "imprecise")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["smallest", "magnitude"])
 def test_other_ends_of_the_spectrum(which: str) -> None:
     eigenvalues = joined([9, -9, 7, -8, -8, -8], spread(-1, 1, 194))

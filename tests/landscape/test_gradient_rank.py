@@ -69,6 +69,7 @@ def test_products_are_those_of_plain_gradients(monkeypatch: pytest.MonkeyPatch, 
     assert gram.formed == ("wte.weight", "wpe.weight")
 
 
+@pytest.mark.slow
 def test_layers_are_read_in_groups_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = task_problem(tiny_decoder(), examples=8)
     whole = gram_of(problem)

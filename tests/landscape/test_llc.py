@@ -92,6 +92,7 @@ def test_the_closed_form() -> None:
         quadratic_llc(torch.tensor([-2.0]), 100.0, 50.0)
 
 
+@pytest.mark.slow
 def test_rmsprop_has_the_same_target_and_mixes_faster() -> None:
     settings = Settings(gamma=20.0, step=2e-3, n_beta=100.0, draws=3000, burn_in=1500, chains=2, batch=None)
     found = estimate(quadratic(SPREAD), replace(settings, rmsprop=True))
@@ -106,6 +107,7 @@ def test_rmsprop_has_the_same_target_and_mixes_faster() -> None:
     assert (found.effective_draws or 0) > 3 * (careful.effective_draws or 0)
 
 
+@pytest.mark.slow
 def test_batches_and_both_baselines() -> None:
     """L_i(x) = |x - c_i|^2 h / 2 + o_i: the batch's gradient noise has a known variance, so the truth is exact."""
     h, gamma, n_beta, step, batch, count, size = 2.0, 40.0, 50.0, 1e-3, 5, 20, 300
@@ -160,6 +162,7 @@ def near_the_origin(ratio: float, draws: int) -> Settings:
     return Settings(gamma=1.0, step=step, n_beta=ratio, draws=draws, burn_in=int(4 / step), chains=1, batch=None)
 
 
+@pytest.mark.slow
 def test_normal_crossing_and_its_trend() -> None:
     copies = 1000  # independent ones in one model: the coefficients add
     found = []
@@ -187,6 +190,7 @@ def deep_linear_truth(ratio: float) -> float:
     return float((weight * elevation).sum() / weight.sum())
 
 
+@pytest.mark.slow
 def test_deep_linear_network_at_the_origin_and_at_a_point_of_full_rank() -> None:
     """Reduced-rank regression, 2 x 2 by 2 x 2: the coefficient is local, 3/2 at A = B = 0 and 2 where AB has rank 2.
 
@@ -253,6 +257,7 @@ def by_importance(problem: Problem, n_beta: float, gamma: float, step: float, pa
     return value, float((weights * (rises - value)).mean(1).std() / weights.mean() / pairs**0.5)
 
 
+@pytest.mark.slow
 def test_the_study_s_setting_on_a_transformer_s_layer() -> None:
     decoder = tiny_decoder(layers=1, d_model=4)
     problem = task_problem(decoder, "SORT", 1, ["blocks.0.attn.qkv.weight"])
@@ -508,6 +513,7 @@ def test_a_loss_that_cannot_be_differentiated_twice_has_no_curvature(monkeypatch
     assert (found.curvatures, found.status) == (None, "ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("eigenvalues", "gamma", "step", "burn_in", "ok"),
     [

@@ -173,6 +173,7 @@ def test_a_batch_may_be_of_one_kind(share: float) -> None:
     assert len(batch.ids) == 4
 
 
+@pytest.mark.slow
 def test_the_library_corpus_is_english_in_41_characters() -> None:
     corpus = load_corpus([], context=48)
     assert len(corpus.train) > 1_000_000
