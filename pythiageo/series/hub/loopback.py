@@ -6,53 +6,19 @@ to this machine. A repository's revisions are folders; a revision's commit is de
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
 from pythiageo.errors import UserError
-from pythiageo.series.hub.loopback_routes import Fault, HubHandler, Request
+from pythiageo.series.hub.loopback_routes import Fault, HubHandler, Request, ServedHub
 from pythiageo.series.sources.folder import FolderSeries
 
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-
-
-@dataclass
-class Revision:
-    """A folder served as one revision."""
-
-    folder: Path
-    _shas: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def files(self) -> dict[str, Path]:
-        """Name and path of the folder's own files; links that lead elsewhere are left out."""
-        root = self.folder.resolve()
-        inside = (path for path in sorted(root.rglob("*")) if path.is_file() and root in path.resolve().parents)
-        return {path.relative_to(root).as_posix(): path for path in inside}
-
-    def sha(self, name: str) -> str:
-        """Return a file's sha256."""
-        if name not in self._shas:
-            with self.files[name].open("rb") as file:
-                self._shas[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._shas[name]
-
-    @cached_property
-    def commit(self) -> str:
-        """40 hex digits from names and contents: equal folders have equal commits."""
-        digest = hashlib.sha1(usedforsecurity=False)
-        for name in self.files:
-            digest.update(f"{name}\0{self.sha(name)}\0".encode())
-        return digest.hexdigest()
 
 
 class LoopbackServer:
@@ -78,7 +44,7 @@ class LoopbackServer:
         self._thread.join()
 
 
-class LoopbackHub(LoopbackServer):
+class LoopbackHub(LoopbackServer, ServedHub):
     """Serves ``{repository: {revision: folder}}`` at ``endpoint`` on 127.0.0.1 while the context is open.
 
     ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
@@ -96,18 +62,8 @@ class LoopbackHub(LoopbackServer):
         for name in repositories:
             if not _REPOSITORY.fullmatch(name):
                 raise UserError(f"{name!r} is not a repository's name: expected owner/name")
-        self.repositories = {
-            name: {revision: Revision(folder) for revision, folder in revisions.items()}
-            for name, revisions in repositories.items()
-        }
-        self.requests: list[Request] = []
-        self.fault = fault or (lambda _: None)
-        self.closing = threading.Event()
-        self.commits = commits
-        self._rate = rate
-        self._line = threading.Lock()
-        self._free_at = 0.0
-        super().__init__(HubHandler)
+        ServedHub.__init__(self, repositories, fault, rate, commits)
+        LoopbackServer.__init__(self, HubHandler)
 
     def environment(self, cache: Path) -> dict[str, str]:
         """Return the variables that send a client here, with its cache in ``cache``; set them before it starts."""
@@ -120,22 +76,6 @@ class LoopbackHub(LoopbackServer):
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
-
-    def find(self, repository: str, name: str) -> Revision | None:
-        """Return the revision called ``name``, or with that commit."""
-        revisions = self.repositories.get(repository, {})
-        if name in revisions:
-            return revisions[name]
-        return next((revision for revision in revisions.values() if revision.commit == name), None)
-
-    def wait_for_line(self, count: int) -> None:
-        """Wait until the line, which has the bounded rate, has taken ``count`` more bytes."""
-        if self._rate is None:
-            return
-        with self._line:
-            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
-            until = self._free_at
-        self.closing.wait(until - time.monotonic())
 
     def __exit__(self, *_: object) -> None:
         self.closing.set()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
-
-if TYPE_CHECKING:
-    from pythiageo.series.hub.loopback import LoopbackHub, Revision
 
 _LFS = (".safetensors", ".bin")
 """Weight files: the Hub names these by the sha256 of their content."""
@@ -46,10 +48,79 @@ class Request(NamedTuple):
     range: str | None = None
 
 
+@dataclass
+class Revision:
+    """A folder served as one revision."""
+
+    folder: Path
+    _shas: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Name and path of the folder's own files; links that lead elsewhere are left out."""
+        root = self.folder.resolve()
+        inside = (path for path in sorted(root.rglob("*")) if path.is_file() and root in path.resolve().parents)
+        return {path.relative_to(root).as_posix(): path for path in inside}
+
+    def sha(self, name: str) -> str:
+        """Return a file's sha256."""
+        if name not in self._shas:
+            with self.files[name].open("rb") as file:
+                self._shas[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._shas[name]
+
+    @cached_property
+    def commit(self) -> str:
+        """40 hex digits from names and contents: equal folders have equal commits."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        for name in self.files:
+            digest.update(f"{name}\0{self.sha(name)}\0".encode())
+        return digest.hexdigest()
+
+
+class ServedHub:
+    """What is served, and how: repositories by name, each with a folder a revision. See ``LoopbackHub``."""
+
+    def __init__(
+        self,
+        repositories: Mapping[str, Mapping[str, Path]],
+        fault: Callable[[Request], Fault | None] | None,
+        rate: float | None,
+        commits: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.repositories = {
+            name: {revision: Revision(folder) for revision, folder in revisions.items()}
+            for name, revisions in repositories.items()
+        }
+        self.requests: list[Request] = []
+        self.fault = fault or (lambda _: None)
+        self.closing = threading.Event()
+        self.commits = commits
+        self._rate = rate
+        self._line = threading.Lock()
+        self._free_at = 0.0
+
+    def find(self, repository: str, name: str) -> Revision | None:
+        """Return the revision called ``name``, or with that commit."""
+        revisions = self.repositories.get(repository, {})
+        if name in revisions:
+            return revisions[name]
+        return next((revision for revision in revisions.values() if revision.commit == name), None)
+
+    def wait_for_line(self, count: int) -> None:
+        """Wait until the line, which has the bounded rate, has taken ``count`` more bytes."""
+        if self._rate is None:
+            return
+        with self._line:
+            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
+            until = self._free_at
+        self.closing.wait(until - time.monotonic())
+
+
 class HubHandler(BaseHTTPRequestHandler):
     """Answers a client of the Hub; ``hub`` is what it answers from."""
 
-    hub: LoopbackHub
+    hub: ServedHub
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
