@@ -29,7 +29,7 @@ def measures(
             }
             for measure in load_measures().values()
         ],
-        "decoding": [
+        "linear probe": [
             {
                 "name": "linear_probe",
                 "title": "linear probe of the next token",
