@@ -9,6 +9,7 @@ from pathlib import Path
 from pythiageo.errors import UserError, nearest
 from pythiageo.series.names import STEPS, Named, StepNames
 from pythiageo.series.registry import Entry, Stage, find_entry
+from pythiageo.series.steps import shortened
 
 MAIN = "main"
 """The branch that stands for the end of training, and is no step."""
@@ -134,7 +135,7 @@ def _plain(
     kept = {name: named for kind in chosen for name, named in kinds[kind].items()}
     units = {named.unit for named in kept.values()}
     if len(units) > 1:
-        raise UserError(f"{where}: some names count {' and others '.join(sorted(units))} ({_few(kept)})")
+        raise UserError(f"{where}: some names count {' and others '.join(sorted(units))} ({shortened(list(kept))})")
     unit = units.pop() if units else STEPS
     places = [
         Place(
@@ -157,16 +158,22 @@ def _joined(names: list[str], where: str, entry: Entry, stages: Collection[str] 
     left: list[str] = []
     taken: set[str] = set()
     for stage in entry.stages:
-        found = {name: named for name in names if name not in taken and (named := _parse(stage, entry, name))}
+        reader = StepNames(stage.pattern, entry.names_per_step, entry.unit, f"{entry.name}: pattern")
+        free = [name for name in names if name not in taken]
+        if stage.names:
+            found = {name: Named(stage.names.index(name) + 1, None) for name in free if name in stage.names}
+        else:
+            found = {name: named for name in free if (named := reader.parse(name))}
         taken |= found.keys()
-        read[stage.name] = _of_one_seed(found, seed, where, left)
+        read[stage.name] = found
+    kept = _of_one_seed({name: named for found in read.values() for name, named in found.items()}, seed, where, left)
     if stages is not None:
         _check_stages(stages, [stage.name for stage in entry.stages], where)
     places: list[Place] = []
     remarks: list[str] = []
     ends: dict[str, tuple[int, int | None]] = {}
     for stage in entry.stages:
-        found = read[stage.name]
+        found = {name: named for name, named in read[stage.name].items() if name in kept}
         begin, tokens = ends.get(stage.follows or "", (0, 0))
         offset = 0 if stage.go_on else begin
         seen = [_place(name, named, stage, entry, offset, begin, tokens) for name, named in found.items()]
@@ -201,12 +208,6 @@ def _place(name: str, named: Named, stage: Stage, entry: Entry, offset: int, beg
     elif stage.go_on and own is not None:
         return Place(name, step, own, stage.name, named.seed)
     return Place(name, step, None if own is None or before is None else before + own, stage.name, named.seed)
-
-
-def _parse(stage: Stage, entry: Entry, name: str) -> Named | None:
-    if stage.names:
-        return Named(stage.names.index(name) + 1, None, unit=entry.unit) if name in stage.names else None
-    return StepNames(stage.pattern, entry.names_per_step, entry.unit, f"{entry.name}: pattern").parse(name)
 
 
 def _layout(
@@ -276,10 +277,5 @@ def _listed(kinds: Iterable[str | None]) -> str:
     return ", ".join(kind or "those without a stage" for kind in kinds)
 
 
-def _few(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
-
-
 def _left_out(names: Collection[str], of: str) -> str:
-    return f"{len(names)} of {of} {'is' if len(names) == 1 else 'are'} left out ({_few(names)})"
+    return f"{len(names)} of {of} {'is' if len(names) == 1 else 'are'} left out ({shortened(list(names))})"

@@ -154,3 +154,12 @@ def test_steps_are_read_back(step: int, tokens: int) -> None:
     named = StepNames().parse(f"step{step}-tokens{tokens}B")
     assert named is not None
     assert (named.step, named.tokens) == (step, tokens * 10**9)
+
+
+def test_a_seed_is_chosen_over_all_stages(tmp_path: Path) -> None:
+    seeded = ENTRY.replace("pre(?P<step>\\d+)", "pre(?P<step>\\d+)(?:-seed-(?P<seed>.+))?")
+    (tmp_path / "mine.toml").write_text(seeded)
+    entry = find_entry("me/mine-7", tmp_path)
+    found = arrange(["pre50-seed-a", "pre50-seed-b", "post10"], "me/mine-7", entry, seed="b")
+    assert [place.name for place in found.places.values()] == ["pre50-seed-b", "post10"]
+    assert found.left_out == ("1 of other seeds or sizes is left out (pre50-seed-a): --seed chooses",)
