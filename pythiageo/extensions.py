@@ -17,12 +17,12 @@ from typing import Any
 from pythiageo.errors import UserError, quote_error
 
 MEASURES, SOURCES = "pythiageo.measures", "pythiageo.sources"
-TASKS, IMPORTERS = "pythiageo.tasks", "pythiageo.importers"
+TASKS, IMPORTERS, SERIES = "pythiageo.tasks", "pythiageo.importers", "pythiageo.series"
 
 
 def providers() -> dict[str, str]:
     """Return the versions of the installed packages that add something, by name."""
-    points = (point for group in (MEASURES, SOURCES, TASKS, IMPORTERS) for point in _points(group))
+    points = (point for group in (MEASURES, SOURCES, TASKS, IMPORTERS, SERIES) for point in _points(group))
     return dict(sorted((point.dist.name, point.dist.version) for point in points if point.dist is not None))
 
 

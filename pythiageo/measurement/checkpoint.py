@@ -19,6 +19,7 @@ from pythiageo.measurement.probe_loss import Logits, ScoredLogits
 from pythiageo.measurement.probe_sets import Prepared, Probe
 from pythiageo.measurement.result import CheckpointResult, Origin
 from pythiageo.observations import Observation
+from pythiageo.series.checkpoint import Step
 from pythiageo.series.origin import Source
 from pythiageo.series.tokenizers import NamedTokenizer
 
@@ -51,22 +52,6 @@ class MeasurementSpec:
     def origin(self, step: int, tokens: int | None, weight_sha: str | None) -> Origin:
         """Return the columns that all rows of a checkpoint share."""
         return Origin(run=self.config.name, step=step, tokens=tokens, weight_sha=weight_sha, **self.identity)
-
-
-class Step(Protocol):
-    """What a checkpoint's rows and messages call it."""
-
-    @property
-    def step(self) -> int:
-        """Optimiser steps taken."""
-
-    @property
-    def tokens(self) -> int | None:
-        """Training tokens seen, where that is known."""
-
-    @property
-    def label(self) -> str:
-        """Where it is, for people."""
 
 
 @dataclass(frozen=True)

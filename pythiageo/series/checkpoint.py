@@ -32,8 +32,8 @@ class OpenCheckpoint:
     """Why the weights cannot be measured (which tensor holds NaN or infinity), or ``None``."""
 
 
-class Checkpoint(Protocol):
-    """One training step of a series."""
+class Step(Protocol):
+    """A place in training, as rows and messages call it."""
 
     @property
     def step(self) -> int:
@@ -46,6 +46,10 @@ class Checkpoint(Protocol):
     @property
     def label(self) -> str:
         """Where it is, for people: a revision or a folder name."""
+
+
+class Checkpoint(Step, Protocol):
+    """One training step of a series."""
 
     def describe(self, into: Path) -> Path:
         """Return a folder with its config and tokenizer; what must be fetched, but no weights, comes ``into`` one."""

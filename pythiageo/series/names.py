@@ -10,7 +10,6 @@ from pythiageo.errors import UserError
 MOST = 2**53
 """No step and no count of tokens is as large: up to it, tables and pages hold whole numbers as they are."""
 STEPS, TOKENS, WORDS, PHASES, NUMBERS = "steps", "tokens", "words", "phases", "checkpoints"
-UNITS = (STEPS, TOKENS, WORDS, PHASES, NUMBERS)
 """What the numbers of names can count: optimiser steps, training tokens or words, phases by order, checkpoints."""
 
 _AMOUNT = r"\d{1,15}(?:\.\d+)?[KMBT]?"

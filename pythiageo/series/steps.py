@@ -10,8 +10,6 @@ from pythiageo.errors import UserError
 
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 steps of every Pythia series."""
-PYTHIA_TOKENS_PER_STEP = 1024 * 2048
-"""Batch of 1,024 sequences of 2,048 tokens."""
 
 _SELECTIONS = {"billa-2.8b": "50000-80000"}
 """Selections by name. ``billa-2.8b``: the range of the deduped 2.8b series in the study's first version; it took 17 of

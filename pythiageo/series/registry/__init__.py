@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pythiageo.errors import UserError
-from pythiageo.series.names import STEPS, StepNames
+from pythiageo.extensions import SERIES, named_folders
+from pythiageo.series.names import StepNames
 from pythiageo.untrusted_files import BadFileError, read_toml
 from pythiageo.validation import describe_problem
 
-ENTRY_POINTS = "pythiageo.series"
-"""Group of entry points: each names a package whose folder holds such files."""
 BRANCHES = "branches"
 
 
@@ -96,11 +92,6 @@ class Entry(_Table):
                 raise ValueError(f"repositories: {pattern!r} is not a regular expression: {error}") from None
         return self
 
-    @property
-    def counts_steps(self) -> bool:
-        """Whether its numbers are optimiser steps."""
-        return self.unit == STEPS
-
     def check_readable(self, repository: str) -> None:
         """Check that a repository of this series can be read.
 
@@ -147,14 +138,12 @@ def load_entries(folder: Path | None = None) -> dict[str, Entry]:
         UserError: a file that cannot be read, or two of one name in one place.
     """
     found: dict[str, Entry] = {}
-    places: list[Iterable[Path]] = [_files_of(__name__), *(_files_of(one.value) for one in _installed())]
-    if folder is not None:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of series (--series-folder)")
-        places.append(sorted(folder.glob("*.toml")))
-    for paths in places:
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of series (--series-folder)")
+    own = [] if folder is None else [folder]
+    for place in (Path(__file__).parent, *named_folders(SERIES), *own):
         here: dict[str, Path] = {}
-        for path in paths:
+        for path in sorted(place.glob("*.toml")):
             entry = read_entry(path)
             if entry.name in here:
                 raise UserError(f"{path} and {here[entry.name]} are both of the series {entry.name!r}")
@@ -166,11 +155,3 @@ def load_entries(folder: Path | None = None) -> dict[str, Entry]:
 def find_entry(repository: str, folder: Path | None = None) -> Entry | None:
     """Return the series that a repository is of, or ``None``; where several say so, the last one read."""
     return next((entry for entry in reversed(load_entries(folder).values()) if entry.is_of(repository)), None)
-
-
-def _installed() -> list[EntryPoint]:
-    return sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
-
-
-def _files_of(package: str) -> list[Path]:
-    return sorted(Path(str(file)) for file in files(package).iterdir() if file.name.endswith(".toml"))
