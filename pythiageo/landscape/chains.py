@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t as student  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 FEWEST = 3.0
 """Stretches of draws, each as long as draws are correlated, below which no standard error is believed.
@@ -82,7 +82,7 @@ def interval_error(chains: np.ndarray) -> float | None:
         return None
     own = covariances[0] * max(2 * float(pairs.sum()) - 1, 0.0) / (count * draws)
     error = max(math.sqrt(own / left), standard_error(chains))
-    return error * float(student.ppf(0.975, stretches)) / 1.96
+    return error * float(stdtrit(stretches, 0.975)) / 1.96
 
 
 def r_hat(chains: np.ndarray) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.stats import t as student  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 from torch import Tensor
 
 from pythiageo.errors import UserError, nearest
@@ -148,7 +148,7 @@ class SpectralDensity:
         low = ((self.nodes < before) * self.weights).sum(2)
         high = ((self.nodes <= beyond) * self.weights).sum(2)
         count = each.shape[1]
-        spread = float(student.ppf(0.975, count - 1)) / count**0.5
+        spread = float(stdtrit(count - 1, 0.975)) / count**0.5
         return (
             each.mean(1),
             (low.mean(1) - spread * low.std(1)).clamp(min=0),

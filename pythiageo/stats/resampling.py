@@ -6,7 +6,7 @@ from itertools import permutations as every_order
 from math import factorial
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 MIN_CLUSTERS = 3
 """An interval over fewer models than this is a guess."""
@@ -42,7 +42,7 @@ def cluster_interval(means: np.ndarray) -> tuple[float, float] | None:
     """Return the t interval of the mean over models; ``None`` for fewer than ``MIN_CLUSTERS``."""
     if means.size < MIN_CLUSTERS:
         return None
-    half = float(stats.t.ppf(0.975, means.size - 1) * means.std(ddof=1) / np.sqrt(means.size))
+    half = float(stdtrit(means.size - 1, 0.975) * means.std(ddof=1) / np.sqrt(means.size))
     return float(means.mean()) - half, float(means.mean()) + half
 
 
