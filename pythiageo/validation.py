@@ -1,14 +1,55 @@
-"""What pydantic finds wrong with a file, as one sentence for people."""
+"""TOML files that people write: read, checked against a model, and what is wrong said in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pythiageo.errors import nearest
+from pythiageo.errors import UserError, nearest
+from pythiageo.locations import packaged_folder
+from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_table(path: Path, what: str, shipped: bool = False) -> dict[str, Any]:
+    """Return what a TOML file holds; ``what`` it is stands in the sentence where it is missing: "task file".
+
+    ``shipped``: where there is none, ``path`` may name one that came with pythiageo, such as ``demo/tasks.toml``.
+
+    Raises:
+        UserError: no such file, or not TOML.
+    """
+    own = packaged_folder("configs") / path
+    file = own if shipped and not is_plain(path) and is_plain(own) else path
+    try:
+        return read_toml(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {what}" + ", here or among pythiageo's own" * shipped) from None
+    except BadFileError as error:
+        raise UserError(f"{path}: not a TOML file: it {error}") from None
+
+
+def check_table(
+    data: Mapping[str, Any],
+    model: type[Model],
+    origin: Path | str,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+    context: Mapping[str, Any] | None = None,
+) -> Model:
+    """Return ``data`` as a model; ``origin`` is the file that errors name, ``renamed`` as for ``describe_problem``.
+
+    Raises:
+        UserError: an unknown or missing key, a wrong value; the sentence names origin, key and expectation.
+    """
+    try:
+        return model.model_validate(data, context=context)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {describe_problem(error, model, renamed)}") from None
 
 
 def describe_problem(

@@ -6,16 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pythiageo.config.fields import Count, Option, Regime, RunName, Size, Steps, Table, parse_size
 from pythiageo.config.renamed import RENAMED_KEYS
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
-from pythiageo.locations import packaged_folder
 from pythiageo.series.layout import Naming
-from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
-from pythiageo.validation import describe_problem
+from pythiageo.validation import check_table, read_table
 
 MOST_STEPS = 10_000_000
 """Steps of a training, at most: weeks for the smallest model, and each is a number in a list."""
@@ -249,14 +247,7 @@ def load_config(path: Path, overrides: list[str], kind: str) -> RunConfig:
         UserError: no such file, not TOML, a config of another kind, an unknown or misspelt key, a wrong value; the
             sentence names file, key and the nearest right one.
     """
-    shipped = packaged_folder("configs") / path
-    file = path if is_plain(path) or not is_plain(shipped) else shipped
-    try:
-        data = read_toml(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file, here or among pythiageo's own") from None
-    except BadFileError as error:
-        raise UserError(f"{path}: not a TOML config: it {error}") from None
+    data = read_table(path, "config file", shipped=True)
     if data.get("kind", kind) != kind:
         raise UserError(f"{path}: kind is {data['kind']!r}, expected {kind!r}: is this a config for another command?")
     return make_config(data, overrides, kind, str(path))
@@ -267,10 +258,7 @@ def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: s
     for override in overrides:
         _apply(data, override)
     model = _KINDS[kind]
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{origin}: {describe_problem(error, model, RENAMED_KEYS)}") from None
+    return check_table(data, model, origin, RENAMED_KEYS)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pythiageo.config.fields import Regime
-from pythiageo.errors import UserError
-from pythiageo.locations import packaged_folder
-from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
-from pythiageo.validation import describe_problem
+from pythiageo.validation import check_table, read_table
 
 Column = Literal[
     "series", "step", "tokens", "task", "level", "layer", "site", "readout", "measure", "value", "stderr", "n"
@@ -53,13 +50,4 @@ def load_mapping(path: Path) -> Mapping:
     Raises:
         UserError: no such file, or not a mapping; file, key and what was expected are named.
     """
-    shipped = packaged_folder("configs") / path
-    file = path if is_plain(path) or not is_plain(shipped) else shipped
-    try:
-        return Mapping.model_validate(read_toml(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such mapping file, here or among pythiageo's own") from None
-    except BadFileError as error:
-        raise UserError(f"{path}: not a TOML mapping: it {error}") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe_problem(error, Mapping)}") from None
+    return check_table(read_table(path, "mapping file", shipped=True), Mapping, path)

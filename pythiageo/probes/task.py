@@ -11,8 +11,8 @@ from pythiageo import extensions
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.probes.kinds import KINDS, TEXT, DatasetTask, GeneratorTask, Item, ItemLevel, ItemTask, Task
-from pythiageo.untrusted_files import MIB, BadFileError, is_plain, parse_json, read_text, read_toml
-from pythiageo.validation import describe_problem
+from pythiageo.untrusted_files import MIB, BadFileError, is_plain, parse_json, read_text
+from pythiageo.validation import check_table, describe_problem, read_table
 
 __all__ = ["MIXED", "DatasetTask", "GeneratorTask", "ItemTask", "Task", "get_levels", "get_task", "load_tasks"]
 
@@ -28,30 +28,22 @@ def read_task(path: Path) -> Task:
     Raises:
         UserError: not TOML, an unknown or missing key, a wrong value; the sentence names file, key and expectation.
     """
-    try:
-        data = read_toml(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such task file") from None
-    except BadFileError as error:
-        raise UserError(f"{path}: not a TOML file: it {error}") from None
+    data = read_table(path, "task file")
     kind = data.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise UserError(f"{path}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    try:
-        # the files of a data set are looked for beside the task file
-        task = model.model_validate(data, context={"folder": path.parent})
-        if not task.levels:
-            raise UserError(f"{path}: levels: expected at least one [levels.NAME] table")
-        if MIXED in task.levels:
-            raise UserError(f"{path}: levels: {MIXED!r} is reserved for all levels together")
-        for level in task.levels:
-            if (task.chance(level) is None) != (task.rule == TEXT):
-                expected = "no chance for running text" if task.rule == TEXT else "missing key 'chance'"
-                raise UserError(f"{path}: levels.{level}: {expected}")
-        return _with_items(task, path) if isinstance(task, ItemTask) else task
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe_problem(error, model)}") from None
+    # the files of a data set are looked for beside the task file
+    task = check_table(data, model, path, context={"folder": path.parent})
+    if not task.levels:
+        raise UserError(f"{path}: levels: expected at least one [levels.NAME] table")
+    if MIXED in task.levels:
+        raise UserError(f"{path}: levels: {MIXED!r} is reserved for all levels together")
+    for level in task.levels:
+        if (task.chance(level) is None) != (task.rule == TEXT):
+            expected = "no chance for running text" if task.rule == TEXT else "missing key 'chance'"
+            raise UserError(f"{path}: levels.{level}: {expected}")
+    return _with_items(task, path) if isinstance(task, ItemTask) else task
 
 
 def _with_items(task: ItemTask, path: Path) -> ItemTask:

@@ -74,7 +74,7 @@ def test_the_schedule_of_checkpoints_is_the_studys() -> None:
             'kind = "analyze"',
             "kind is 'analyze', expected 'train': is this a config for another",
         ),
-        ("seed = 42", "seed = ", "not a TOML config"),
+        ("seed = 42", "seed = ", "not a TOML file"),
     ],
 )
 def test_a_mistake_names_file_key_and_the_nearest(tmp_path: Path, before: str, after: str, message: str) -> None:

@@ -7,13 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pythiageo.errors import UserError
 from pythiageo.extensions import SERIES, named_folders
 from pythiageo.series.names import StepNames
-from pythiageo.untrusted_files import BadFileError, read_toml
-from pythiageo.validation import describe_problem
+from pythiageo.validation import check_table, read_table
 
 BRANCHES = "branches"
 
@@ -120,14 +119,7 @@ def read_entry(path: Path) -> Entry:
     Raises:
         UserError: not TOML, an unknown or missing key, a wrong value; the sentence names file, key and expectation.
     """
-    try:
-        return Entry.model_validate(read_toml(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of a series") from None
-    except BadFileError as error:
-        raise UserError(f"{path}: not a TOML file: it {error}") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe_problem(error, Entry)}") from None
+    return check_table(read_table(path, "file of a series"), Entry, path)
 
 
 @cache
