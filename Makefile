@@ -3,13 +3,14 @@
 # make test   install if needed, then every test
 # make check  lint, types, layers
 # make bench  ratios against named peers
+# make gpu-kit  on a machine with a GPU: what can be measured nowhere else, in minutes (docs/gpu.md)
 # make agree  scores against lm-evaluation-harness, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test check bench agree gpu install clean
+.PHONY: demo quick test check bench agree gpu-kit gpu-wheels gpu-rehearsal install clean
 
 install: $(INSTALLED)
 
@@ -45,10 +46,19 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
 
-gpu: $(INSTALLED)
-	$(BIN)/python -m pytest -n 0 -m gpu
-	$(BIN)/pythiageo price --device cuda --steps 50 --dtype bfloat16
-	$(BIN)/pythiageo price --device cuda --steps 50 --dtype bfloat16 --cuda-graphs --expensive
+# on the machine with a GPU; on one without package index: .ci/gpu, which takes the wheels
+gpu-kit: $(INSTALLED)
+	$(BIN)/python -m tests.gpu.kit --out outputs/gpu --minutes 20
+
+gpu-wheels:
+	rm -rf gpu-wheels
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	  -d gpu-wheels -r tests/gpu/wheels.txt
+	du -sh gpu-wheels
+
+gpu-rehearsal: $(INSTALLED)
+	$(BIN)/python -m tests.gpu.kit --out outputs/gpu-rehearsal --device cpu --rehearse
 
 agree:
 	$(PYTHON) -m venv .venv-agree
@@ -57,4 +67,4 @@ agree:
 	HF_HUB_OFFLINE=1 .venv-agree/bin/python -m pytest -n 0 tests/probes/test_harness.py
 
 clean:
-	rm -rf $(VENV) .venv-agree build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-agree gpu-wheels build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

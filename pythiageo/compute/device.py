@@ -56,3 +56,11 @@ def make_repeatable(device: str) -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+
+
+def wait_for(device: str) -> None:
+    """Return when a resolved device has done what it was given: on a GPU a call returns before its work does."""
+    if device != "cpu":
+        import torch  # noqa: PLC0415
+
+        torch.cuda.synchronize(None if device == "split" else device)

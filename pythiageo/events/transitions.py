@@ -53,8 +53,8 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
     farthest = (sign * pl.col("value")).filter(beyond).arg_min()
     reached = found.group_by(_KEY).agg(
         pl.col("step").filter(beyond).first().alias("beyond_step"),
-        pl.col("step").filter(beyond).get(farthest, null_on_oob=True).alias("farthest_step"),
-        pl.col("value").filter(beyond).get(farthest, null_on_oob=True).alias("farthest_value"),
+        pl.col("step").filter(beyond).gather(farthest).first().alias("farthest_step"),
+        pl.col("value").filter(beyond).gather(farthest).first().alias("farthest_value"),
         pl.col("step").filter(later & (sign * pl.col("value") > sign * pl.col("threshold"))).first().alias("back_step"),
         pl.col("step").filter(away >= pl.col("span") / 2).first().alias("half_step"),
         pl.col("value").filter(away >= pl.col("span") / 2).first().alias("half_value"),
@@ -109,9 +109,9 @@ def _summary(rows: pl.DataFrame, protocol: Protocol) -> pl.DataFrame:
         pl.col("step").filter(inside).diff().median().alias("cadence"),
         (value - first).abs().max().alias("span"),
         pl.col("step").filter(inside).last().alias("window_last"),
-        value.get(at, null_on_oob=True).alias("extreme_value"),
-        pl.col("step").filter(inside).get(at, null_on_oob=True).alias("extreme_step"),
-        pl.col("tokens").filter(inside).get(at, null_on_oob=True).alias("extreme_tokens"),
+        value.gather(at).first().alias("extreme_value"),
+        pl.col("step").filter(inside).gather(at).first().alias("extreme_step"),
+        pl.col("tokens").filter(inside).gather(at).first().alias("extreme_tokens"),
     )
     return summary.with_columns(((pl.col("first_value") + pl.col("extreme_value")) / 2).alias("threshold"))
 

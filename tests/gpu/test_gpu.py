@@ -1,23 +1,30 @@
-"""Training on a GPU: the CPU's losses, the same bits twice, and each faster way against the plain one.
+"""On a GPU: the CPU's losses and observations, the same bits twice, and each faster way against the plain one.
 
-For a machine that has one (``make gpu``): what can be known without is in test_devices.
+For a machine that has one (``make gpu``): what can be known without is in test_devices. ``PYTHIAGEO_TEST_DEVICE=cpu``
+runs the same lines on the CPU, so that they are known to run before there is a GPU; recorded graphs are left out then.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.build_training import build_model, make_trainer, resolve
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+DEVICE = os.environ.get("PYTHIAGEO_TEST_DEVICE", "cuda")
+GRAPHS = DEVICE != "cpu"
+pytestmark = [
+    pytest.mark.gpu, pytest.mark.skipif(GRAPHS and not torch.cuda.is_available(), reason="needs a GPU")
+]  # fmt: skip
 
 TINY = [
     "demo/tasks.toml", "--set", "model.layers=2", "--set", "model.d_model=32", "--set", "model.heads=2",
@@ -42,44 +49,85 @@ def losses(steps: int, *sets: str) -> list[float]:
 def test_losses_are_those_of_the_cpu(architecture: str) -> None:
     shared = [f"model.architecture={architecture}", "training.warmup=20"]
     here = losses(60, *shared, "compute.device=cpu")
-    assert losses(60, *shared, "compute.device=cuda") == pytest.approx(here, rel=1e-3)
-    graphs = losses(60, *shared, "compute.device=cuda", "training.cuda_graphs=true")
-    assert graphs == pytest.approx(here, rel=1e-3)
+    assert losses(60, *shared, f"compute.device={DEVICE}") == pytest.approx(here, rel=1e-3)
+    if GRAPHS:
+        graphs = losses(60, *shared, f"compute.device={DEVICE}", "training.cuda_graphs=true")
+        assert graphs == pytest.approx(here, rel=1e-3)
 
 
 def test_bfloat16_is_near() -> None:
-    shared = ["compute.device=cuda", "training.warmup=20"]
+    shared = [f"compute.device={DEVICE}", "training.warmup=20"]
     plain = losses(100, *shared)
     assert losses(100, *shared, "training.dtype=bfloat16") == pytest.approx(plain, rel=0.05)
-    both = losses(100, *shared, "training.dtype=bfloat16", "training.cuda_graphs=true")
-    assert both == pytest.approx(plain, rel=0.05)
+    if GRAPHS:
+        both = losses(100, *shared, "training.dtype=bfloat16", "training.cuda_graphs=true")
+        assert both == pytest.approx(plain, rel=0.05)
 
 
-@pytest.mark.parametrize("faster", [[], ["--dtype", "bfloat16", "--set", "training.cuda_graphs=true"]])
+@pytest.mark.parametrize(
+    "faster", [[], ["--dtype", "bfloat16", "--set", f"training.cuda_graphs={str(GRAPHS).lower()}"]]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, faster: list[str]) -> None:
     def train(name: str, stop: int, *more: str) -> None:
-        arguments = [*TINY, "--device", "cuda", *faster, "--set", f"training.stop={stop}", *more]
+        arguments = [*TINY, "--device", DEVICE, *faster, "--set", f"training.stop={stop}", *more]
         assert cli(["train", *arguments, "--out", str(tmp_path / name)]) == 0
 
     train("whole", 20)
     train("parts", 10)
     train("parts", 20, "--resume")
-    assert read_manifest(tmp_path / "parts")["provenance"]["device"] == "cuda:0"
+    assert read_manifest(tmp_path / "parts")["provenance"]["device"] == ("cuda:0" if GRAPHS else DEVICE)
     assert_frame_equal(read_observations(tmp_path / "whole"), read_observations(tmp_path / "parts"))
 
 
-def test_every_measure_is_that_of_the_cpu(tmp_path: Path) -> None:
-    landscape = ["--set", 'measures.landscape.measures=["hessian","gradient_rank","llc"]', "--set", "training.stop=0"]
+def test_every_measure_in_training_is_that_of_the_cpu(tmp_path: Path) -> None:
+    landscape = ["--set", 'measures.landscape.measures=["hessian","gradient_rank","llc"]', "--set", "training.stop=1"]
     tables = []
-    for device in ("cpu", "cuda"):
-        assert cli(["train", *TINY, *landscape, "--device", device, "--out", str(tmp_path / device)]) == 0
-        tables.append(
-            read_observations(tmp_path / device).filter(pl.col("measure") != "llc").select("measure", "value")
-        )
+    for place, device in (("here", "cpu"), ("there", DEVICE)):
+        assert cli(["train", *TINY, *landscape, "--device", device, "--out", str(tmp_path / place)]) == 0
+        tables.append(read_observations(tmp_path / place).filter(pl.col("measure") != "llc").select("measure", "value"))
     assert_frame_equal(*tables, rel_tol=2e-3, abs_tol=1e-5)
 
 
+def analyze(series: Path, out: Path, device: str, *more: str) -> pl.DataFrame:
+    few = ["--tasks", "ADD,COPY", "--examples", "20", "--quiet"]
+    assert cli(["analyze", str(series), "--out", str(out), "--device", device, *few, *more]) == 0
+    return read_observations(out).select("step", "task", "layer", "site", "readout", "measure", "value", "status")
+
+
+def test_a_series_has_the_cpus_observations_and_the_same_bits_twice(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", (0, 10))
+    here = analyze(series, tmp_path / "here", "cpu")
+    there = analyze(series, tmp_path / "there", DEVICE)
+    assert_frame_equal(there, here, rel_tol=1e-3, abs_tol=1e-4)
+    assert_frame_equal(analyze(series, tmp_path / "again", DEVICE), there, check_exact=True)
+    assert_frame_equal(
+        analyze(series, tmp_path / "small", DEVICE, "--set", "compute.batch_tokens=256"),
+        there,
+        rel_tol=1e-4,
+        abs_tol=1e-5,
+    )
+
+
+def test_a_series_in_bfloat16_is_near(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", (0,))
+    scores = [
+        analyze(series, tmp_path / name, DEVICE, "--dtype", name).filter(pl.col("measure") == "log_prob")
+        for name in ("float32", "bfloat16")
+    ]
+    assert scores[0].height > 0
+    assert_frame_equal(*scores, rel_tol=0.05)
+
+
+def test_landscape_measures_of_a_series_are_those_of_the_cpu(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", (0,))
+    tables = [
+        analyze(series, tmp_path / name, device, "--measures", "gradient_rank,hessian", "--tasks", "ADD")
+        for name, device in (("here", "cpu"), ("there", DEVICE))
+    ]
+    assert_frame_equal(*tables, rel_tol=2e-3, abs_tol=1e-4)
+
+
 def test_the_study_is_priced(capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--size", "nano", "--steps", "3", "--sample", "10"]
-    assert cli(["price", *few, "--device", "cuda", "--dtype", "bfloat16", "--cuda-graphs"]) == 0
-    assert "cuda:0, bfloat16" in capsys.readouterr().out
+    few = ["--size", "nano", "--steps", "3", "--sample", "10", "--device", DEVICE, "--dtype", "bfloat16"]
+    assert cli(["price", *few, *["--cuda-graphs"] * GRAPHS]) == 0
+    assert f"{'cuda:0' if GRAPHS else DEVICE}, bfloat16" in capsys.readouterr().out

@@ -1,0 +1,68 @@
+"""What the kit found: a line a result, written and synced as it comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tarfile
+from pathlib import Path
+from typing import Any
+
+MOST = 15 * 2**20
+"""Bytes of a packed run, at most: what some machines give back of one file."""
+
+
+class Results:
+    """``results.jsonl`` and ``log.txt`` of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log.txt"
+        self._file = folder / "results.jsonl"
+
+    def add(self, part: str, **found: Any) -> None:
+        """Write one result to the disk, and print it."""
+        line = json.dumps({"part": part, **found})
+        print(line, flush=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def machine(self, device: str) -> dict[str, Any]:
+        """Return what the figures were measured on."""
+        import torch
+
+        cuda = device != "cpu" and torch.cuda.is_available()
+        return {
+            "card": torch.cuda.get_device_name() if cuda else None,
+            "gpu_bytes": torch.cuda.get_device_properties(0).total_memory if cuda else None,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+        }
+
+    def show(self) -> int:
+        """Print how the parts ended; return 1 where one failed of itself."""
+        lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
+        ended = {line["part"]: line["ended"] for line in lines if "ended" in line}
+        for part, how in ended.items():
+            print(f"{part}: {how if isinstance(how, str) else 'ok' if how == 0 else f'failed, exit code {how}'}")
+        return int(any(isinstance(how, int) and how for how in ended.values()))
+
+
+def pack(run: Path, folder: Path) -> None:
+    """Pack a run folder without its weights into ``folder``; where it is too large for that, a file says so."""
+    if not (run / "manifest.json").is_file():
+        return
+    temporary, packed = folder / f".{run.name}.tar.xz", folder / f"{run.name}.tar.xz"
+    with tarfile.open(temporary, "w:xz", preset=1) as tar:
+        for path in sorted(run.rglob("*")):
+            if path.is_file() and path.suffix in {".json", ".jsonl", ".parquet"} and "checkpoints" not in path.parts:
+                tar.add(path, f"{run.name}/{path.relative_to(run)}")
+    if temporary.stat().st_size > MOST:
+        (folder / f"{run.name}.txt").write_text(f"{run.name}: {temporary.stat().st_size} bytes packed, not kept\n")
+        temporary.unlink()
+        return
+    temporary.replace(packed)
