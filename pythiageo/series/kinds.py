@@ -122,7 +122,10 @@ def _unknown(kind: Any) -> str | None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415
 
     if isinstance(kind, str) and kind not in CONFIG_MAPPING_NAMES:
-        return f"its model_type {kind[:80]!r} is none that transformers {__version__} knows: a newer one may"
+        return (
+            f"transformers cannot open this {kind[:80]} checkpoint: release {__version__} knows no such model_type, a "
+            f"newer one may"
+        )
     return None
 
 

@@ -93,7 +93,10 @@ def test_an_encoder_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.Capt
     series, out = tmp_path / "bert", tmp_path / "run"
     tokenizer = AutoTokenizer.from_pretrained(written(tmp_path / "own"))
     for step in (1, 2):
-        made("BertConfig", {**SHAPE, "vocab_size": 41}).save_pretrained(series / f"step{step}")
+        model = made("BertConfig", {**SHAPE, "vocab_size": 41})
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(step)
+        model.save_pretrained(series / f"step{step}")
         tokenizer.save_pretrained(series / f"step{step}")
     few = ["--tasks", "COPY", "--set", "probes.score_examples=2", "--set", "probes.geometry_examples=3", "-q"]
     for command in (["analyze", str(series), "--out", str(out)], ["plan", str(series)]):
