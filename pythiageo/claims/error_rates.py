@@ -12,6 +12,7 @@ import polars as pl
 from pythiageo.claims.every import check_families
 from pythiageo.claims.evidence import Evidence
 from pythiageo.claims.noise import (
+    DEPTH,
     JUMPS,
     PROCESSES,
     REVERTING,
@@ -31,7 +32,7 @@ TRUTH, LIMIT = "planted truth", "at the limit"
 KINDS = (*PROCESSES, LIMIT, TRUTH)
 SHAPES = ((1, 1), (3, 1), (1, 3), (3, 3))
 """Seeds a size, and sizes."""
-_OWN = (WALK, REVERTING, JUMPS, TREND)
+_OWN = (WALK, REVERTING, JUMPS, TREND, DEPTH)
 NULLS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("recovery", "top-down-profile", "top-down-in-time", "floor-order", "probe"), _OWN),
     **dict.fromkeys(("floors", "seeds"), (LIMIT,)),
@@ -45,7 +46,7 @@ COUNTS: dict[str, pl.DataType] = {
     **{name: pl.String() for name in ("claim", "protocol", "kind")},
     **{name: pl.Int64() for name in ("seeds", "sizes", "tables", "estimated", "decidable", SUPPORTED, CONTRADICTED)},
 }
-"""Columns of the counts: ``estimated`` of the ``tables`` have an estimate, ``decidable`` an interval or a p."""
+"""Columns of the counts: ``estimated`` of the ``tables`` have an estimate, ``decidable`` an interval too."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _ask(plan: Plan, kind: str, shape: tuple[int, int], number: int) -> Iterator
         for name in families:
             for result in claims()[name].ask(evidence, part if name == "controls" else whole, in_curve=True):
                 found = [
-                    1, result.estimate is not None, result.interval is not None or result.p is not None,
+                    1, result.estimate is not None, result.interval is not None,
                     result.verdict == SUPPORTED, result.verdict == CONTRADICTED,
                 ]  # fmt: skip
                 key = (result.name, protocol, kind, str(shape[0]), str(shape[1]))

@@ -109,13 +109,18 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
     try:
         evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     except UserError as error:
-        return [leave_undecided(name, name, "", str(error), asked) for name in claims()]
+        return leave_all_undecided(str(error), asked)
     for name in claims():
         try:
             results += all_claims(evidence, asked, [name])
         except UserError as error:
             results.append(leave_undecided(name, name, "", str(error), asked))
     return results
+
+
+def leave_all_undecided(reason: str, asked: Specification) -> list[ClaimResult]:
+    """Return every claim, not decidable for one reason."""
+    return [leave_undecided(name, name, "", reason, asked) for name in claims()]
 
 
 def trained_tasks(manifest: Manifest) -> tuple[str, ...] | None:

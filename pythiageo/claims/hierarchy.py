@@ -133,6 +133,7 @@ def _rates(
                 counts = [part.filter(pl.col("relation") == name).height for name in RELATIONS]
                 rows.append(
                     [measure, task_class, size, part.height, test.models, test.tasks, *counts, test.rate, low, high,
-                     test.null, test.null_pairs, test.p, test.p_below, part["lead_steps"].median(), part["lead_checkpoints"].median()]
+                     test.null, test.null_pairs, test.p, test.p_below, part["lead_steps"].median(),
+                     part["lead_checkpoints"].median()]
                 )  # fmt: skip
     return pl.DataFrame(rows, schema=RATE_COLUMNS, orient="row")

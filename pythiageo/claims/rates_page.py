@@ -152,6 +152,7 @@ trained.
 | mean-reverting | pulled back to where they started |
 | jumps | one jump to anywhere, at any checkpoint |
 | common trend | a fall and a rise that all tasks, blocks and runs share, with noise |
+| alike by depth | random walks; neighbouring blocks', and all tasks', are related |
 | alike in every run | a walk of each task and block that comes back, nearly the same, in every seed and size |
 | {limit} | for claims that things are alike: they differ by just as much as the claim allows |
 | planted truth | every claim holds, with noise |
@@ -161,10 +162,9 @@ false, so it is not asked of that kind. `floors` and `seeds` are asked at their 
 floors vary by 0.2 over sizes; a tenth of the variance of acquisition lies between seeds): where noise has equal
 floors, equal they are. The linear probe of noise reads what the model knows: both shares have one expectation.
 
-What this cannot show: blocks or tasks that are related among themselves. Neighbouring blocks of a real model fall
-alike, and a permutation of them takes too much for independent; one model's `top-down-in-time` rests on that.
+`controls` has little power with four tasks of each sort: untrained tasks' floors, too, come before most acquisitions.
 """
-_FALSE = """Of the tables with an interval or a p, of all kinds and numbers of runs. Intervals are exact (Clopper
+_FALSE = """Of the tables with an interval, of all kinds and numbers of runs. Intervals are exact (Clopper
 and Pearson). The same tables are asked under each protocol, so its rows are not independent of one another.
 """
 _POWER = """Share supported of the tables in which the claim holds, by seeds x sizes. Under billa-v1 the window of

@@ -197,12 +197,12 @@ def judge(
 
 
 def describe_verdict(verdict: str, rests_on: str | None) -> str:
-    """Return a verdict with what it rests on, where that is a single one.
+    """Return a verdict with what it rests on, where something was decided on a single one.
 
     >>> describe_verdict("supported", "one model")
     'supported (one model)'
     """
-    return f"{verdict} ({rests_on})" if rests_on else verdict
+    return f"{verdict} ({rests_on})" if rests_on and verdict != NOT_DECIDABLE else verdict
 
 
 def single_ones(**counts: int) -> str | None:

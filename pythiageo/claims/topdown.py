@@ -21,9 +21,9 @@ PROFILE_RULE = (
 TIME_CLAIM = "the collapse runs from the last layers to the first"
 TIME_RULE = (
     "estimate: minus Kendall's tau-b of half-collapse step against depth, mean over tasks, then models (1: the last "
-    "layer first); supported: p <= 0.05 when the layers of each model are permuted (all orders up to 7 layers) and, "
-    "with three models or more, the 95% t interval over models above 0; contradicted: the mirror image; else not "
-    "decidable"
+    "layer first); supported: p <= 0.05 when the layers of each model are permuted (all orders up to 7 layers) and the "
+    "95% t interval over models above 0; contradicted: the mirror image; else not decidable; three models at least, "
+    "since neighbouring layers of one fall alike, which a permutation does not know"
 )
 
 
@@ -103,7 +103,8 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
 
     ``p_earlier_below``: share of the orders of the layers with at most this tau, so small where later layers fall
     first. Only layers with a half-collapse count. All tasks of a model are permuted alike: the layers are the cases,
-    not the tasks. The null is that the layers of a model are exchangeable.
+    not the tasks. The null is that the layers of a model are exchangeable: with fewer than three models it decides
+    nothing, for layers that are next to one another fall alike.
     """
     every = evidence.layers(specification, "half_collapse").filter(pl.col("site").str.ends_with(".hook_resid_post"))
     steps = counted_events(every, specification)
@@ -139,13 +140,14 @@ def top_down_propagation(evidence: Evidence, specification: Specification) -> Cl
     estimate = float(means.mean())
     p, p_below = _joint(drawn_models, estimate, specification.resamples, rng)
     interval = cluster_interval(means)
-    # with too few models for an interval the permutation of layers decides alone
-    within = interval if interval is not None else (estimate, estimate)
-    verdict = judge(within, 0.0, p, p_below)
+    verdict = judge(interval, 0.0, p, p_below)
     ties = table.filter(pl.col("distinct_steps") < pl.col("layers")).height
     notes = [f"{ties} of {table.height} cases have layers that fall at the same checkpoint"] if ties else []
     if means.size < MIN_CLUSTERS:
-        notes.append(f"{count_noun(means.size, 'model')}: says nothing of other models")
+        notes.append(
+            f"{count_noun(means.size, 'model')}, and neighbouring layers of a model are not independent cases, as p "
+            f"takes them to be; {MIN_CLUSTERS} models are needed"
+        )
     notes += edge_note(every, specification)
     return ClaimResult(
         "top-down-in-time", TIME_CLAIM, table, verdict, TIME_RULE, estimate, interval, 0.0, p, table.height,
