@@ -54,3 +54,16 @@ def design_of(observations: pl.DataFrame, specification: Specification) -> Desig
     tasks = tuple(observations["task"].drop_nulls().unique().sort().to_list())
     levels = tuple(scores["level"].unique().sort().to_list()) or (None,)
     return Design(tuple(runs), tasks, levels, specification.measure, specification.readout)
+
+
+def beside_noise(
+    curve: pl.DataFrame, observations: pl.DataFrame, base: Specification, families: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Return ``holding_shares`` of a curve with a column ``share_supported_noise``.
+
+    It is the mean share of specifications that support the claim in ``NOISE_TABLES`` tables of noise of the same runs,
+    tasks, levels and checkpoints.
+    """
+    noise = noise_shares(design_of(observations, base), base, families)
+    renamed = noise.select("name", pl.col("share_supported").alias("share_supported_noise"))
+    return holding_shares(curve).join(renamed, on="name", how="left", maintain_order="left")

@@ -49,7 +49,8 @@ def claims(
 
     Runs of one regime are taken together; those of another stand in a table of their own.
     """
-    from pythiageo.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
+    from pythiageo.claims import Evidence, Specification, all_claims, specification_curve
+    from pythiageo.claims.noise_curve import NOISE_TABLES, beside_noise
     from pythiageo.claims.of_runs import question_of, runs_by_regime
 
     if out is not None:
@@ -63,14 +64,17 @@ def claims(
         regime, asked = question.regime, question.specification
         evidence = Evidence(question.observations)
         results = all_claims(evidence, asked, families)
-        curves = None
+        curves = shares = None
         if curve:
             curves = specification_curve(evidence, asked, families, _progress(regime, as_json))
-        files = [] if out is None else _write(out / regime.replace(":", "-"), results, curves)
+            if not as_json:
+                display.say(f"{regime}: the same of {NOISE_TABLES} tables of noise of these runs' shape", err=True)
+            shares = beside_noise(curves, question.observations, asked, families)
+        files = [] if out is None else _write(out / regime.replace(":", "-"), results, curves, shares)
         answers[regime] = {
             "runs": sorted(question.observations["run"].unique()),
             "claims": [result.summary() for result in results],
-            "curve": None if curves is None else holding_shares(curves).to_dicts(),
+            "curve": None if shares is None else shares.to_dicts(),
             "files": [str(path) for path in files],
         }
         if not as_json:
@@ -102,9 +106,11 @@ def _progress(regime: str, quiet: bool) -> Any:
     return None if quiet else lambda name, count: display.say(f"{regime}: {name} under {count} definitions", err=True)
 
 
-def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
+def _write(
+    folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None, shares: pl.DataFrame | None
+) -> list[Path]:
     """Write every table as CSV and Parquet; return the paths."""
-    from pythiageo.claims import holding_shares, summary_table
+    from pythiageo.claims import summary_table
     from pythiageo.observations import write_table
 
     frames = {"claims": summary_table(results)}
@@ -112,8 +118,8 @@ def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None)
         frames[result.name] = result.table
         if result.cases is not None:
             frames[f"{result.name}-cases"] = result.cases
-    if curve is not None:
-        frames |= {"curve": curve, "curve-shares": holding_shares(curve)}
+    if curve is not None and shares is not None:
+        frames |= {"curve": curve, "curve-shares": shares}
     make_folder(folder)
     return [
         write_table(frame, folder / f"{name}.{ending}", ending)

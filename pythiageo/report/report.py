@@ -38,6 +38,10 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("data", "theme", "panels", "explorer", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
+_BY_POSITION = (
+    "Split by position: positions of one example are on both sides of the split, so a state can be told by its "
+    "example; that alone gives accuracy above the control."
+)
 _TERMS = {
     "recovery step": "The first checkpoint after the floor above the midpoint between the floor and the first value.",
     "of first value": "The floor as a share of the value at the run's first checkpoint.",
@@ -172,7 +176,10 @@ def drawing_library() -> tuple[str, str]:
 @cache
 def measure_definitions() -> dict[str, str]:
     """Return what each measure is, in a sentence."""
-    return {name: measure.definition for name, measure in declared_measures().items()}
+    found = {name: measure.definition for name, measure in declared_measures().items()}
+    for name in [each for each in found if each.startswith("linear_probe") and "_answer" not in each]:
+        found[f"{name}_by_position"] = f"{found[name]} {_BY_POSITION}"
+    return found
 
 
 def _timeline(run: Run) -> dict[str, Any]:
