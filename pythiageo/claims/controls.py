@@ -13,16 +13,16 @@ from pythiageo.claims.crosscorrelation import block_rates, differences_correlati
 from pythiageo.claims.evidence import Evidence, edge_note
 from pythiageo.claims.precursor import MIN_CORRELATION, Pairing, align_leads, pairings, rate_test
 from pythiageo.claims.register import EVENT, PLACE, declare
-from pythiageo.claims.result import RULES, ClaimResult, Specification, judge, leave_undecided
+from pythiageo.claims.result import RULES, ClaimResult, Specification, judge, leave_undecided, single_ones
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
-from pythiageo.stats.resampling import bootstrap_weights, percentile_interval, upper_p
+from pythiageo.stats.resampling import bootstrap_weights, both_tails, label_orders, percentile_interval, upper_p
 
 CLAIM = "a task's own measure leads its acquisition more often than that of a task the model was never trained on"
 RULE = (
     "estimate: rate of leads over trained tasks less the rate at which untrained tasks' measures lead the same "
-    "acquisitions; supported: its 95% bootstrap interval over tasks lies above 0; contradicted: below; else not "
-    "decidable"
+    "acquisitions; supported: its 95% bootstrap interval over tasks lies above 0 and a permutation of all tasks' "
+    "measures, trained and not, gives p <= 0.05; contradicted: below 0, and the same from below; else not decidable"
 )
 SCHEMA: dict[str, pl.DataType] = {
     "control": pl.String(), "rule": pl.String(), "measure": pl.String(), "rate": pl.Float64(),
@@ -44,7 +44,7 @@ def controls(
 
     - ``other tasks``: a task's measure against another task's acquisition in the same run; p by permuting task labels.
     - ``untrained tasks``: the measure of tasks in the table that are not in ``specification.trained`` (never trained,
-      or with shuffled answers) against the acquisitions of trained ones; p by drawing for each of these an untrained.
+      or with shuffled answers) against the acquisitions of trained ones; p by permuting all tasks' measures.
     - ``other seeds``: a task's measure against the same task's acquisition in a run of the same size and regime and
       another seed.
     - ``blocks`` (v1 alone): the accuracy's differences in blocks of random order.
@@ -102,16 +102,17 @@ def _untrained(found: list[Pairing], specification: Specification, rate: float) 
         return None, [rate, None, 0, None, "undefined", reason]
     leads = align_leads(found, [*trained, *rest])
     count = len(trained)
-    across = leads[:, count:, :count]  # an untrained measure, a trained acquisition
+    own = leads[:, range(count), range(count)]
+    # of the acquisitions that have a measure of their own, and no others
+    across = np.where(np.isfinite(own)[:, None, :], leads[:, count:, :count], np.nan)
     pairs = int(np.isfinite(across).sum())
     if not pairs:
         return None, [rate, None, 0, None, "undefined", "no untrained task has a transition"]
-    own = leads[:, range(count), range(count)]
     rng = np.random.default_rng(specification.seed)
-    picks = rng.integers(0, len(rest), (specification.resamples, count))
-    drawn = np.array([_mean(across[:, pick, range(count)]) for pick in picks])
+    orders, _ = label_orders(len(leads[0]), specification.resamples, rng)
     null = float(np.nanmean(across))
-    p = upper_p(np.append(drawn, rate), rate)
+    drawn = _differences(leads[:, :, :count], orders)
+    p, p_below = both_tails(drawn, float(drawn[0]))
     by_task = bootstrap_weights(count, specification.resamples, rng)
     by_rest = bootstrap_weights(len(rest), specification.resamples, rng)
     top = _weighted("bt,rt->r", own, by_task)
@@ -119,15 +120,32 @@ def _untrained(found: list[Pairing], specification: Specification, rate: float) 
     interval = percentile_interval(top - bottom)
     names = f"{', '.join(rest[:6])}{' ...' if len(rest) > 6 else ''}"
     note = f"{len(rest)} untrained tasks ({names}) lead at a rate of {null:.2f}"
+    known = np.isfinite(own)
+    models = len({each.run for each, some in zip(found, known.any(axis=1), strict=True) if some})
+    single = single_ones(model=models, trained_task=int(known.any(axis=0).sum()), untrained_task=len(rest))
     result = ClaimResult(
-        "controls", CLAIM, pl.DataFrame(), judge(interval, 0.0), RULE, rate - null, interval, 0.0, p,
-        int(np.isfinite(own).sum()), note, specification,
+        "controls", CLAIM, pl.DataFrame(), judge(interval, 0.0, p, p_below), RULE, rate - null, interval, 0.0, p,
+        int(known.sum()), note, specification, rests_on=single,
     )  # fmt: skip
     return result, [rate, null, pairs, p, "ok", None]
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+def _differences(leads: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Return the rate of the trained less that of the untrained, the measures of all tasks in each of these orders.
+
+    ``leads`` is ``(blocks, measures, trained acquisitions)``, ``orders`` ``(orders, measures)``: the first measures of
+    an order stand for the trained tasks' own, the others for the untrained tasks'.
+    """
+    count = leads.shape[2]
+    moved = leads[:, orders]  # (blocks, orders, measures, acquisitions)
+    own = moved[:, :, range(count), range(count)]
+    across = np.where(np.isfinite(own)[:, :, None, :], moved[:, :, count:], np.nan)
+    return _rate(own, (0, 2)) - _rate(across, (0, 2, 3))
+
+
+def _rate(values: np.ndarray, over: tuple[int, ...]) -> np.ndarray:
+    known = np.isfinite(values).sum(axis=over).astype(float)
+    return np.divide(np.nansum(values, axis=over), known, out=np.full(known.shape, np.nan), where=known > 0)
 
 
 def _weighted(rule: str, values: np.ndarray, *weights: np.ndarray) -> np.ndarray:
@@ -168,6 +186,8 @@ def _crossed(a: Pairing, b: Pairing, specification: Specification, evidence: Evi
         if task not in b.tasks:
             continue
         first, then = moved[index], acquired[b.tasks.index(task)]
+        if then <= a.not_before[index]:
+            led.append(False)
         if np.isnan(first) or np.isnan(then):
             continue
         places = np.searchsorted(timeline, [first, then])

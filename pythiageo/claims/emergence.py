@@ -7,16 +7,16 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence
 from pythiageo.claims.register import EVENT, declare
-from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided, single_ones
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
-from pythiageo.stats.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
+from pythiageo.stats.resampling import bootstrap_weights, both_tails, label_orders, percentile_interval
 
 CLAIM = "easy tasks are acquired before hard ones"
 RULE = (
     "estimate: share of easy-hard pairs (same run and level) in which the easy task is acquired first, a tie half; "
     "supported: its 95% interval over tasks and runs lies above 0.5 and a permutation of class labels gives p <= 0.05; "
-    "contradicted: below 0.5 with p >= 0.95; else not decidable"
+    "contradicted: below 0.5, and the same from below; else not decidable"
 )
 
 
@@ -47,15 +47,19 @@ def emergence(evidence: Evidence, specification: Specification) -> ClaimResult:
     rng = np.random.default_rng(specification.seed)
     estimate = _first(ordered, easy)
     orders, _ = label_orders(easy.size, specification.resamples, rng)
-    p = upper_p(np.array([_first(ordered, easy[order]) for order in orders]), estimate)
+    p, p_below = both_tails(_first_of_orders(ordered, easy[orders]), estimate)
     weights = bootstrap_weights(easy.size, specification.resamples, rng)
     value, there = np.nan_to_num(ordered)[:, easy][:, :, ~easy], np.isfinite(ordered[:, easy][:, :, ~easy])
     led = np.einsum("re,beh,rh->r", weights[:, easy], value, weights[:, ~easy])
     total = np.einsum("re,beh,rh->r", weights[:, easy], there.astype(float), weights[:, ~easy])
     interval = percentile_interval(np.divide(led, total, out=np.full(total.size, np.nan), where=total > 0))
-    return ClaimResult(
-        "emergence", CLAIM, table, judge(interval, 0.5, p), RULE, estimate, interval, 0.5, p, pairs, note, specification
+    single = single_ones(
+        model=known.select(RUN_KEY).unique().height, easy_task=int(easy.sum()), hard_task=int((~easy).sum())
     )
+    return ClaimResult(
+        "emergence", CLAIM, table, judge(interval, 0.5, p, p_below), RULE, estimate, interval, 0.5, p, pairs, note,
+        specification, rests_on=single,
+    )  # fmt: skip
 
 
 def acquisition_order(known: pl.DataFrame) -> tuple[np.ndarray, list[str]]:
@@ -79,3 +83,12 @@ def acquisition_order(known: pl.DataFrame) -> tuple[np.ndarray, list[str]]:
 def _first(ordered: np.ndarray, easy: np.ndarray) -> float:
     part = ordered[:, easy][:, :, ~easy]
     return float(np.nanmean(part)) if np.isfinite(part).any() else np.nan
+
+
+def _first_of_orders(ordered: np.ndarray, easy: np.ndarray) -> np.ndarray:
+    """Return ``_first`` for every row of class labels, ``(orders, tasks)``."""
+    known, first = np.isfinite(ordered).sum(axis=0).astype(float), np.nansum(ordered, axis=0)
+    is_easy = easy.astype(float)
+    led = ((is_easy @ first) * (1 - is_easy)).sum(axis=1)
+    total = ((is_easy @ known) * (1 - is_easy)).sum(axis=1)
+    return np.divide(led, total, out=np.full(len(easy), np.nan), where=total > 0)

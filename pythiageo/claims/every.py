@@ -51,7 +51,7 @@ def all_claims(
     """
     evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     asked = specification or Specification()
-    return [result for name in _known(families) for result in claims()[name].ask(evidence, asked)]
+    return [result for name in check_families(families) for result in claims()[name].ask(evidence, asked)]
 
 
 def specification_curve(
@@ -70,7 +70,7 @@ def specification_curve(
     evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     start = replace(base or Specification(), resamples=CURVE_RESAMPLES)
     results: list[ClaimResult] = []
-    for name in _known(families):
+    for name in check_families(families):
         grid = list(_grid(claims()[name].depends, evidence, start))
         if progress:
             progress(name, len(grid))
@@ -109,13 +109,18 @@ def ask_each(observations: pl.DataFrame | Evidence, specification: Specification
     try:
         evidence = observations if isinstance(observations, Evidence) else Evidence(observations)
     except UserError as error:
-        return [leave_undecided(name, name, "", str(error), asked) for name in claims()]
+        return leave_all_undecided(str(error), asked)
     for name in claims():
         try:
             results += all_claims(evidence, asked, [name])
         except UserError as error:
             results.append(leave_undecided(name, name, "", str(error), asked))
     return results
+
+
+def leave_all_undecided(reason: str, asked: Specification) -> list[ClaimResult]:
+    """Return every claim, not decidable for one reason."""
+    return [leave_undecided(name, name, "", reason, asked) for name in claims()]
 
 
 def trained_tasks(manifest: Manifest) -> tuple[str, ...] | None:
@@ -132,7 +137,12 @@ def trained_tasks(manifest: Manifest) -> tuple[str, ...] | None:
     return tuple(task for task in tasks if not isinstance(shuffled, list) or task not in shuffled)
 
 
-def _known(families: Sequence[str] | None) -> list[str]:
+def check_families(families: Sequence[str] | None) -> list[str]:
+    """Return the names of the claims asked for, all if ``None``.
+
+    Raises:
+        UserError: there is no such claim.
+    """
     known = claims()
     for name in families or ():
         if name not in known:

@@ -14,7 +14,7 @@ from pythiageo.events.questions import check_questions
 from pythiageo.events.trajectory import RUN_KEY, at_site, select_rows, without_duplicates
 from pythiageo.events.transitions import transitions
 from pythiageo.observations.measures import score_measures
-from pythiageo.study.protocols import AT_EDGE, FOUND, get_protocol
+from pythiageo.study.protocols import AT_EDGE, FOUND, NOT_REACHED, get_protocol
 
 
 class Evidence:
@@ -107,7 +107,7 @@ def _one_place(rows: pl.DataFrame, specification: Specification) -> pl.DataFrame
 
 def counted_events(found: pl.DataFrame, specification: Specification) -> pl.DataFrame:
     """Return the events that are some to a claim: those found, and those ``at-edge`` where the protocol counts them."""
-    return found.filter(pl.col("status").is_in(get_protocol(specification.protocol).counted))
+    return found.filter(pl.col("status").is_in(_counted(specification)))
 
 
 def edge_note(found: pl.DataFrame, specification: Specification) -> list[str]:
@@ -124,8 +124,33 @@ def steps_by_task(
     found: pl.DataFrame, specification: Specification
 ) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
     """Return ``run -> (task, level) -> step`` of the events that count."""
+    return _by_task(counted_events(found, specification))
+
+
+def _by_task(rows: pl.DataFrame) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
     result: dict[tuple[Any, ...], dict[tuple[str, str | None], int]] = {}
-    for row in counted_events(found, specification).select(*RUN_KEY, "task", "level", "step").iter_rows():
-        *run, task, level, step = row
+    for *run, task, level, step in rows.select(*RUN_KEY, "task", "level", "step").iter_rows():
         result.setdefault(tuple(run), {})[(task, level)] = step
     return result
+
+
+def earliest_by_task(
+    found: pl.DataFrame, specification: Specification, timelines: dict[tuple[Any, ...], np.ndarray]
+) -> dict[tuple[Any, ...], dict[tuple[str, str | None], int]]:
+    """Return ``run -> (task, level) -> step`` before which a transition that does not count was certainly not.
+
+    The run's last checkpoint, where a measure was then still on its way; the step at the edge of the window, where the
+    protocol does not count it.
+    """
+    ends = {run: int(steps[-1]) for run, steps in timelines.items()}
+    result = _by_task(found.filter(pl.col("status") == NOT_REACHED))
+    for run, tasks in result.items():
+        tasks.update(dict.fromkeys(tasks, ends[run]))
+    edge = _by_task(found.filter((pl.col("status") == AT_EDGE) & ~pl.col("status").is_in(_counted(specification))))
+    for run, tasks in edge.items():
+        result.setdefault(run, {}).update(tasks)
+    return result
+
+
+def _counted(specification: Specification) -> list[str]:
+    return get_protocol(specification.protocol).counted

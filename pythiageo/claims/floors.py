@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import PLACE, declare
 from pythiageo.claims.result import (
+    ALPHA,
     CONTRADICTED,
     NOT_DECIDABLE,
     SUPPORTED,
@@ -15,6 +17,7 @@ from pythiageo.claims.result import (
     Specification,
     count_noun,
     leave_undecided,
+    single_ones,
 )
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import percentile_interval
@@ -25,8 +28,9 @@ SAME = 0.2
 """A coefficient of variation below this counts as the same: the study calls 0.08 to 0.18 invariant, 0.42 not."""
 RULE = (
     "estimate: median over tasks of the floor's coefficient of variation over sizes (population std over mean), "
-    f"floors at the steps that all runs have; supported: its 95% interval over tasks lies below {SAME}; "
-    "contradicted: above; else not decidable; three sizes at least"
+    f"floors at the steps that all runs have; supported: its 95% bootstrap interval over tasks lies below {SAME} and "
+    f"the sign test of so many tasks below it gives p <= 0.05; contradicted: the same above; "
+    "else not decidable; three sizes at least"
 )
 MIN_SIZES = 3
 
@@ -99,9 +103,14 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
         rng = np.random.default_rng(specification.seed)
         drawn = rng.integers(0, cvs.size, (specification.resamples, cvs.size))
         interval = percentile_interval(np.median(cvs[drawn], axis=1))
+    below, above = (int((sign * cvs < sign * SAME).sum()) for sign in (1, -1))
+    # a bootstrap of the median of a few tasks is too narrow by itself: it has the few values that they have
+    p, p_above = (float(stats.binomtest(count, cvs.size, alternative="greater").pvalue) for count in (below, above))
     verdict = NOT_DECIDABLE
-    if interval is not None:
-        verdict = SUPPORTED if interval[1] < SAME else CONTRADICTED if interval[0] > SAME else NOT_DECIDABLE
+    if interval is not None and interval[1] < SAME and p <= ALPHA:
+        verdict = SUPPORTED
+    elif interval is not None and interval[0] > SAME and p_above <= ALPHA:
+        verdict = CONTRADICTED
     seeds = told["seed_cv"].drop_nulls()
     note = (
         f"between seeds of one size it varies by {float(np.median(seeds.to_numpy())):.2g}"
@@ -110,6 +119,6 @@ def floors(evidence: Evidence, specification: Specification) -> ClaimResult:
     )
     note = "; ".join([note, *edge_note(cases, specification)])
     return ClaimResult(
-        "floors", CLAIM, table, verdict, RULE, float(np.median(cvs)), interval, SAME, None, told.height, note,
-        specification, cases,
+        "floors", CLAIM, table, verdict, RULE, float(np.median(cvs)), interval, SAME, p, told.height, note,
+        specification, cases, single_ones(task=told.height),
     )  # fmt: skip

@@ -11,14 +11,15 @@ import polars as pl
 from pythiageo.claims.evidence import Evidence, edge_note
 from pythiageo.claims.precursor import RELATIONS, Pairing, pairings, rate_test
 from pythiageo.claims.register import EVENT, PLACE, declare
-from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided, single_ones
 from pythiageo.errors import UserError
 from pythiageo.events.trajectory import RUN_KEY
 
 CLAIM = "the measure moves before a task is acquired, more often than before another task is"
 RULE = (
-    "supported: the rate's 95% interval lies above the rate of pairs of different tasks and the permutation of task "
-    "labels gives p <= 0.05; contradicted: below it with p >= 0.95; else not decidable"
+    "supported: the rate's 95% interval lies above the rate at which other tasks' measures lead the same acquisitions "
+    "and the permutation of task labels gives p <= 0.05; contradicted: below it, and the same from below; else not "
+    "decidable; a transition that was not seen by the end leads nothing"
 )
 CASE_COLUMNS: dict[str, pl.DataType] = {
     "run": pl.String(), "series": pl.String(), "regime": pl.String(), "size": pl.String(), "seed": pl.Int64(),
@@ -26,10 +27,11 @@ CASE_COLUMNS: dict[str, pl.DataType] = {
     "lead_steps": pl.Float64(), "lead_checkpoints": pl.Float64(), "peak_r": pl.Float64(),
 }  # fmt: skip
 RATE_COLUMNS: dict[str, pl.DataType] = {
-    "measure": pl.String(), "class": pl.String(), "size": pl.String(), "n": pl.Int64(),
+    "measure": pl.String(), "class": pl.String(), "size": pl.String(), "n": pl.Int64(), "models": pl.Int64(),
+    "tasks": pl.Int64(),
     **{name.replace(" ", "_"): pl.Int64() for name in RELATIONS},
     "rate": pl.Float64(), "low": pl.Float64(), "high": pl.Float64(), "null_rate": pl.Float64(),
-    "null_pairs": pl.Int64(), "p": pl.Float64(), "median_lead_steps": pl.Float64(),
+    "null_pairs": pl.Int64(), "p": pl.Float64(), "p_below": pl.Float64(), "median_lead_steps": pl.Float64(),
     "median_lead_checkpoints": pl.Float64(),
 }  # fmt: skip
 
@@ -68,7 +70,7 @@ def hierarchy(
     row = own.row(0, named=True)
     interval = (row["low"], row["high"]) if row["low"] is not None else None
     notes = []
-    if len({each.run for each in found[specification.measure]}) == 1:
+    if row["models"] == 1:
         notes.append("one model: its tasks are not independent of one another")
     if interval is None:
         notes.append("fewer than two tasks")
@@ -77,8 +79,9 @@ def hierarchy(
     if specification.rule != "v1":
         notes += edge_note(evidence.moves(specification), specification)
     return ClaimResult(
-        "hierarchy", CLAIM, table, judge(interval, row["null_rate"], row["p"]), RULE, row["rate"], interval,
-        row["null_rate"], row["p"], row["n"], "; ".join(notes) or None, specification, cases,
+        "hierarchy", CLAIM, table, judge(interval, row["null_rate"], row["p"], row["p_below"]), RULE, row["rate"],
+        interval, row["null_rate"], row["p"], row["n"], "; ".join(notes) or None, specification, cases,
+        single_ones(model=row["models"], task=row["tasks"]),
     )  # fmt: skip
 
 
@@ -90,7 +93,7 @@ def _trained(found: list[Pairing], specification: Specification) -> list[Pairing
         kept = [index for index, task in enumerate(each.tasks) if task in specification.trained]
         square = np.ix_(kept, kept)
         arrays = [part[square] for part in (each.relation, each.lead_steps, each.lead_checkpoints, each.peak)]
-        arrays += [each.moved[kept], each.acquired[kept]]
+        arrays += [each.moved[kept], each.acquired[kept], each.not_before[kept]]
         result.append(Pairing(each.run, each.level, each.measure, tuple(each.tasks[i] for i in kept), *arrays))
     return result
 
@@ -129,7 +132,8 @@ def _rates(
                 low, high = test.interval or (None, None)
                 counts = [part.filter(pl.col("relation") == name).height for name in RELATIONS]
                 rows.append(
-                    [measure, task_class, size, part.height, *counts, test.rate, low, high, test.null, test.null_pairs,
-                     test.p, part["lead_steps"].median(), part["lead_checkpoints"].median()]
+                    [measure, task_class, size, part.height, test.models, test.tasks, *counts, test.rate, low, high,
+                     test.null, test.null_pairs, test.p, test.p_below, part["lead_steps"].median(),
+                     part["lead_checkpoints"].median()]
                 )  # fmt: skip
     return pl.DataFrame(rows, schema=RATE_COLUMNS, orient="row")

@@ -1,31 +1,90 @@
-"""Claims about runs that were read: under the readout that they show, and the tasks that they were trained on."""
+"""Claims about runs that were read: the runs of a regime together, under their readout and what they were trained on.
+
+The command, the page, the figures and whoever writes a notebook ask here, and so are told the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pythiageo.claims.every import ask_each, trained_tasks
+from pythiageo.claims.every import ask_each, leave_all_undecided, trained_tasks
 from pythiageo.claims.every import specification_curve as every_specification
 from pythiageo.claims.result import ClaimResult, Specification
+from pythiageo.errors import UserError
 from pythiageo.events.run import Run
 from pythiageo.names import READOUT
 
 
-def ask(runs: Sequence[Run]) -> list[ClaimResult]:
-    """Return every claim about the runs together, under the specification that the page shows.
+@dataclass(frozen=True)
+class Question:
+    """Runs of one regime that are asked together: their observations, and what they are asked with."""
 
-    A claim that these runs cannot be asked (no rank measure, no such readout) is not decidable, with that as reason.
+    regime: str
+    observations: pl.DataFrame
+    specification: Specification
+
+
+def runs_by_regime(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each regime, regimes in the order of their first run. They are never pooled."""
+    result: dict[str, list[Run]] = {}
+    for run in runs:
+        result.setdefault(run.regime, []).append(run)
+    return result
+
+
+def question_of(
+    runs: Sequence[Run],
+    base: Specification | None = None,
+    readout: str | None = None,
+    trained: tuple[str, ...] | None = None,
+) -> Question:
+    """Return the question to the runs of one regime, under ``base`` with their readout and tasks.
+
+    ``readout`` and ``trained`` replace what the runs show and what their manifests say they were trained on.
+
+    Raises:
+        UserError: runs that were trained on different tasks, and ``trained`` does not say which count.
     """
-    return ask_each(pl.concat([run.distinct for run in runs]), specification_of(runs))
+    shown = readout or next((run.readout for run in runs if run.readout), READOUT)
+    tasks = [trained or trained_tasks(run.manifest) for run in runs]
+    for run, named in zip(runs, tasks, strict=True):
+        if _as_set(named) != _as_set(tasks[0]):
+            where = run.path or run.label
+            raise UserError(
+                f"{where} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
+                "one."
+            )
+    asked = replace(base or Specification(), readout=shown, trained=tasks[0])
+    return Question(runs[0].regime, pl.concat([run.distinct for run in runs]), asked)
 
 
-def specification_of(runs: Sequence[Run]) -> Specification:
-    """Return the readout that the runs show, and the tasks that all runs on tasks were trained on."""
-    readout = next((run.readout for run in runs if run.readout), READOUT)
-    trained = {trained_tasks(run.manifest) for run in runs if run.regime == "task-aligned"}
-    return Specification(readout=readout, trained=trained.pop() if len(trained) == 1 else None)
+def _as_set(tasks: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if tasks is None else frozenset(tasks)
+
+
+def ask(runs: Sequence[Run]) -> dict[str, list[ClaimResult]]:
+    """Return every claim about the runs of each regime, as ``pythiageo claims`` answers it without options.
+
+    A claim that these runs cannot be asked (no rank measure, trained on different tasks) is not decidable, with that as
+    reason.
+    """
+    answers = {}
+    for regime, some in runs_by_regime(runs).items():
+        try:
+            question = question_of(some)
+        except UserError as error:
+            answers[regime] = leave_all_undecided(str(error), Specification())
+            continue
+        answers[regime] = ask_each(question.observations, question.specification)
+    return answers
+
+
+def claims_of_figures(answers: Mapping[str, Sequence[ClaimResult]]) -> Sequence[ClaimResult]:
+    """Return the answers that the study's figures show: of task-aligned runs, or of the first regime there is."""
+    return answers.get("task-aligned", next(iter(answers.values()), []))
 
 
 def ask_under_every_specification(
@@ -33,7 +92,18 @@ def ask_under_every_specification(
 ) -> pl.DataFrame:
     """Return every claim under every specification; minutes for a run with ten readouts.
 
-    ``progress`` is called with each claim's name and its count of specifications before it is asked.
+    Where there are several regimes, a claim's name says of which. ``progress`` is called with each claim's name and its
+    count of specifications before it is asked.
+
+    Raises:
+        UserError: runs of a regime that were trained on different tasks.
     """
-    table = pl.concat([run.distinct for run in runs])
-    return every_specification(table, specification_of(runs), progress=progress)
+    by_regime = runs_by_regime(runs)
+    curves = []
+    for regime, some in by_regime.items():
+        question = question_of(some)
+        curve = every_specification(question.observations, question.specification, progress=progress)
+        if len(by_regime) > 1:
+            curve = curve.with_columns(pl.format("{}, {}", "name", pl.lit(regime)).alias("name"))
+        curves.append(curve)
+    return pl.concat(curves)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pythiageo.claims.crosscorrelation import lag_peaks
-from pythiageo.claims.evidence import Evidence, steps_by_task
+from pythiageo.claims.evidence import Evidence, earliest_by_task, steps_by_task
 from pythiageo.claims.result import Specification
-from pythiageo.stats.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
+from pythiageo.stats.resampling import bootstrap_weights, both_tails, label_orders, percentile_interval
 
 LEADS, SYNCHRONOUS, LAGS, NO_RELATION = "leads", "synchronous", "lags", "no relation"
 RELATIONS = (LEADS, SYNCHRONOUS, LAGS, NO_RELATION)
@@ -25,7 +25,9 @@ class Pairing:
     ``relation[i, j]`` is an index of ``RELATIONS`` for the measure of task ``i`` and the acquisition of task ``j``, or
     -1 where one of them was not found. ``lead_steps`` and ``lead_checkpoints`` say by how much (positive: the measure
     is first), ``peak`` is v1's correlation at that lag (NaN under the other rules). All are ``(tasks, tasks)``.
-    ``moved`` and ``acquired``, ``(tasks,)``, are the two steps (NaN under v1, which knows none).
+    ``moved`` and ``acquired``, ``(tasks,)``, are the two steps (NaN under v1, which knows none). ``not_before``,
+    ``(tasks,)``: the step before which a transition that was not seen certainly was not, NaN elsewhere. An acquisition
+    up to it is not led: it counts as ``lags``, without an amount.
     """
 
     run: tuple[Any, ...]
@@ -38,30 +40,36 @@ class Pairing:
     peak: np.ndarray
     moved: np.ndarray
     acquired: np.ndarray
+    not_before: np.ndarray
 
 
 def pairings(evidence: Evidence, specification: Specification, measure: str) -> list[Pairing]:
     """Return the pairings of one measure, one a run and level, under the specification's rule."""
     if specification.rule == "v1":
         return _correlated(evidence, specification, measure)
-    moved = steps_by_task(evidence.moves(specification, measure), specification)
+    transitions = evidence.moves(specification, measure)
+    moved = steps_by_task(transitions, specification)
+    unseen = earliest_by_task(transitions, specification, evidence.timelines)
     acquired = steps_by_task(evidence.acquisitions(specification), specification)
     result = []
-    for run in sorted(moved.keys() & acquired.keys(), key=str):
+    for run in sorted((moved.keys() | unseen.keys()) & acquired.keys(), key=str):
         timeline = evidence.timelines[run]
         for level in sorted({level for _, level in acquired[run]}, key=str):
-            tasks = tuple(
-                sorted({task for task, _ in moved[run]} | {task for task, at in acquired[run] if at == level})
-            )
-            first = np.array([_of(moved[run], task, level) for task in tasks], dtype=float)
+            here, late = moved.get(run, {}), unseen.get(run, {})
+            named = {task for task, _ in (*here, *late)} | {task for task, at in acquired[run] if at == level}
+            tasks = tuple(sorted(named))
+            first = np.array([_of(here, task, level) for task in tasks], dtype=float)
+            bound = np.array([_of(late, task, level) for task in tasks], dtype=float)
+            bound[np.isfinite(first)] = np.nan
             then = np.array([acquired[run].get((task, level), np.nan) for task in tasks], dtype=float)
             steps = then[None, :] - first[:, None]
             places = _place(timeline, then)[None, :] - _place(timeline, first)[:, None]
             apart = steps if specification.rule == "v4" else places
             window = 0 if specification.rule == "v4" else specification.k
-            relation = np.select([np.isnan(apart), apart > window, apart < -window], [-1, 0, 2], 1)
+            after = then[None, :] <= bound[:, None]
+            relation = np.select([after, np.isnan(apart), apart > window, apart < -window], [2, -1, 0, 2], 1)
             peak = np.full_like(steps, np.nan)
-            result.append(Pairing(run, level, measure, tasks, relation, steps, places, peak, first, then))
+            result.append(Pairing(run, level, measure, tasks, relation, steps, places, peak, first, then, bound))
     return result
 
 
@@ -88,7 +96,7 @@ def _correlated(evidence: Evidence, specification: Specification, measure: str) 
         places = np.where(weak, np.nan, -peaks.lags)
         steps = np.where(weak, np.nan, -peaks.lags * peaks.spacing)
         unknown = np.full(len(peaks.tasks), np.nan)
-        parts = (relation, steps, places, peaks.r, unknown, unknown)
+        parts = (relation, steps, places, peaks.r, unknown, unknown, unknown)
         result.append(Pairing(peaks.run, peaks.level, measure, peaks.tasks, *parts))
     return result
 
@@ -98,7 +106,8 @@ class RateTest:
     """How often a measure leads its own task's acquisition, and how often another task's.
 
     ``rate`` over ``n`` own pairs, its bootstrap ``interval`` over tasks and models; ``null`` over pairs of different
-    tasks; ``p``: share of permutations of the task labels whose rate is at least as high.
+    tasks, of the very acquisitions that have an own pair; ``p`` and ``p_below``: share of permutations of the task
+    labels whose rate over these acquisitions is at least, and at most, as high.
     """
 
     rate: float | None
@@ -108,6 +117,8 @@ class RateTest:
     p: float | None
     n: int
     models: int
+    tasks: int = 0
+    p_below: float | None = None
 
 
 def rate_test(found: list[Pairing], specification: Specification, of: set[str]) -> RateTest:
@@ -132,23 +143,29 @@ def rate_test(found: list[Pairing], specification: Specification, of: set[str]) 
         return RateTest(None, None, None, 0, None, 0, 0)
     rng = np.random.default_rng(specification.seed)
     rate = float(np.nanmean(own))
-    other = leads[:, ~np.eye(len(tasks), dtype=bool) & wanted[None, :]]
+    like = np.isfinite(own)
+    across = np.where(like[:, None, :], leads[:, :, wanted], np.nan)
+    other = across[:, ~np.eye(len(tasks), dtype=bool)[:, wanted]]
     others = int(np.isfinite(other).sum())
     orders, _ = label_orders(len(tasks), specification.resamples, rng)
     columns = np.flatnonzero(wanted)
     drawn = leads[:, orders[:, columns], columns[None, :]]  # (blocks, orders, wanted)
+    drawn[~np.broadcast_to(like[:, None, :], drawn.shape)] = np.nan
     known = np.isfinite(drawn).sum(axis=(0, 2))
     rates = np.divide(np.nansum(drawn, axis=(0, 2)), known, out=np.full(len(orders), np.nan), where=known > 0)
     runs = sorted({each.run for each in found}, key=str)
     block_run = np.array([runs.index(each.run) for each in found])
+    p, p_below = both_tails(rates, rate) if others else (None, None)
     return RateTest(
         rate,
         _rate_interval(own, block_run, len(runs), specification.resamples, rng),
         float(np.nanmean(other)) if others else None,
         others,
-        upper_p(rates, rate) if others else None,
+        p,
         n,
-        len(runs),
+        len({run for run, known in zip(block_run, like.any(axis=1), strict=True) if known}),
+        int(like.any(axis=0).sum()),
+        p_below,
     )
 
 

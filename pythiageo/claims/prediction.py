@@ -12,10 +12,10 @@ import polars as pl
 from pythiageo.claims.emergence import acquisition_order
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import EVENT, PLACE, declare
-from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, leave_undecided
+from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, leave_undecided, single_ones
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
-from pythiageo.stats.resampling import bootstrap_weights, label_orders, percentile_interval, upper_p
+from pythiageo.stats.resampling import bootstrap_weights, both_tails, label_orders, percentile_interval
 
 GROUPS = ("across", "easy", "hard")
 CLAIM = {
@@ -27,14 +27,15 @@ RULE = (
     "estimate: share of pairs (same run and level) that the floor orders as acquisition does, a lower floor being "
     "earlier; ties by the specification's rule; supported: its 95% bootstrap interval over tasks and runs lies above "
     "0.5 and a permutation of the floors over tasks gives p <= 0.05; contradicted (the opposite sign holds): below "
-    "0.5 with p >= 0.95; else not decidable"
+    "0.5, and the same from below; else not decidable"
 )
 SWAP_CLAIM = "where two tasks change places between two sizes, their floors do too"
 SWAP_RULE = (
     "estimate: share of pairs of tasks acquired in opposite order at two sizes whose floors order both sizes "
     "rightly; null: its mean when floors are permuted over tasks, alike at all sizes (floors that do not swap "
-    "predict no swap, so that 0.5 is no null); supported: 95% bootstrap interval over tasks above it and p <= 0.05; "
-    "contradicted: below it with p >= 0.95; else not decidable"
+    "predict no swap, so that 0.5 is no null), of the pairs that then have all four floors, as the estimate is; "
+    "supported: 95% bootstrap interval over tasks above it and p <= 0.05; contradicted: below it, and the same from "
+    "below; else not decidable"
 )
 PAIR_SCHEMA: dict[str, pl.DataType] = {
     "group": pl.String(), "ties": pl.String(), "concordant": pl.Int64(), "discordant": pl.Int64(), "tied": pl.Int64(),
@@ -91,9 +92,12 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
             continue
         counts = f"{test['concordant']} right, {test['discordant']} wrong, {test['tied']} tied ({specification.ties})"
         note = "; ".join([counts, *edge_note(evidence.moves(specification), specification)])
-        verdict = judge(test["interval"], 0.5, test["p"])
+        verdict = judge(test["interval"], 0.5, test["p"], test["p_below"])
         figures = (test["rate"], test["interval"], 0.5, test["p"], test["n"])
-        results.append(ClaimResult(name, CLAIM[group], table, verdict, RULE, *figures, note, specification))
+        single = single_ones(model=test["models"], pair_of_tasks=test["pairs"])
+        results.append(
+            ClaimResult(name, CLAIM[group], table, verdict, RULE, *figures, note, specification, rests_on=single)
+        )
     return results
 
 
@@ -147,8 +151,9 @@ def _concordance(
     runs = sorted(later.keys() & floor.keys(), key=str)
     rng = np.random.default_rng(specification.seed)
     if not runs:
-        nothing = {"rate": None, "interval": None, "p": None, "concordant": 0, "discordant": 0, "tied": 0}
-        return nothing | {"n": 0, "ties": ties}
+        nothing: dict[str, Any] = {"rate": None, "interval": None, "p": None, "p_below": None}
+        nothing |= {"concordant": 0, "discordant": 0, "tied": 0}
+        return nothing | {"n": 0, "ties": ties, "models": 0, "pairs": 0}
     above = np.array([_signs(floor[run]) for run in runs])  # (runs, tasks, tasks)
     # the same pair at several levels counts at each
     moved = [np.where(mask & np.triu(np.ones_like(mask), 1), later[run], np.nan) for run in runs]
@@ -166,8 +171,11 @@ def _concordance(
     whole = np.tile(np.arange(size), (len(orders), 1))
     whole[:, used] = used[orders]
     rates = _rates(*_permuted(above, later_total, whole), ties)
+    p, p_below = (None, None) if rate is None else both_tails(rates, rate)
+    seen = np.sum(counts, axis=0) > 0
     return {
-        "rate": rate, "interval": percentile_interval(draws), "p": None if rate is None else upper_p(rates, rate),
+        "rate": rate, "interval": percentile_interval(draws), "p": p, "p_below": p_below,
+        "models": int(seen.any(axis=(1, 2)).sum()), "pairs": int(seen.any(axis=0).sum()),
         "concordant": int(summed[0]), "discordant": int(summed[1]), "tied": int(summed[2]), "n": int(sum(summed)),
         "ties": ties,
     }  # fmt: skip
@@ -224,7 +232,7 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     rows = []
     rng = np.random.default_rng(specification.seed)
     orders, _ = label_orders(len(tasks), specification.resamples, rng)
-    led = np.zeros(len(orders))
+    led, known = np.zeros(len(orders)), np.zeros(len(orders))
     runs = sorted(later.keys() & floor.keys(), key=str)
     for a, b in combinations(runs, 2):
         if a[size] == b[size] or (a[seed] != b[seed]) or later[a].shape != later[b].shape:
@@ -236,6 +244,8 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
                     right = bool(first == here[i, j] and second == there[i, j])
                     one, other = (np.sign(floor[run][orders[:, i]] - floor[run][orders[:, j]]) for run in (a, b))
                     led += (one == here[i, j]) & (other == there[i, j])
+                    # a floor that a task does not have is no miss of another task's: the estimate drops it too
+                    known += np.isfinite(one) & np.isfinite(other)
                     rows.append(
                         [a[0], b[0], a[size], b[size], level, tasks[i], tasks[j], bool(first * second < 0), right]
                     )
@@ -256,10 +266,13 @@ def swap(evidence: Evidence, specification: Specification) -> ClaimResult:
     pairs = weights[:, first_task] * weights[:, second_task]
     total = pairs.sum(axis=1)
     interval = percentile_interval(np.divide(pairs @ hits, total, out=np.full(total.size, np.nan), where=total > 0))
-    drawn = led / hits.size
-    null, p = float(drawn.mean()), upper_p(drawn, float(hits.mean()))
-    estimate, verdict = float(hits.mean()), judge(interval, null, p)
+    drawn = np.divide(led, known, out=np.full(led.size, np.nan), where=known > 0)
+    estimate, null = float(hits.mean()), float(np.nanmean(drawn))
+    p, p_below = both_tails(drawn, estimate)
+    verdict = judge(interval, null, p, p_below)
+    models = table.select("run_a", "run_b").unique().height
+    single = single_ones(pair_of_models=models, pair_of_tasks=table.select("task_a", "task_b").unique().height)
     return ClaimResult(
         "prediction-swap", SWAP_CLAIM, table, verdict, SWAP_RULE, estimate, interval, null, p, hits.size,
-        f"the floors swap at all in {table['floors_swap'].sum()}", specification,
+        f"the floors swap at all in {table['floors_swap'].sum()}", specification, rests_on=single,
     )  # fmt: skip

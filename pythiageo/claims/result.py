@@ -102,6 +102,7 @@ class ClaimResult:
         p: share of the null's draws at least as large as the estimate, or ``None``.
         n: cases that ``estimate`` rests on.
         reason: what a reader should know, always given where nothing is decided.
+        rests_on: ``one model``, ``one task`` or ``one case`` where it says nothing of others; ``None`` else.
         specification: what it was asked with.
         cases: single cases behind ``table``, where it sums them up.
     """
@@ -119,6 +120,12 @@ class ClaimResult:
     reason: str | None
     specification: Specification
     cases: pl.DataFrame | None = None
+    rests_on: str | None = None
+
+    @property
+    def answer(self) -> str:
+        """The verdict in words, with what it rests on where that is a single one: ``supported (one model)``."""
+        return describe_verdict(self.verdict, self.rests_on)
 
     def summary(self) -> dict[str, Any]:
         """Return everything but the table, one flat row: the specification's fields too."""
@@ -136,6 +143,7 @@ SUMMARY_COLUMNS: dict[str, pl.DataType] = {
     **{name: pl.String() for name in ("name", "claim", "verdict", "rule")},
     **{name: pl.Float64() for name in ("estimate", "low", "high", "null", "p")},
     "n": pl.Int64(),
+    "rests_on": pl.String(),
     "reason": pl.String(),
     "protocol": pl.String(),
     "measure": pl.String(),
@@ -163,12 +171,16 @@ def summary_table(results: list[ClaimResult]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SUMMARY_COLUMNS, orient="row")
 
 
-def judge(interval: tuple[float, float] | None, null: float | None, p: float | None = None) -> str:
+def judge(
+    interval: tuple[float, float] | None, null: float | None, p: float | None = None, p_below: float | None = None
+) -> str:
     """Return the verdict on "more than the null".
 
     Supported: the interval lies above the null and, where there is a ``p``, it is at most 0.05. Contradicted: the
-    interval lies below the null and ``p``, where there is one, is at least 0.95. Everything else is not decidable, so
-    is a missing interval.
+    interval lies below the null and ``p_below``, the share of the null's draws at most as large as the estimate, is at
+    most 0.05. It is 1 - ``p`` where it is not given, which is right only for draws that never equal the estimate: of
+    three tasks, the lowest of six orders has p = 1 and a ``p_below`` of 1/6. Everything else is not decidable, so is a
+    missing interval.
 
     >>> judge((0.6, 0.9), null=0.5, p=0.01)
     'supported'
@@ -180,7 +192,26 @@ def judge(interval: tuple[float, float] | None, null: float | None, p: float | N
     low, high = interval
     if low > null and (p is None or p <= ALPHA):
         return SUPPORTED
-    return CONTRADICTED if high < null and (p is None or p >= 1 - ALPHA) else NOT_DECIDABLE
+    low_enough = p is None or p >= 1 - ALPHA if p_below is None else p_below <= ALPHA
+    return CONTRADICTED if high < null and low_enough else NOT_DECIDABLE
+
+
+def describe_verdict(verdict: str, rests_on: str | None) -> str:
+    """Return a verdict with what it rests on, where something was decided on a single one.
+
+    >>> describe_verdict("supported", "one model")
+    'supported (one model)'
+    """
+    return f"{verdict} ({rests_on})" if rests_on and verdict != NOT_DECIDABLE else verdict
+
+
+def single_ones(**counts: int) -> str | None:
+    """Return what there is one of, in words: ``single_ones(model=1, task=8)`` is ``one model``; ``None``: of nothing.
+
+    >>> single_ones(model=1, task=1)
+    'one model, one task'
+    """
+    return ", ".join(f"one {noun.replace('_', ' ')}" for noun, count in counts.items() if count == 1) or None
 
 
 def count_noun(number: int, noun: str) -> str:

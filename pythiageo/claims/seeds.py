@@ -15,14 +15,15 @@ from pythiageo.claims.result import (
     Specification,
     leave_undecided,
 )
-from pythiageo.stats.resampling import cluster_interval, percentile_interval
+from pythiageo.stats.resampling import cluster_interval
+from pythiageo.stats.variance import share_within
 
 CLAIM = "events differ little between seeds: less than a tenth of their variance is within a task"
 SMALL = 0.1
 RULE = (
-    f"estimate: share of the variance of log(1 + step) of acquisition, tasks and levels of one size and regime, that "
-    f"lies between seeds; supported: its 95% bootstrap interval over tasks and levels lies below {SMALL}; "
-    "contradicted: above; else not decidable; two seeds at least"
+    "estimate: share of the variance of log(1 + step) of acquisition, tasks and levels of one size and regime, that "
+    "lies between seeds: components of a one-way analysis, so that it does not depend on how many seeds there are; "
+    f"supported: its 95% interval (F) lies below {SMALL}; contradicted: above; else not decidable; two seeds at least"
 )
 QUANTITIES = ("acquisition", "floor step", "floor")
 
@@ -32,9 +33,9 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
     """Return mean and spread over seeds, a row a quantity, regime, size, task and level.
 
     ``table``: ``seeds`` (with a value), ``runs``, ``mean``, ``low``, ``high`` (t interval, from three seeds on),
-    ``std``. ``cases``: a row a quantity, regime and size: ``between_seeds``, the share of the sum of squares that
-    lies within task and level, over those that all its seeds have. Steps are taken as log(1 + step) for the shares,
-    not for the means.
+    ``std``. ``cases``: a row a quantity, regime and size: ``between_seeds``, the share of the variance that lies
+    within task and level (``stats.variance.share_within``), over those that all its seeds have. Steps are
+    taken as log(1 + step) for the shares, not for the means.
     """
     who = ["regime", "size", "seed", "task", "level", "status"]
     acquired = evidence.acquisitions(specification)
@@ -69,32 +70,20 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
         if count < 2 or len(grid) < 2:
             continue
         values = np.array(grid) if quantity == "floor" else np.log1p(np.array(grid))
-        shares.append([quantity, regime, size, count, len(grid), _share(values)])
+        found = share_within(values)
+        shares.append([quantity, regime, size, count, len(grid), found and found[0]])
         if quantity == QUANTITIES[0]:
             headline.append(values)
     names = {"quantity": pl.String(), "regime": pl.String(), "size": pl.String(), "seeds": pl.Int64()}
     cases = pl.DataFrame(shares, schema=names | {"tasks": pl.Int64(), "between_seeds": pl.Float64()}, orient="row")
-    told = [(values, _share(values)) for values in headline if _share(values) is not None]
+    told = [(values, found) for values in headline if (found := share_within(values)) is not None]
     if not told:
         reason = "no size with two seeds that share acquisitions"
         return leave_undecided("seeds", CLAIM, RULE, reason, specification, table)
-    values, estimate = max(told, key=lambda each: each[0].size)
-    rng = np.random.default_rng(specification.seed)
-    picks = rng.integers(0, len(values), (specification.resamples, len(values)))
-    drawn = np.array([_share(values[pick]) for pick in picks], dtype=float)
-    interval = percentile_interval(drawn)
-    verdict = NOT_DECIDABLE
-    if interval is not None:
-        verdict = SUPPORTED if interval[1] < SMALL else CONTRADICTED if interval[0] > SMALL else NOT_DECIDABLE
+    values, (estimate, interval) = max(told, key=lambda each: each[0].size)
+    verdict = SUPPORTED if interval[1] < SMALL else CONTRADICTED if interval[0] > SMALL else NOT_DECIDABLE
     note = f"{values.shape[1]} seeds, {len(values)} tasks and levels that all of them acquired"
     note = "; ".join([note, *edge_note(moves, specification)])
     return ClaimResult(
         "seeds", CLAIM, table, verdict, RULE, estimate, interval, SMALL, None, len(values), note, specification, cases
     )
-
-
-def _share(values: np.ndarray) -> float | None:
-    """Return the share of the total sum of squares within rows (tasks), ``(tasks, seeds)``; ``None`` without spread."""
-    total = float(((values - values.mean()) ** 2).sum())
-    within = float(((values - values.mean(axis=1, keepdims=True)) ** 2).sum())
-    return within / total if total > 0 else None

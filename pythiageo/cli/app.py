@@ -14,6 +14,7 @@ from pythiageo.cli import (
     audit,
     claims,
     display,
+    error_rates,
     importing,
     llc,
     measures,
@@ -65,6 +66,7 @@ app.command()(analyze.plan)
 app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(claims.claims)
+app.command()(error_rates.error_rates)
 app.command()(results.export)
 app.command()(results.report)
 app.command()(results.figures)

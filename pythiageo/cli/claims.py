@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
+from pythiageo.cli.results import FLOOR_MEASURE, JsonOption, RunsArgument
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder, make_folder
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pythiageo.claims import ClaimResult, Specification
+    from pythiageo.events import Run
 
 SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why")
 
@@ -26,7 +27,9 @@ def claims(
     measure: Annotated[str, typer.Option(help="The measure that is claimed to lead, to predict, to fall.")] = (
         FLOOR_MEASURE
     ),
-    readout: Annotated[str, typer.Option(help="Readout of the measure.")] = FLOOR_READOUT,
+    readout: Annotated[
+        str | None, typer.Option(help="Readout of the measure. Default: answer/centred, or what the runs have.")
+    ] = None,
     site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
     rule: Annotated[str, typer.Option(help="When a measure leads: v1, v4, ours.")] = "ours",
     k: Annotated[int, typer.Option("-k", min=0, help="Checkpoints within which events are synchronous (ours).")] = 1,
@@ -46,24 +49,32 @@ def claims(
 
     Runs of one regime are taken together; those of another stand in a table of their own.
     """
-    from pythiageo.claims import Evidence, Specification, all_claims, holding_shares, specification_curve
+    from pythiageo.claims import Evidence, Specification, all_claims, specification_curve
+    from pythiageo.claims.noise_curve import NOISE_TABLES, beside_noise
+    from pythiageo.claims.of_runs import question_of, runs_by_regime
 
     if out is not None:
         check_folder(out)
     families = [name.strip() for name in only.split(",")] if only else None
     answers: dict[str, Any] = {}
-    for regime, (table, tasks) in _by_regime(runs, trained).items():
-        asked = Specification(protocol, measure, readout, site, event, rule, k, ties=ties, trained=tasks)
-        evidence = Evidence(table)
+    tasks = tuple(name.strip() for name in trained.split(",")) if trained else None
+    base = Specification(protocol, measure, site=site, event=event, rule=rule, k=k, ties=ties)
+    questions = [question_of(some, base, readout, tasks) for some in runs_by_regime(_open(runs)).values()]
+    for question in questions:
+        regime, asked = question.regime, question.specification
+        evidence = Evidence(question.observations)
         results = all_claims(evidence, asked, families)
-        curves = None
+        curves = shares = None
         if curve:
             curves = specification_curve(evidence, asked, families, _progress(regime, as_json))
-        files = [] if out is None else _write(out / regime.replace(":", "-"), results, curves)
+            if not as_json:
+                display.say(f"{regime}: the same of {NOISE_TABLES} tables of noise of these runs' shape", err=True)
+            shares = beside_noise(curves, question.observations, asked, families)
+        files = [] if out is None else _write(out / regime.replace(":", "-"), results, curves, shares)
         answers[regime] = {
-            "runs": sorted(table["run"].unique()),
+            "runs": sorted(question.observations["run"].unique()),
             "claims": [result.summary() for result in results],
-            "curve": None if curves is None else holding_shares(curves).to_dicts(),
+            "curve": None if shares is None else shares.to_dicts(),
             "files": [str(path) for path in files],
         }
         if not as_json:
@@ -72,47 +83,34 @@ def claims(
         display.print_json(answers)
 
 
-def _by_regime(runs: list[Path], trained: str | None) -> dict[str, tuple[pl.DataFrame, tuple[str, ...] | None]]:
-    """Return the observations and the trained tasks of each regime's runs."""
-    import polars as pl
+def _open(paths: list[Path]) -> list[Run]:
+    """Return the runs, each under a name of its own.
 
-    from pythiageo.claims import trained_tasks
+    Raises:
+        UserError: a run without observations, or two of one name.
+    """
     from pythiageo.events import Run
 
-    given = tuple(name.strip() for name in trained.split(",")) if trained else None
-    tables: dict[str, list[pl.DataFrame]] = {}
-    tasks: dict[str, tuple[str, ...] | None] = {}
-    seen: set[str] = set()
-    for path in runs:
+    runs: list[Run] = []
+    for path in paths:
         run = Run(path, bounded=True)
         if not run.observations.height:
             raise UserError(f"{path} has no observations.")
-        name, regime = run.observations["run"][0], run.regime
-        if name in seen:
-            raise UserError(f"two runs are called {name!r}: give each run once.")
-        seen.add(name)
-        trained_on = given or trained_tasks(run.manifest)
-        if regime in tasks and _as_set(tasks[regime]) != _as_set(trained_on):
-            raise UserError(
-                f"{path} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
-                "one."
-            )
-        tasks.setdefault(regime, trained_on)
-        tables.setdefault(regime, []).append(run.observations)
-    return {regime: (pl.concat(parts), tasks[regime]) for regime, parts in tables.items()}
-
-
-def _as_set(tasks: tuple[str, ...] | None) -> frozenset[str] | None:
-    return None if tasks is None else frozenset(tasks)
+        if run.label in {each.label for each in runs}:
+            raise UserError(f"two runs are called {run.label!r}: give each run once.")
+        runs.append(run)
+    return runs
 
 
 def _progress(regime: str, quiet: bool) -> Any:
     return None if quiet else lambda name, count: display.say(f"{regime}: {name} under {count} definitions", err=True)
 
 
-def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None) -> list[Path]:
+def _write(
+    folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None, shares: pl.DataFrame | None
+) -> list[Path]:
     """Write every table as CSV and Parquet; return the paths."""
-    from pythiageo.claims import holding_shares, summary_table
+    from pythiageo.claims import summary_table
     from pythiageo.observations import write_table
 
     frames = {"claims": summary_table(results)}
@@ -120,8 +118,8 @@ def _write(folder: Path, results: list[ClaimResult], curve: pl.DataFrame | None)
         frames[result.name] = result.table
         if result.cases is not None:
             frames[f"{result.name}-cases"] = result.cases
-    if curve is not None:
-        frames |= {"curve": curve, "curve-shares": holding_shares(curve)}
+    if curve is not None and shares is not None:
+        frames |= {"curve": curve, "curve-shares": shares}
     make_folder(folder)
     return [
         write_table(frame, folder / f"{name}.{ending}", ending)
@@ -142,7 +140,7 @@ def _show(regime: str, answer: dict[str, Any], results: list[ClaimResult], asked
         interval = f"{result.interval[0]:.2f} to {result.interval[1]:.2f}" if result.interval else None
         figures = [None if each is None else f"{each:.2f}" for each in (result.estimate, result.null)]
         p = None if result.p is None else f"{result.p:.3f}"
-        rows.append([result.name, figures[0], interval, figures[1], p, result.verdict, result.n, result.reason])
+        rows.append([result.name, figures[0], interval, figures[1], p, result.answer, result.n, result.reason])
     display.print_table(title, SHOWN, rows)
     for result in results:
         if result.name == "controls" and result.table.height:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from pythiageo.claims import Evidence, Specification, ask_each, trained_tasks
+from pythiageo.claims.result import describe_verdict
 from pythiageo.events import Run
 
 CLAIMS_SCHEMA: dict[str, pl.DataType] = {
@@ -23,6 +24,7 @@ CLAIMS_SCHEMA: dict[str, pl.DataType] = {
     "null": pl.Float64(),
     "p": pl.Float64(),
     "n": pl.Int64(),
+    "rests_on": pl.String(),
     "reason": pl.String(),
 }
 
@@ -38,7 +40,7 @@ def claims_by_run(runs: Sequence[Run], specification: Specification) -> pl.DataF
         asked = replace(specification, trained=trained_tasks(run.manifest))
         for order, result in enumerate(ask_each(Evidence(run.observations), asked)):
             low, high = result.interval or (None, None)
-            figures = (result.estimate, low, high, result.null, result.p, result.n, result.reason)
+            figures = (result.estimate, low, high, result.null, result.p, result.n, result.rests_on, result.reason)
             rows.append((order, number, result.name, result.claim, run.label, run.regime, result.verdict, *figures))
     return (
         pl.DataFrame(rows, schema={"order": pl.Int64(), "number": pl.Int64(), **CLAIMS_SCHEMA}, orient="row")
@@ -48,11 +50,12 @@ def claims_by_run(runs: Sequence[Run], specification: Specification) -> pl.DataF
 
 
 def describe_answer(row: Mapping[str, Any]) -> str:
-    """Return a claim's answer as a cell: verdict, estimate and interval; where there is no estimate, that."""
+    """Return a claim's answer as a cell: verdict, with what it rests on, estimate and interval, where there are any."""
+    verdict = describe_verdict(row["verdict"], row["rests_on"])
     if row["estimate"] is None:
-        return "not estimable"
+        return verdict
     interval = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-    return f"{row['verdict']}: {row['estimate']:.2f}{interval}"
+    return f"{verdict}: {row['estimate']:.2f}{interval}"
 
 
 def side_by_side(claims: pl.DataFrame) -> tuple[list[str], list[list[str]]]:

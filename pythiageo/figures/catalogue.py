@@ -27,7 +27,16 @@ def paper_figures(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> li
         natural.curves(runs),
     ]
     differ = _differing(runs)
-    return [replace(figure, lacks=(*figure.lacks, *differ)) for figure in figures]
+    # figures 4 and 5 are those that show claims
+    of = {"fig-4": _regimes(runs), "fig-5": _regimes(runs)} if claims else {}
+    return [replace(figure, lacks=(*figure.lacks, *of.get(figure.id, ()), *differ)) for figure in figures]
+
+
+def _regimes(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a sentence where runs of several regimes are shown: claims are asked of each regime by itself."""
+    known = list(dict.fromkeys(run.regime for run in runs))
+    shown = "task-aligned" if "task-aligned" in known else known[0] if known else ""
+    return (f"(b) is of the {shown} runs: regimes are not pooled",) if len(known) > 1 else ()
 
 
 def paper_tables(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> list[PaperTable]:

@@ -157,7 +157,8 @@ def probe_table(runs: Sequence[Run]) -> PaperTable:
     )
     return PaperTable(
         "table-v4-6", "Table 6 of version 4. Probe before acquisition",
-        "Exact match is per answer, the probe per token at the last block: two questions, not two answers to one.",
+        "Exact match is per answer, the probe per token at the last block: two questions, not two answers to one. A "
+        "probe by position has positions of one example on both sides of its split, which alone can make it right.",
         text_frame(head, rows), () if rows else (why,),
     )  # fmt: skip
 

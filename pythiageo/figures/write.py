@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pythiageo.claims.of_runs import ask
+from pythiageo.claims.of_runs import ask, claims_of_figures
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.events.run import open_runs
@@ -43,7 +43,7 @@ def write_paper(runs: Sequence[Path], out: Path, formats: Sequence[str] = FORMAT
     check_folder(out)
     loaded = open_runs(runs)
     make_folder(out)
-    claims = ask(loaded)
+    claims = claims_of_figures(ask(loaded))
     written = []
     for figure in paper_figures(loaded, claims):
         files = draw(figure, tuple(dict.fromkeys(formats)))

@@ -30,6 +30,12 @@ ANSWER, ANSWER_MODEL = "linear_probe_answer", "linear_probe_answer_model"
 """Shares of whole answers, for the split by example alone: the other one holds no answer out whole."""
 SUFFIX = {"example": "", "position": "_by_position"}
 """What a split adds to the names: numbers of different splits are never in one column."""
+LEAKS = (
+    "positions of one example are on both sides of the split, so a state can be told by its example: that alone can "
+    "give accuracy above the control"
+)
+"""What whoever quotes a number of the split by position must know; the control's labels are in no relation to examples,
+so that it does not show it."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,10 @@ class LinearProbe:
             try:
                 result = fit_probe(matrix, split, self.settings)
                 # a row with a value has a reason where something about it must be known
-                unseen = f"{split.unseen} held-out positions of tokens that were never fitted count as wrong"
-                note = unseen if split.unseen else None
+                notes = [LEAKS] if by == "position" else []
+                if split.unseen:
+                    notes.append(f"{split.unseen} held-out positions of tokens that were never fitted count as wrong")
+                note = "; ".join(notes) or None
                 rates = (result.accuracy, result.control, result.selectivity, result.answer)
                 for name, rate in zip(names, rates, strict=False):
                     yield self._row(name, by, rate, reason=note if name != CONTROL else None, **columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -18,27 +18,45 @@ VERDICTS = {
     "not decidable": ("grey", "x"),
 }
 """Verdicts, and the colour and symbol of their points."""
-_OWN = ("name", "claim", "verdict", "rule", "estimate", "low", "high", "null", "p", "n", "reason", "resamples", "seed")
+_OWN = (
+    "name",
+    "claim",
+    "verdict",
+    "rule",
+    "estimate",
+    "low",
+    "high",
+    "null",
+    "p",
+    "n",
+    "reason",
+    "rests_on",
+    "resamples",
+    "seed",
+)
 """Columns of a specification that are no choices."""
 _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
 
 
-def claims_table(claims: Sequence[ClaimResult]) -> Table:
-    """Return one row a claim."""
+def claims_table(claims: Mapping[str, Sequence[ClaimResult]]) -> Table:
+    """Return one row a claim and regime; where there are several regimes, its column says which."""
     rows = []
-    for each in claims:
-        numbers = [format_cell(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
-        rows.append([each.claim, each.verdict, *numbers, each.reason or "", each.rule])
-    head = ["Claim", "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
+    for regime, some in claims.items():
+        for each in some:
+            numbers = [format_cell(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
+            of = [regime] if len(claims) > 1 else []
+            rows.append([each.claim, *of, each.answer, *numbers, each.reason or "", each.rule])
+    of = ["Regime"] if len(claims) > 1 else []
+    head = ["Claim", *of, "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
     return {"head": head, "rows": rows, "text": len(head)}
 
 
-def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[str, Any]]:
+def case_tables(claims: Mapping[str, Sequence[ClaimResult]], limit: int = 200) -> list[dict[str, Any]]:
     """Return each claim's cases, the first ``limit`` of them."""
     return [
         {
-            "title": each.name,
+            "title": f"{each.name}, {regime}" if len(claims) > 1 else each.name,
             "grid": {
                 "head": each.table.columns,
                 "rows": [[format_cell(cell) for cell in row] for row in each.table.head(limit).rows()],
@@ -46,7 +64,8 @@ def case_tables(claims: Sequence[ClaimResult], limit: int = 200) -> list[dict[st
             },
             "more": max(0, each.table.height - limit),
         }
-        for each in claims
+        for regime, some in claims.items()
+        for each in some
     ]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
-from pythiageo.claims.of_runs import ask, ask_under_every_specification
+from pythiageo.claims.of_runs import ask, ask_under_every_specification, claims_of_figures
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side
 from pythiageo.durable_files import replace_file
@@ -38,6 +38,10 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("data", "theme", "panels", "explorer", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
+_BY_POSITION = (
+    "Split by position: positions of one example are on both sides of the split, so a state can be told by its "
+    "example; that alone gives accuracy above the control."
+)
 _TERMS = {
     "recovery step": "The first checkpoint after the floor above the midpoint between the floor and the first value.",
     "of first value": "The floor as a share of the value at the run's first checkpoint.",
@@ -64,9 +68,9 @@ def build_report(
     strangers' files, so every one is escaped, in the page, in its data and in the labels of its figures.
 
     ``measures`` and ``readouts`` choose the curves that go in, all of them as far as the page stays small; tables and
-    findings do not depend on it. Every claim is asked of the runs together; ``everywhere`` asks it under every
-    specification too, which takes minutes, and draws the curves; ``progress`` is called with each claim's
-    name and its count of specifications before it is asked.
+    findings do not depend on it. Every claim is asked of the runs of a regime together; ``everywhere`` asks it under
+    every specification too, which takes minutes, and draws the curves; ``progress`` is called with each claim's name
+    and its count of specifications before it is asked.
 
     Raises:
         UserError: no run folder, one that cannot be read, a measure or readout that no run has, or an ``out`` that no
@@ -87,7 +91,7 @@ def _render(
     runs: Sequence[Run],
     measures: Sequence[str] | None,
     readouts: Sequence[str] | None,
-    claims: Sequence[ClaimResult],
+    claims: Mapping[str, Sequence[ClaimResult]],
     specifications: pl.DataFrame | None,
 ) -> str:
     every = columns(runs)
@@ -98,7 +102,8 @@ def _render(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
     definitions = measure_definitions()
-    figures = paper_figures(runs, claims)
+    of_figures = claims_of_figures(claims)
+    figures = paper_figures(runs, of_figures)
     curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
@@ -125,7 +130,7 @@ def _render(
         run_table=run_table(runs),
         audit_table=audit_table(runs),
         paper_figures=[_captions(figure) for figure in figures],
-        paper_tables=[_paper_table(table) for table in paper_tables(runs, claims)],
+        paper_tables=[_paper_table(table) for table in paper_tables(runs, of_figures)],
         claims=claims_table(claims),
         claim_cases=case_tables(claims),
         specifications=_captions(curve) if curve else None,
@@ -171,7 +176,10 @@ def drawing_library() -> tuple[str, str]:
 @cache
 def measure_definitions() -> dict[str, str]:
     """Return what each measure is, in a sentence."""
-    return {name: measure.definition for name, measure in declared_measures().items()}
+    found = {name: measure.definition for name, measure in declared_measures().items()}
+    for name in [each for each in found if each.startswith("linear_probe") and "_answer" not in each]:
+        found[f"{name}_by_position"] = f"{found[name]} {_BY_POSITION}"
+    return found
 
 
 def _timeline(run: Run) -> dict[str, Any]:

@@ -73,3 +73,12 @@ def upper_p(drawn: np.ndarray, observed: float) -> float:
     # draws that are equal in exact arithmetic may differ in the last bit
     reached = int(np.count_nonzero(finite >= observed - 1e-12))
     return reached / finite.size
+
+
+def both_tails(drawn: np.ndarray, observed: float) -> tuple[float, float]:
+    """Return the share of draws at least, and at most, as large as the observed one, which is among them.
+
+    >>> both_tails(np.array([1.0, 2.0, 3.0]), 1.0)
+    (1.0, 0.3333333333333333)
+    """
+    return upper_p(drawn, observed), upper_p(-drawn, -observed)

@@ -52,6 +52,8 @@ def test_claims_as_json_with_their_curve(tmp_path: Path, capsys: pytest.CaptureF
         # four ways to acquire, three measures, two sites, five ways to lead
         "hierarchy": 4 * 3 * 2 * 5,
     }
+    # of noise of this run's shape; claims that can hardly be decided with so few tasks hold under few definitions
+    assert all(0 <= each["share_supported_noise"] <= 0.3 for each in answer["curve"])
     row = next(each for each in answer["claims"] if each["name"] == "hierarchy")
     assert (row["estimate"], row["null"], row["verdict"]) == (1.0, 1.0, "not decidable")
 

@@ -251,6 +251,37 @@ def test_an_answer_is_right_where_every_token_of_it_is(rights: list[list[bool]])
     assert rate.stderr == pytest.approx(expected)
 
 
+class Nothing(Echo):
+    """Its states hold noise that is an example's own, drawn from its first letter alone: nothing of any answer."""
+
+    def read(self, ids, sites, logit_positions):
+        generator = torch.Generator().manual_seed(int(self.scale))
+        codes, noise = (
+            torch.randn(VOCAB_SIZE, 40, generator=generator),
+            torch.randn(*ids.shape, 40, generator=generator),
+        )
+        _, logits = super().read(ids, sites, logit_positions)
+        return dict.fromkeys(sites, 3 * codes[ids[:, 1:2]].expand_as(noise) + noise), logits
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_with_nothing_planted_the_split_by_position_has_selectivity_and_its_rows_say_why(seed):
+    rng = np.random.default_rng(seed)
+    named = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    # an answer repeats a letter, as COPY's and SORT's often do; which letter has to do with nothing
+    examples = [
+        Example(f"{name} = ", letter * 4) for name, letter in zip(named, rng.choice([*"WXYZ"], 36), strict=True)
+    ]
+    rows = observed(Nothing(seed), examples, splits=["example", "position"])
+    found = {row.measure: row for row in rows if row.site != "ln_final.hook_out"}
+    assert found["linear_probe_selectivity_by_position"].value > 0.2
+    assert abs(found["linear_probe_selectivity"].value) < 0.2
+    for name in ("linear_probe", "linear_probe_selectivity"):
+        assert "positions of one example are on both sides of the split" in str(found[f"{name}_by_position"].reason)
+        assert "both sides" not in str(found[name].reason)
+    assert found["linear_probe_control_by_position"].reason is None
+
+
 def test_a_row_says_how_many_tokens_were_never_fitted():
     rows = observed(Echo(), [Example(f"{letter} = ", letter) for letter in "ABCDEFGHIJ"])
     probe = next(row for row in rows if row.measure == "linear_probe")

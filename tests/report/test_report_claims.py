@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from test_report import ATTACK, Page
 
 from pythiageo.claims import ClaimResult, Specification, result
 from pythiageo.claims.every import all_claims
-from pythiageo.claims.of_runs import ask, specification_of
+from pythiageo.claims.of_runs import ask, question_of
+from pythiageo.claims.result import describe_verdict
+from pythiageo.cli.app import run as run_command
 from pythiageo.events.run import open_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
@@ -53,7 +56,9 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
     run = planted.write_run(tmp_path / "run", planted.rows(steps=[0, 100, 200]))
     nothing: dict[str, Any] = {"estimate": None, "interval": None, "null": None, "p": None, "n": 0}
     undecided = claimed("swap", "swaps", verdict="not decidable", reason="one size only", **nothing)
-    monkeypatch.setattr("pythiageo.report.report.ask", lambda runs: [claimed(), undecided, claimed(ATTACK, ATTACK)])
+    monkeypatch.setattr(
+        "pythiageo.report.report.ask", lambda runs: {"task-aligned": [claimed(), undecided, claimed(ATTACK, ATTACK)]}
+    )
     monkeypatch.setattr("pythiageo.report.report.ask_under_every_specification", lambda runs, progress: curve())
     page = Page(build_report([run], tmp_path / "r.html", everywhere=True))
     rule = "the interval lies above the null"
@@ -71,8 +76,8 @@ def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
     plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
     run = planted.write_run(tmp_path / "run", planted.rows(plants))
     runs = open_runs([run])
-    asked = {each.name: each for each in ask(runs)}
-    direct = {each.name: each for each in all_claims(runs[0].distinct, specification_of(runs))}
+    asked = {each.name: each for each in ask(runs)["task-aligned"]}
+    direct = {each.name: each for each in all_claims(runs[0].distinct, question_of(runs).specification)}
     assert asked.keys() == direct.keys()
     for name, each in asked.items():
         same = (each.verdict, each.estimate, each.interval, each.n) == (
@@ -87,6 +92,44 @@ def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
     assert "Specification curves were not asked for" in page.text
 
 
+def test_the_page_shows_the_claims_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every claim of every regime: two seeds of two sizes on tasks, and a run on text that is not pooled with them."""
+    plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
+    other = {name: Plant(500 + 100 * i, 200, low=9.0 - i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
+    config = {"data": {"source": "tasks", "tasks": list(plants)}}
+    steps, paths = range(0, 1301, 100), []
+    for size, seed in (("nano", 1), ("nano", 2), ("micro", 1), ("micro", 2)):
+        who = {"run": f"{size}-{seed}", "series": size, "size": size, "seed": seed}
+        rows = planted.rows(plants, steps, layers=4, **who)
+        paths.append(planted.write_run(tmp_path / f"{size}-{seed}", rows, config=config))
+    text = {"run": "text", "series": "text", "regime": "naturalistic", "size": "small", "seed": 1}
+    paths.append(planted.write_run(tmp_path / "text", planted.rows(other, steps, layers=4, **text)))
+    assert run_command(["claims", *map(str, paths), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert list(answers) == ["task-aligned", "naturalistic"]
+    page = Page(build_report(paths, tmp_path / "r.html"))
+    shown = [row[:9] for row in page.rows if len(row) == 10 and row[1] in answers]
+    told = [
+        [
+            each["claim"], regime, describe_verdict(each["verdict"], each["rests_on"]),
+            *(format_cell(value) for value in (
+                each["estimate"], None if each["low"] is None else (each["low"], each["high"]), each["null"], each["p"],
+                each["n"],
+            )),
+            each["reason"] or "",
+        ]
+        for regime, answer in answers.items()
+        for each in answer["claims"]
+    ]  # fmt: skip
+    assert len(told) == 30
+    assert shown == told
+    # planted: floors in one order at both sizes, and the other way round in the run on text
+    verdicts = {(row[0], row[1]): row[2] for row in shown}
+    order = "tasks have the same order of floors at every size"
+    assert verdicts[order, "task-aligned"] == "supported"
+    assert verdicts[order, "naturalistic"] == "not decidable"
+
+
 @pytest.mark.parametrize("case", ["one checkpoint", "no geometry", "no scores", "no value", "other measures"])
 def test_what_cannot_be_asked_is_not_decidable_and_says_why(tmp_path: Path, case: str) -> None:
     rows = planted.rows(steps=[0] if case == "one checkpoint" else [0, 100, 200], geometry=case != "no geometry")
@@ -96,7 +139,7 @@ def test_what_cannot_be_asked_is_not_decidable_and_says_why(tmp_path: Path, case
         rows = [row._replace(value=None, status="nonfinite", reason="weights hold NaN") for row in rows]
     if case == "other measures":
         rows = [row._replace(measure="curvature", site=None, layer=0, readout="all/raw") for row in rows[:1]]
-    found = ask(open_runs([planted.write_run(tmp_path / "run", rows)]))
+    [found] = ask(open_runs([planted.write_run(tmp_path / "run", rows)])).values()
     assert len(found) >= 12
     for each in found:
         assert each.verdict == "not decidable", each
