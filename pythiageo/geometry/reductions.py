@@ -1,12 +1,14 @@
-"""The Gram matrix of states on its smaller side, from which the centred and the uncentred spectrum both follow.
+"""Eigenvalues of the Gram matrix of states on its smaller side: the squares of their singular values.
 
 States X (row, d_model), row i standing for c_i equal ones: with D = diag(sqrt(c)), n = sum c, Y = D X and
 q = D 1 / sqrt(n), the mean times sqrt(n) is r = Y^T q, and the centred states have the singular values of
-(I - q q^T) Y.
+Z = (I - q q^T) Y = Y - q r^T. A mean can be far larger than all that varies, so it is Z that is squared:
 
-So their Gram matrix is Y^T Y - r r^T, or, on the other side, (I - q q^T) Y Y^T (I - q q^T): a change of rank one or two,
-no second product. On the CPU a second reduction is saved too: with r (or q) as its first basis vector, centring changes
-the first entry of the tridiagonal form (or leaves out the first row and column).
+    Y^T Y = Z^T Z + r r^T,    Y Y^T = Z Z^T + q (Z r)^T + (Z r) q^T + |r|^2 q q^T.
+
+A change of rank one or two, no second product. Nor a second reduction, on the CPU: with r (or q) as its first basis
+vector, Z's tridiagonal form becomes Y's by a change of its first entry (or by a first row and column that are put
+before it), and small eigenvalues of the one and of the other are told apart from rounding of Z alone.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack  # type: ignore[import-untyped]
 from torch import Tensor
 
-
 Array = NDArray[np.float64]
+EPS = torch.finfo(torch.float64).eps
 BLOCK = 64
 """Columns LAPACK's blocked reductions may take at once: their workspace is this times the side of the matrix."""
 CHUNK = 256
@@ -30,100 +32,167 @@ CHUNK = 256
 
 @runtime_checkable
 class Reduction(Protocol):
-    """A Gram matrix. Its eigenvalues are absolute to ``eps * terms * lambda_max`` of the *uncentred* matrix."""
+    """The squares of singular values of Z and of Y.
 
-    terms: int
+    ``keeps_small``: whether those of Y are as exact as those of Z, however large the mean is.
+    """
 
-    def eigenvalues(self, centred: bool) -> Float[Tensor, " value"]:
-        """Return at most min(row, d_model) eigenvalues, descending, none below zero; those left out are exactly zero.
+    keeps_small: bool
+
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
+        """Return at most min(row, d_model) of them, descending, none below zero; those left out are exactly zero.
 
         Raises:
             ArithmeticError: no convergence.
         """
 
+    def error(self, centred: bool) -> float:
+        """Return how far each of ``squares`` may be off."""
 
-def reduce(weighted: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"]) -> Reduction:
-    """Return the Gram matrix of ``weighted`` (Y), ``ones`` being q, by what is fastest where the states are.
 
-    ``ones`` of zeros says that nobody will ask for the centred spectrum.
-    """
-    if weighted.device.type == "cpu":
-        return Tridiagonal(weighted.numpy(), ones.numpy())
-    return Gram(weighted, ones)
+def reduce(
+    centred: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"], mean: Float[Tensor, " d_model"]
+) -> Reduction:
+    """Return the reduction of Z, q and r that is fastest where the states are."""
+    if centred.device.type == "cpu":
+        return Tridiagonal(centred.numpy(), ones.numpy(), mean.numpy())
+    return Gram(centred, ones, mean)
+
+
+def find_squares(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
+    """Return the squares of one matrix's singular values, descending, none below zero, and how far each may be off."""
+    if matrix.device.type == "cpu":
+        squares = _find_eigenvalues(*_tridiagonal(_multiply(matrix.numpy())))
+    else:
+        squares = _find_on_device(_multiply_on_device(matrix))
+    return squares, _bound(squares, matrix.shape)
 
 
 class Tridiagonal:
-    """The Gram matrix by BLAS and LAPACK of the CPU (``dsyrk``, ``dsytrd``, ``dsterf``), reduced once."""
+    """One reduction for both by BLAS and LAPACK of the CPU (``dsyrk``, ``dsytrd``, then ``dsterf`` or ``dpteqr``)."""
 
-    def __init__(self, weighted: Array, ones: Array) -> None:
-        rows, columns = weighted.shape
-        self._tall = rows > columns
-        # the longest chain of roundings: in a product, or in the reduction
-        self.terms = max(columns, min(rows, CHUNK + -(-rows // CHUNK)))
-        gram, start = _product(weighted, ones) if self._tall else (_square(weighted.T, 1), ones)
-        self._lowered = float(start @ start)
-        if len(gram) == 1:
-            self._diagonal, self._beside = gram[0], np.empty(0)
-            return
-        if self._lowered > 0:
-            _turn(gram, *_mirror(start))
-        lwork = BLOCK * len(gram)
-        _, self._diagonal, self._beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=lwork, overwrite_a=1)
+    keeps_small = True
 
-    def eigenvalues(self, centred: bool) -> Float[Tensor, " value"]:
+    def __init__(self, centred: Array, ones: Array, mean: Array) -> None:
+        self._tall = _is_tall(centred.shape)
+        self._raised = float(mean @ mean)
+        gram = _multiply(centred)
+        if len(gram) > 1 and not (self._tall and self._raised == 0):
+            mirror, scale = _mirror(mean if self._tall else ones)
+            _turn(gram, mirror, scale)
+            if not self._tall:
+                beside = centred @ mean
+                beside -= scale * float(mirror @ beside) * mirror
+                gram[1:, 0] = beside[1:]
+        self._diagonal, self._beside = _tridiagonal(gram)
+        own = slice(None) if self._tall else slice(1, None)
+        self._centred = _find_eigenvalues(self._diagonal[own], self._beside[own])
+        self._error = _bound(self._centred, centred.shape)
+
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
         """See ``Reduction``."""
-        diagonal, beside = self._diagonal, self._beside
-        if centred and self._tall:
-            diagonal = diagonal.copy()
-            diagonal[0] -= self._lowered
-        elif centred:
-            diagonal, beside = diagonal[1:], beside[1:]
-        if len(diagonal) > 1:
-            diagonal, info = lapack.dsterf(diagonal, beside)
-            if info:
-                raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
-        return torch.from_numpy(np.maximum(diagonal[::-1], 0.0))
+        if centred:
+            return self._centred
+        diagonal = self._diagonal.copy()
+        diagonal[0] = self._raised + (diagonal[0] if self._tall else 0.0)
+        # rounding of Z may have made eigenvalues below zero, but no further below than this
+        shift = max(self._error, EPS**2 * self._raised)
+        return (_find_positive(diagonal + shift, self._beside) - shift).clamp_min(0.0)
+
+    def error(self, centred: bool) -> float:
+        """See ``Reduction``."""
+        return self._error if centred else 2 * self._error
 
 
 class Gram:
-    """The Gram matrix by torch, on whatever device the states are; nothing of it leaves the device."""
+    """Both by torch, on whatever device the states are; nothing of the Gram matrix leaves it."""
 
-    def __init__(self, weighted: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"]) -> None:
-        self._tall = weighted.shape[0] > weighted.shape[1]
-        self.terms = max(weighted.shape)
-        self._gram = weighted.T @ weighted if self._tall else weighted @ weighted.T
-        self._start = weighted.T @ ones if self._tall else ones
+    keeps_small = False
 
-    def eigenvalues(self, centred: bool) -> Float[Tensor, " value"]:
+    def __init__(
+        self, centred: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"], mean: Float[Tensor, " d_model"]
+    ) -> None:
+        self._shape = centred.shape
+        self._gram = _multiply_on_device(centred)
+        if _is_tall(self._shape):
+            self._update = 0.5 * mean, mean
+        else:
+            self._update = centred @ mean + 0.5 * (mean @ mean) * ones, ones
+
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
         """See ``Reduction``."""
-        gram = self._gram
-        if centred and self._tall:
-            gram = gram - torch.outer(self._start, self._start)
-        elif centred:
-            beside = gram @ self._start
-            beside -= 0.5 * (self._start @ beside) * self._start
-            gram = gram - torch.outer(self._start, beside) - torch.outer(beside, self._start)
-        values = torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
-        return values[:-1] if centred and not self._tall else values
+        if centred:
+            return _find_on_device(self._gram)
+        one, other = self._update
+        return _find_on_device(self._gram + torch.outer(one, other) + torch.outer(other, one))
+
+    def error(self, centred: bool) -> float:
+        """See ``Reduction``."""
+        return (1 if centred else 4) * _bound(self.squares(centred), self._shape)
 
 
-def _square(matrix: Array, transposed: int, onto: Array | None = None) -> Array:
-    """Return the lower triangle of ``matrix matrix^T`` (or, transposed, ``matrix^T matrix``), added ``onto`` one."""
-    if onto is None:
-        return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1))
-    return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1, beta=1.0, c=onto, overwrite_c=1))
+def _is_tall(shape: tuple[int, ...]) -> bool:
+    return shape[0] > shape[1]
 
 
-def _product(weighted: Array, ones: Array) -> tuple[Array, Array]:
-    """Return the lower triangle of Y^T Y, and Y^T q, each a sum over chunks of rows."""
-    gram, start = None, np.zeros(weighted.shape[1])
-    for begin in range(0, len(weighted), CHUNK):
+def _bound(squares: Float[Tensor, " value"], shape: tuple[int, ...]) -> float:
+    """Return how far eigenvalues may be off: by a rounding for each term of the longest sum, in units of the largest.
+
+    A product sums over the longer side, on the CPU in chunks; a reduction over the shorter.
+    """
+    rows, columns = shape
+    terms = max(columns, min(rows, CHUNK + -(-rows // CHUNK)))
+    return terms * EPS * float(squares[:1].sum())
+
+
+def _multiply_on_device(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "side side"]:
+    if not _is_tall(matrix.shape):
+        return matrix @ matrix.T
+    gram = matrix.new_zeros(matrix.shape[1], matrix.shape[1])
+    for chunk in matrix.split(CHUNK):
+        gram.addmm_(chunk.T, chunk)
+    return gram
+
+
+def _find_on_device(gram: Float[Tensor, "side side"]) -> Float[Tensor, " value"]:
+    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
+
+
+def _multiply(matrix: Array) -> Array:
+    """Return the lower triangle of the Gram matrix on the smaller side; of a tall one a sum over chunks of rows."""
+    if not _is_tall(matrix.shape):
         # the transpose of a C-ordered matrix is Fortran-ordered: nothing is copied
-        chunk = weighted[begin : begin + CHUNK].T
-        gram = _square(chunk, 0, gram)
-        start += chunk @ ones[begin : begin + CHUNK]
-    assert gram is not None
-    return gram, start
+        return np.asarray(blas.dsyrk(1.0, matrix.T, trans=1, lower=1))
+    gram = np.zeros((matrix.shape[1], matrix.shape[1]), order="F")
+    for begin in range(0, len(matrix), CHUNK):
+        blas.dsyrk(1.0, matrix[begin : begin + CHUNK].T, lower=1, beta=1.0, c=gram, overwrite_c=1)
+    return gram
+
+
+def _tridiagonal(gram: Array) -> tuple[Array, Array]:
+    """Return diagonal and the one beside it of a lower triangle, which is overwritten, reduced with e1 as it is."""
+    if len(gram) == 1:
+        return gram[0], np.empty(0)
+    _, diagonal, beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=BLOCK * len(gram), overwrite_a=1)
+    return diagonal, beside
+
+
+def _find_eigenvalues(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
+    """Return the eigenvalues of a tridiagonal matrix, descending, none below zero."""
+    if len(diagonal) > 1:
+        diagonal, info = lapack.dsterf(diagonal, beside)
+        if info:
+            raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
+    return torch.from_numpy(np.maximum(diagonal[::-1], 0.0))
+
+
+def _find_positive(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
+    """Return the eigenvalues, descending, of a positive definite one, small ones to as many digits as large ones."""
+    if len(diagonal) > 1:
+        diagonal, _, _, info = lapack.dpteqr(diagonal, beside, np.empty((1, 1)), compute_z=0)
+        if info:
+            raise ArithmeticError(f"LAPACK's dpteqr found no positive definite matrix (info {info})")
+    return torch.from_numpy(diagonal)
 
 
 def _mirror(vector: Array) -> tuple[Array, float]:

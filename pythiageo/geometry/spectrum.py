@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pythiageo.compute.threads import one_thread
-from pythiageo.geometry.deflation import EPS, Split, split
-from pythiageo.geometry.reductions import Reduction, reduce
+from pythiageo.geometry.deflation import Split, split
+from pythiageo.geometry.reductions import EPS, Reduction, find_squares, reduce
 
 ENTROPY_TOLERANCE = 1e-6
 """Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring."""
@@ -122,67 +122,88 @@ class Spectra:
         return self._centred if centred else self._uncentred
 
     def release(self) -> None:
-        """Let go of the float64 copy of the states, which what was asked already does not need."""
-        for name in ("_weighted", "_split", "_reduction"):
+        """Let go of the float64 copies of the states, which what was asked already does not need."""
+        for name in ("_distinct", "_varying", "_split", "_reduction"):
             vars(self).pop(name, None)
-
-    @cached_property
-    def _uncentred(self) -> Spectrum:
-        with one_thread():
-            by_gram = self._take_gram(centred=False) if self._split is None else self._take_split(self._split)
-            return by_gram or self._take_svd()
-
-    @cached_property
-    def _centred(self) -> Spectrum:
-        with one_thread():
-            shared = None if self._split else self._take_gram(centred=True)
-            if shared is not None:
-                return shared
-            matrix = centre(self._states)
-            if not bool(matrix.any()):
-                return Spectrum(torch.zeros(min(matrix.shape), dtype=torch.float64), *matrix.shape, "gram")
-            return Spectra(matrix, self._every_value)._uncentred
-
-    @cached_property
-    def _weighted(self) -> tuple[Tensor, Tensor]:
-        return distinct(self._states)
-
-    @cached_property
-    def _split(self) -> Split | None:
-        return split(self._weighted[0])
-
-    @cached_property
-    def _reduction(self) -> Reduction:
-        return reduce(*self._weighted)
 
     @cached_property
     def largest(self) -> float:
         """The largest singular value of the uncentred states."""
-        if self._split is not None:
-            return float(self._split.sigma[0])
-        return math.sqrt(float(self._reduction.eigenvalues(centred=False)[0]))
+        return float(self._uncentred.sigma[0])
 
-    def _take_split(self, parts: Split) -> Spectrum | None:
-        """Return the spectrum by its parts, ``None`` where the bound does not allow for it."""
-        sigma, rest, rounded, coupled = parts
-        reduction = reduce(rest, rest.new_zeros(len(rest)))
-        squares = reduction.eigenvalues(centred=False)
+    @cached_property
+    def _centred(self) -> Spectrum:
+        with one_thread():
+            matrix, _ = self._varying
+            if not bool(matrix.any()):
+                return self._spectrum(matrix.new_zeros(0), "gram")
+            if self._split is not None:
+                found = self._put_together(self._split)
+            else:
+                found = self._accept(self._reduction.squares(True), self._reduction.error(True))
+            return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
+
+    @cached_property
+    def _uncentred(self) -> Spectrum:
+        with one_thread():
+            (matrix, _), (varying, mean) = self._distinct, self._varying
+            if not bool(varying.any()):
+                return self._spectrum(torch.linalg.vector_norm(mean)[None], "gram")
+            found = None
+            if self._split is None and self._reduction.keeps_small:
+                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
+            elif (parts := split(matrix)) is not None:
+                found = self._put_together(parts)
+            elif self._split is None:
+                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
+            else:
+                found = self._accept(*find_squares(matrix))
+            return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
+
+    @cached_property
+    def _distinct(self) -> tuple[Tensor, Tensor]:
+        return distinct(self._states)
+
+    @cached_property
+    def _varying(self) -> tuple[Tensor, Tensor]:
+        return part(*self._distinct)
+
+    @cached_property
+    def _split(self) -> Split | None:
+        return split(self._varying[0])
+
+    @cached_property
+    def _reduction(self) -> Reduction:
+        matrix, mean = self._varying
+        return reduce(matrix, self._distinct[1], mean)
+
+    @cached_property
+    def _rounded(self) -> float:
+        """How far any singular value may be off because the mean was taken off, in digits of the whole."""
+        return 4 * EPS * float(torch.linalg.vector_norm(self._distinct[0]))
+
+    def _put_together(self, parts: Split) -> Spectrum | None:
+        """Return the spectrum of a split matrix, ``None`` where the bound does not allow for it."""
+        squares, error = find_squares(parts.rest)
         # what was split off is zero in the rest, but for rounding
-        squares = squares[: len(squares) - len(sigma)]
-        errors = square_errors(squares, reduction.terms * EPS * float(squares[0]) + coupled)
-        return self._accept(torch.cat([sigma, squares.sqrt()]), torch.cat([torch.zeros_like(sigma), errors]) + rounded)
+        squares = squares[: len(squares) - len(parts.sigma)]
+        return self._accept(squares, error + parts.coupled, parts.sigma, parts.rounded)
 
-    def _take_gram(self, centred: bool) -> Spectrum | None:
-        """Return the spectrum by the Gram matrix, ``None`` where the bound does not allow for it."""
-        squares = self._reduction.eigenvalues(centred)
-        # the mean and its square round too: four times the error of the product alone
-        chains = (4 if centred else 1) * self._reduction.terms
-        return self._accept(squares.sqrt(), square_errors(squares, chains * EPS * self.largest**2))
+    def _accept(
+        self,
+        squares: Float[Tensor, " value"],
+        error: float,
+        largest: Float[Tensor, " direction"] | None = None,
+        rounded: float = 0.0,
+    ) -> Spectrum | None:
+        """Return the spectrum of these squares, each off by no more than ``error``, ``None`` where that is too far.
 
-    def _take_svd(self) -> Spectrum:
-        return self._spectrum(torch.linalg.svdvals(self._weighted[0]), "svd")
-
-    def _accept(self, sigma: Float[Tensor, " value"], errors: Float[Tensor, " value"]) -> Spectrum | None:
+        ``largest``: singular values that are not among them; ``rounded``: how far they and the others may be off.
+        """
+        sigma, errors = squares.sqrt(), square_errors(squares, error)
+        if largest is not None:
+            sigma, errors = torch.cat([largest, sigma]), torch.cat([torch.zeros_like(largest), errors])
+        errors = errors + (rounded + self._rounded)
         if entropy_error(sigma, errors) > ENTROPY_TOLERANCE:
             return None
         if self._every_value and value_error(sigma, errors) > VALUE_TOLERANCE:
@@ -192,7 +213,7 @@ class Spectra:
     def _spectrum(self, sigma: Tensor, method: str) -> Spectrum:
         rows, columns = self._states.shape
         values = torch.zeros(min(rows, columns), dtype=torch.float64)
-        values[: len(sigma)] = sigma.cpu()
+        values[: len(sigma)] = sigma.cpu().sort(descending=True).values[: len(values)]
         return Spectrum(values, rows, columns, method)
 
 
@@ -233,6 +254,24 @@ def distinct(
     kept = states[order[first]].double()
     kept *= roots[:, None]
     return kept, roots / rows**0.5
+
+
+def part(
+    weighted: Float[Tensor, "distinct d_model"], ones: Float[Tensor, " distinct"]
+) -> tuple[Float[Tensor, "distinct d_model"], Float[Tensor, " d_model"]]:
+    """Return what ``distinct`` returns without its mean, and that mean, times the root of the number of all rows.
+
+    A row that is the mean but for rounding is exactly zero, as in ``centre``.
+    """
+    rows = 1 / float(ones.square().min())
+    mean = ones @ weighted
+    varying = torch.addr(weighted, ones, mean, alpha=-1)
+    limits = EPS * rows * float((weighted.abs().amax(dim=1) / ones).max()) * ones
+    varying[torch.linalg.vector_norm(varying, ord=math.inf, dim=1) <= limits] = 0
+    # once more: what rounding left of a mean that is far larger than what varies
+    left = ones @ varying
+    varying.addr_(ones, left, alpha=-1)
+    return varying, mean + left
 
 
 def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
