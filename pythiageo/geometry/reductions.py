@@ -1,141 +1,198 @@
-"""One reduction of a matrix of states, from which its centred and its uncentred spectrum both follow.
+"""Eigenvalues of the Gram matrix of states on its smaller side: the squares of their singular values.
 
 States X (row, d_model), row i standing for c_i equal ones: with D = diag(sqrt(c)), n = sum c, Y = D X and
 q = D 1 / sqrt(n), the mean times sqrt(n) is r = Y^T q, and the centred states have the singular values of
-(I - q q^T) Y.
+Z = (I - q q^T) Y = Y - q r^T. A mean can be far larger than all that varies, so it is Z that is squared:
 
-``Tridiagonal`` squares: Y^T Y - r r^T, or, on the other side, (I - q q^T) Y Y^T (I - q q^T). A reduction whose first
-basis vector is r (or q) makes centring a change of the first entry (or leaves out the first row and column).
-``Bidiagonal`` does not: an orthogonal map on the left takes q to e1 and splits Y into r^T above the centred rest; a
-reduction B of the rest, whose first basis vector on the right is r, stays bidiagonal with r^T put on top of it again.
+    Y^T Y = Z^T Z + r r^T,    Y Y^T = Z Z^T + q (Z r)^T + (Z r) q^T + |r|^2 q q^T.
+
+A change of rank one or two, no second product. Nor a second reduction, on the CPU: with r (or q) as its first basis
+vector, Z's tridiagonal form becomes Y's by a change of its first entry (or by a first row and column that are put
+before it), and small eigenvalues of the one and of the other are told apart from rounding of Z alone.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from scipy.linalg import blas, lapack  # type: ignore[import-untyped]
+from torch import Tensor
 
-from pythiageo.geometry.lapack import BLOCK, Array, bidiagonal, bidiagonal_values, torch_threads
-
+Array = NDArray[np.float64]
+EPS = torch.finfo(torch.float64).eps
+BLOCK = 64
+"""Columns LAPACK's blocked reductions may take at once: their workspace is this times the side of the matrix."""
 CHUNK = 256
 """Rows multiplied at a time: a sum of partial sums rounds less than one long sum."""
 
 
-class Tridiagonal:
-    """The Gram matrix of ``weighted`` (Y; row, d_model) on its smaller side, reduced.
+@runtime_checkable
+class Reduction(Protocol):
+    """The squares of singular values of Z and of Y.
 
-    Eigenvalues are absolute to about ``eps * terms * lambda_max`` of the *uncentred* matrix.
+    ``keeps_small``: whether those of Y are as exact as those of Z, however large the mean is.
     """
 
-    def __init__(self, weighted: Array, ones: Array) -> None:
-        rows, columns = weighted.shape
-        self._tall = rows > columns
-        # the longest chain of roundings: in a product, or in the reduction
-        self.terms = max(columns, min(rows, CHUNK + -(-rows // CHUNK)))
-        with torch_threads():
-            gram, start = _product(weighted, ones) if self._tall else (_square(weighted.T, 1), ones)
-            self._lowered = float(start @ start)
-            if len(gram) == 1:
-                self._diagonal, self._beside = gram[0], np.empty(0)
-                return
-            if self._lowered > 0:
-                _turn(gram, *_mirror(start))
-            lwork = BLOCK * len(gram)
-            _, self._diagonal, self._beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=lwork, overwrite_a=1)
+    keeps_small: bool
 
-    def eigenvalues(self, centred: bool) -> Array:
-        """Return at most min(row, d_model) eigenvalues, descending, none below zero; those left out are exactly zero.
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
+        """Return at most min(row, d_model) of them, descending, none below zero; those left out are exactly zero.
 
         Raises:
-            ArithmeticError: no convergence, which LAPACK's ``dsterf`` does not show on finite input.
+            ArithmeticError: no convergence.
         """
-        diagonal, beside = self._diagonal, self._beside
-        if centred and self._tall:
-            diagonal = diagonal.copy()
-            diagonal[0] -= self._lowered
-        elif centred:
-            diagonal, beside = diagonal[1:], beside[1:]
-        if len(diagonal) > 1:
-            diagonal, info = lapack.dsterf(diagonal, beside)
-            if info:
-                raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
-        return np.maximum(diagonal[::-1], 0.0)
+
+    def error(self, centred: bool) -> float:
+        """Return how far each of ``squares`` may be off."""
 
 
-class Bidiagonal:
-    """``weighted`` (Y) itself, reduced: singular values are absolute to a few ``eps`` times the *uncentred* largest."""
+def reduce(
+    centred: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"], mean: Float[Tensor, " d_model"]
+) -> Reduction:
+    """Return the reduction of Z, q and r that is fastest where the states are."""
+    if centred.device.type == "cpu":
+        return Tridiagonal(centred.numpy(), ones.numpy(), mean.numpy())
+    return Gram(centred, ones, mean)
 
-    def __init__(self, weighted: Array, ones: Array) -> None:
-        rows, columns = weighted.shape
-        self._values = min(rows, columns)
-        with torch_threads():
-            if rows > columns:
-                beside = np.empty((rows, columns + 1), order="F")
-                beside[:, 0], beside[:, 1:] = ones, weighted
-                factor = _triangle(beside)
-                del beside
-                mean, rest = factor[0, 1:], factor[1:, 1:]
-            else:
-                factor = _triangle(weighted.T.copy(order="F")).T  # rows of Y in another basis
-                mirror, scale = _mirror(ones)
-                factor = factor - np.outer(scale * mirror, mirror @ factor)
-                mean, rest = factor[0], factor[1:]
-            square = np.zeros((self._values, self._values))
-            square[: len(rest)] = rest
-            self._length = float(np.sqrt(mean @ mean))
-            if self._length > 0:
-                mirror, scale = _mirror(mean)
-                square -= np.outer(square @ mirror, scale * mirror)
-            self._diagonal, self._beside = bidiagonal(square)
 
-    def values(self, centred: bool) -> Array:
-        """Return min(row, d_model) singular values, descending; raises as ``bidiagonal_values``."""
+def find_squares(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
+    """Return the squares of one matrix's singular values, descending, none below zero, and how far each may be off."""
+    if matrix.device.type == "cpu":
+        squares = _find_eigenvalues(*_tridiagonal(_multiply(matrix.numpy())))
+    else:
+        squares = _find_on_device(_multiply_on_device(matrix))
+    return squares, _bound(squares, matrix.shape)
+
+
+class Tridiagonal:
+    """One reduction for both by BLAS and LAPACK of the CPU (``dsyrk``, ``dsytrd``, then ``dsterf`` or ``dpteqr``)."""
+
+    keeps_small = True
+
+    def __init__(self, centred: Array, ones: Array, mean: Array) -> None:
+        self._tall = _is_tall(centred.shape)
+        self._raised = float(mean @ mean)
+        gram = _multiply(centred)
+        if len(gram) > 1 and not (self._tall and self._raised == 0):
+            mirror, scale = _mirror(mean if self._tall else ones)
+            _turn(gram, mirror, scale)
+            if not self._tall:
+                beside = centred @ mean
+                beside -= scale * float(mirror @ beside) * mirror
+                gram[1:, 0] = beside[1:]
+        self._diagonal, self._beside = _tridiagonal(gram)
+        own = slice(None) if self._tall else slice(1, None)
+        self._centred = _find_eigenvalues(self._diagonal[own], self._beside[own])
+        self._error = _bound(self._centred, centred.shape)
+
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
+        """See ``Reduction``."""
         if centred:
-            return bidiagonal_values(self._diagonal, self._beside)
-        return bidiagonal_values(*_put_on_top(self._length, self._diagonal, self._beside))
+            return self._centred
+        diagonal = self._diagonal.copy()
+        diagonal[0] = self._raised + (diagonal[0] if self._tall else 0.0)
+        # rounding of Z may have made eigenvalues below zero, but no further below than this
+        shift = max(self._error, EPS**2 * self._raised)
+        return (_find_positive(diagonal + shift, self._beside) - shift).clamp_min(0.0)
+
+    def error(self, centred: bool) -> float:
+        """See ``Reduction``."""
+        return self._error if centred else 2 * self._error
 
 
-def _put_on_top(length: float, diagonal: Array, beside: Array) -> tuple[Array, Array]:
-    """Return the upper bidiagonal form of B with the row (length, 0, ...) on top, by rotations of neighbouring rows."""
-    above, below = [length, *beside.tolist()], diagonal.tolist()
-    new_diagonal, new_beside = [], []
-    corner = above[0]
-    for index, entry in enumerate(below):
-        root = math.hypot(corner, entry)
-        cosine, sine = (corner / root, entry / root) if root > 0 else (1.0, 0.0)
-        new_diagonal.append(root)
-        if index + 1 < len(below):
-            new_beside.append(sine * above[index + 1])
-            corner = cosine * above[index + 1]
-    return np.array(new_diagonal), np.array(new_beside)
+class Gram:
+    """Both by torch, on whatever device the states are; nothing of the Gram matrix leaves it."""
+
+    keeps_small = False
+
+    def __init__(
+        self, centred: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"], mean: Float[Tensor, " d_model"]
+    ) -> None:
+        self._shape = centred.shape
+        self._gram = _multiply_on_device(centred)
+        if _is_tall(self._shape):
+            self._update = 0.5 * mean, mean
+        else:
+            self._update = centred @ mean + 0.5 * (mean @ mean) * ones, ones
+
+    def squares(self, centred: bool) -> Float[Tensor, " value"]:
+        """See ``Reduction``."""
+        if centred:
+            return _find_on_device(self._gram)
+        one, other = self._update
+        return _find_on_device(self._gram + torch.outer(one, other) + torch.outer(other, one))
+
+    def error(self, centred: bool) -> float:
+        """See ``Reduction``."""
+        return (1 if centred else 4) * _bound(self.squares(centred), self._shape)
 
 
-def _square(matrix: Array, transposed: int, onto: Array | None = None) -> Array:
-    """Return the lower triangle of ``matrix matrix^T`` (or, transposed, ``matrix^T matrix``), added ``onto`` one."""
-    if onto is None:
-        return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1))
-    return np.asarray(blas.dsyrk(1.0, matrix, trans=transposed, lower=1, beta=1.0, c=onto, overwrite_c=1))
+def _is_tall(shape: tuple[int, ...]) -> bool:
+    return shape[0] > shape[1]
 
 
-def _product(weighted: Array, ones: Array) -> tuple[Array, Array]:
-    """Return the lower triangle of Y^T Y, and Y^T q, each a sum over chunks of rows."""
-    gram, start = None, np.zeros(weighted.shape[1])
-    for begin in range(0, len(weighted), CHUNK):
+def _bound(squares: Float[Tensor, " value"], shape: tuple[int, ...]) -> float:
+    """Return how far eigenvalues may be off: by a rounding for each term of the longest sum, in units of the largest.
+
+    A product sums over the longer side, on the CPU in chunks; a reduction over the shorter.
+    """
+    rows, columns = shape
+    terms = max(columns, min(rows, CHUNK + -(-rows // CHUNK)))
+    return terms * EPS * float(squares[:1].sum())
+
+
+def _multiply_on_device(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "side side"]:
+    if not _is_tall(matrix.shape):
+        return matrix @ matrix.T
+    gram = matrix.new_zeros(matrix.shape[1], matrix.shape[1])
+    for chunk in matrix.split(CHUNK):
+        gram.addmm_(chunk.T, chunk)
+    return gram
+
+
+def _find_on_device(gram: Float[Tensor, "side side"]) -> Float[Tensor, " value"]:
+    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0.0)
+
+
+def _multiply(matrix: Array) -> Array:
+    """Return the lower triangle of the Gram matrix on the smaller side; of a tall one a sum over chunks of rows."""
+    if not _is_tall(matrix.shape):
         # the transpose of a C-ordered matrix is Fortran-ordered: nothing is copied
-        chunk = weighted[begin : begin + CHUNK].T
-        gram = _square(chunk, 0, gram)
-        start += chunk @ ones[begin : begin + CHUNK]
-    assert gram is not None
-    return gram, start
+        return np.asarray(blas.dsyrk(1.0, matrix.T, trans=1, lower=1))
+    gram = np.zeros((matrix.shape[1], matrix.shape[1]), order="F")
+    for begin in range(0, len(matrix), CHUNK):
+        blas.dsyrk(1.0, matrix[begin : begin + CHUNK].T, lower=1, beta=1.0, c=gram, overwrite_c=1)
+    return gram
 
 
-def _triangle(matrix: Array) -> Array:
-    """Return the R of a tall matrix in Fortran's order, which is overwritten (LAPACK's ``dgeqrf``)."""
-    columns = matrix.shape[1]
-    factor, _, _, _ = lapack.dgeqrf(matrix, lwork=BLOCK * columns, overwrite_a=1)
-    return np.triu(factor[:columns])
+def _tridiagonal(gram: Array) -> tuple[Array, Array]:
+    """Return diagonal and the one beside it of a lower triangle, which is overwritten, reduced with e1 as it is."""
+    if len(gram) == 1:
+        return gram[0], np.empty(0)
+    _, diagonal, beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=BLOCK * len(gram), overwrite_a=1)
+    return diagonal, beside
+
+
+def _find_eigenvalues(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
+    """Return the eigenvalues of a tridiagonal matrix, descending, none below zero."""
+    if len(diagonal) > 1:
+        diagonal, info = lapack.dsterf(diagonal, beside)
+        if info:
+            raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
+    return torch.from_numpy(np.maximum(diagonal[::-1], 0.0))
+
+
+def _find_positive(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
+    """Return the eigenvalues, descending, of a positive definite one, small ones to as many digits as large ones."""
+    if len(diagonal) > 1:
+        diagonal, _, _, info = lapack.dpteqr(diagonal, beside, np.empty((1, 1)), compute_z=0)
+        if info:
+            raise ArithmeticError(f"LAPACK's dpteqr found no positive definite matrix (info {info})")
+    return torch.from_numpy(diagonal)
 
 
 def _mirror(vector: Array) -> tuple[Array, float]:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pythiageo.geometry.lapack import Array
-from pythiageo.geometry.reductions import Bidiagonal, Tridiagonal
+from pythiageo.compute.threads import one_thread
+from pythiageo.geometry.deflation import Split, split
+from pythiageo.geometry.reductions import EPS, Reduction, find_squares, reduce
 
 ENTROPY_TOLERANCE = 1e-6
 """Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring."""
@@ -24,8 +23,6 @@ RESOLVED = 1e-6
 """A sigma below this share of the largest is not resolved: float32 states round at about 1e-7 in every layer."""
 ROUNDED = float(torch.finfo(torch.float32).eps) / 2
 """What float32 alone rounds by, as a share: ``RESOLVED`` is about 17 times that."""
-Numbers = NDArray[np.float64] | NDArray[np.float32]
-EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -93,126 +90,131 @@ class Spectra:
 
     Rows that are equal bit by bit are taken once, with their number as weight: in a causal model equal prompts have
     equal states. One Gram matrix on the smaller side, uncentred, then gives both spectra (see ``reductions``). Its
-    eigenvalues are squares, off by about ``eps * max(rows, columns)`` times the *uncentred* ``lambda_max``, which
-    massive activations make large; so a small sigma is lost in rounding. Where the entropy of a spectrum could be off
-    by more than ``ENTROPY_TOLERANCE`` (or, with ``every_value``, a resolved sigma^2 by more than ``VALUE_TOLERANCE``,
-    relative), its singular values are taken without squaring, which keeps the condition number; and where even that
-    would be swamped by the mean, from states that are centred first. States that are equal but for the rounding of
-    their mean have singular values of exactly zero, not the spectrum of that rounding.
+    eigenvalues are squares, off by about ``eps * max(rows, columns)`` times its ``lambda_max``; so a small sigma is
+    lost in rounding. Two things make ``lambda_max`` large: the mean, and massive activations. Where few directions
+    dwarf the others they are split off first (see ``deflation``), and the centred spectrum is taken of states that are
+    centred first. Where the entropy of a spectrum could still be off by more than ``ENTROPY_TOLERANCE`` (or, with
+    ``every_value``, a resolved sigma^2 by more than ``VALUE_TOLERANCE``, relative), its singular values are taken
+    without squaring, which keeps the condition number. States that are equal but for the rounding of their mean have
+    singular values of exactly zero, not the spectrum of that rounding.
+
+    Everything is computed where the states are, on one thread of the CPU or on their GPU, and the singular values alone
+    come to the CPU.
 
     Args:
         states: (row, d_model), float64 or lower.
         every_value: whether each singular value must be right by itself, not only the spectrum as a distribution.
-        steep: whether the spectrum is expected to be too steep for the Gram matrix, which is then not tried.
 
     Raises:
         ValueError: no row, or values that are not finite.
     """
 
-    def __init__(self, states: Float[Tensor, "row d_model"], every_value: bool = False, steep: bool = False) -> None:
+    def __init__(self, states: Float[Tensor, "row d_model"], every_value: bool = False) -> None:
         if states.ndim != 2 or states.shape[0] == 0:
             raise ValueError(f"expected a (row, d_model) matrix with at least one row, got shape {tuple(states.shape)}")
         if not is_finite(states):
             raise ValueError("states hold NaN or infinity")
         self._states = states.contiguous()
         self._every_value = every_value
-        self._steep = steep
-        self._taken: dict[bool, Tensor] = {}
 
     def of(self, centred: bool) -> Spectrum:
         """Return the spectrum of the states, their mean row taken off if ``centred``."""
         return self._centred if centred else self._uncentred
 
-    @property
-    def steep(self) -> bool:
-        """Whether a spectrum taken here so far was too steep for the Gram matrix."""
-        return "_bidiagonal" in vars(self)
-
     def release(self) -> None:
-        """Let go of the float64 copy of the states, which what was asked already does not need."""
-        vars(self).pop("_weighted", None)
-
-    @cached_property
-    def _uncentred(self) -> Spectrum:
-        if not self._steep and self._good(squares := self._squares(False), self._delta):
-            return self._spectrum(squares.sqrt(), "gram")
-        return self._spectrum(self._sigma(False), "svd")
-
-    @cached_property
-    def _centred(self) -> Spectrum:
-        if not self._steep:
-            # the mean and its square round too: four times the error of the product alone
-            squares, delta = self._squares(True), 4 * self._delta
-            if self._good(squares, delta):
-                return self._spectrum(squares.sqrt(), "gram")
-            largest = float(squares[:1].sum())
-            if largest <= delta or self._good(squares, delta * largest / self.largest**2):
-                return self._centred_first()  # it is the mean that swamps the product
-        sigma = self._sigma(True)
-        if self._good_sigma(sigma, max(self._states.shape) * EPS * self.largest):
-            return self._spectrum(sigma, "svd")
-        return self._centred_first()
-
-    def _centred_first(self) -> Spectrum:
-        """Take the mean off before anything is multiplied."""
-        matrix = centre(self._states)
-        if not bool(matrix.any()):
-            return self._spectrum(torch.zeros(0, dtype=torch.float64), "gram")
-        again = Spectra(matrix, self._every_value)
-        squares = again._squares(True)
-        if again._good(squares, 4 * again._delta):
-            return self._spectrum(squares.sqrt(), "gram")
-        return self._spectrum(again._sigma(True), "svd")
-
-    def _squares(self, centred: bool) -> Tensor:
-        if centred not in self._taken:
-            self._taken[centred] = torch.from_numpy(self._tridiagonal.eigenvalues(centred))
-        return self._taken[centred]
-
-    def _sigma(self, centred: bool) -> Tensor:
-        return torch.from_numpy(self._bidiagonal.values(centred))
-
-    @cached_property
-    def _weighted(self) -> tuple[Array, Array]:
-        return distinct(self._states.numpy())
-
-    @cached_property
-    def _tridiagonal(self) -> Tridiagonal:
-        return Tridiagonal(*self._weighted)
-
-    @cached_property
-    def _bidiagonal(self) -> Bidiagonal:
-        return Bidiagonal(*self._weighted)
+        """Let go of the float64 copies of the states, which what was asked already does not need."""
+        for name in ("_distinct", "_varying", "_split", "_reduction"):
+            vars(self).pop(name, None)
 
     @cached_property
     def largest(self) -> float:
         """The largest singular value of the uncentred states."""
-        return float(self._sigma(False)[0]) if self._steep else math.sqrt(float(self._squares(False)[0]))
+        return float(self._uncentred.sigma[0])
 
-    @property
-    def _delta(self) -> float:
-        """Error of the Gram matrix's eigenvalues: chains of so many operations, each rounded."""
-        return self._tridiagonal.terms * EPS * self.largest**2
+    @cached_property
+    def _centred(self) -> Spectrum:
+        with one_thread():
+            matrix, _ = self._varying
+            if not bool(matrix.any()):
+                return self._spectrum(matrix.new_zeros(0), "gram")
+            if self._split is not None:
+                found = self._put_together(self._split)
+            else:
+                found = self._accept(self._reduction.squares(True), self._reduction.error(True))
+            return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
+
+    @cached_property
+    def _uncentred(self) -> Spectrum:
+        with one_thread():
+            (matrix, _), (varying, mean) = self._distinct, self._varying
+            if not bool(varying.any()):
+                return self._spectrum(torch.linalg.vector_norm(mean)[None], "gram")
+            found = None
+            if self._split is None and self._reduction.keeps_small:
+                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
+            elif (parts := split(matrix)) is not None:
+                found = self._put_together(parts)
+            elif self._split is None:
+                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
+            else:
+                found = self._accept(*find_squares(matrix))
+            return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
+
+    @cached_property
+    def _distinct(self) -> tuple[Tensor, Tensor]:
+        return distinct(self._states)
+
+    @cached_property
+    def _varying(self) -> tuple[Tensor, Tensor]:
+        return part(*self._distinct)
+
+    @cached_property
+    def _split(self) -> Split | None:
+        return split(self._varying[0])
+
+    @cached_property
+    def _reduction(self) -> Reduction:
+        matrix, mean = self._varying
+        return reduce(matrix, self._distinct[1], mean)
+
+    @cached_property
+    def _rounded(self) -> float:
+        """How far any singular value may be off because the mean was taken off, in digits of the whole."""
+        return 4 * EPS * float(torch.linalg.vector_norm(self._distinct[0]))
+
+    def _put_together(self, parts: Split) -> Spectrum | None:
+        """Return the spectrum of a split matrix, ``None`` where the bound does not allow for it."""
+        squares, error = find_squares(parts.rest)
+        # what was split off is zero in the rest, but for rounding
+        squares = squares[: len(squares) - len(parts.sigma)]
+        return self._accept(squares, error + parts.coupled, parts.sigma, parts.rounded)
+
+    def _accept(
+        self,
+        squares: Float[Tensor, " value"],
+        error: float,
+        largest: Float[Tensor, " direction"] | None = None,
+        rounded: float = 0.0,
+    ) -> Spectrum | None:
+        """Return the spectrum of these squares, each off by no more than ``error``, ``None`` where that is too far.
+
+        ``largest``: singular values that are not among them; ``rounded``: how far they and the others may be off.
+        """
+        sigma, errors = squares.sqrt(), square_errors(squares, error)
+        if largest is not None:
+            sigma, errors = torch.cat([largest, sigma]), torch.cat([torch.zeros_like(largest), errors])
+        errors = errors + (rounded + self._rounded)
+        if entropy_error(sigma, errors) > ENTROPY_TOLERANCE:
+            return None
+        if self._every_value and value_error(sigma, errors) > VALUE_TOLERANCE:
+            return None
+        return self._spectrum(sigma, "gram")
 
     def _spectrum(self, sigma: Tensor, method: str) -> Spectrum:
         rows, columns = self._states.shape
         values = torch.zeros(min(rows, columns), dtype=torch.float64)
-        values[: len(sigma)] = sigma
+        values[: len(sigma)] = sigma.cpu().sort(descending=True).values[: len(values)]
         return Spectrum(values, rows, columns, method)
-
-    def _good(self, squares: Float[Tensor, " value"], delta: float) -> bool:
-        """Whether eigenvalues off by ``delta`` are good enough."""
-        return entropy_error(squares, delta) <= ENTROPY_TOLERANCE and not (
-            self._every_value and value_error(squares, delta) > VALUE_TOLERANCE
-        )
-
-    def _good_sigma(self, sigma: Float[Tensor, " value"], error: float) -> bool:
-        """Whether singular values off by ``error`` are good enough."""
-        good = _entropy_error(sigma, torch.full_like(sigma, error)) <= ENTROPY_TOLERANCE
-        if not (good and self._every_value):
-            return good
-        resolved = sigma > RESOLVED * sigma[0] - error
-        return float((2 * error / sigma[resolved]).max()) <= VALUE_TOLERANCE
 
 
 def spectrum(states: Float[Tensor, "row d_model"], centred: bool) -> Spectrum:
@@ -231,25 +233,45 @@ def is_finite(states: Tensor) -> bool:
     return math.isfinite(float(flat @ flat)) or bool(torch.isfinite(flat).all())
 
 
-def distinct(states: Numbers) -> tuple[Array, Array]:
+def distinct(
+    states: Float[Tensor, "row d_model"],
+) -> tuple[Float[Tensor, "distinct d_model"], Float[Tensor, " distinct"]]:
     """Return, in float64, the distinct rows, each times the root of its number, and those roots over sqrt(row).
 
     Both together have the singular values, centred and not, of all rows. Rows are equal where every number is.
     """
     rows, columns = states.shape
     # a projection finds candidates; only rows that are equal in every column are taken together
-    projection = states @ np.cos(np.arange(1.0, columns + 1)).astype(states.dtype)
-    order = np.argsort(projection, kind="stable")
-    candidates = np.flatnonzero(np.diff(projection[order]) == 0)
-    same = np.zeros(rows, dtype=bool)
-    same[candidates + 1] = (states[order[candidates]] == states[order[candidates + 1]]).all(axis=1)
-    if not same.any():
-        return states.astype(np.float64, copy=False), np.full(rows, rows**-0.5)
-    first = np.flatnonzero(~same)
-    roots = np.sqrt(np.diff(np.append(first, rows)))
-    kept = states[order[first]].astype(np.float64, copy=False)
+    angles = torch.arange(1, columns + 1, dtype=torch.float64, device=states.device)
+    projection, order = (states @ angles.cos().to(states.dtype)).sort(stable=True)
+    candidates = (projection[1:] == projection[:-1]).nonzero().flatten()
+    same = torch.zeros(rows, dtype=torch.bool, device=states.device)
+    same[candidates + 1] = (states[order[candidates]] == states[order[candidates + 1]]).all(dim=1)
+    if not bool(same.any()):
+        return states.double(), angles.new_full((rows,), rows**-0.5)
+    first = (~same).nonzero().flatten()
+    roots = first.diff(append=first.new_tensor([rows])).double().sqrt()
+    kept = states[order[first]].double()
     kept *= roots[:, None]
-    return kept, roots / np.sqrt(rows)
+    return kept, roots / rows**0.5
+
+
+def part(
+    weighted: Float[Tensor, "distinct d_model"], ones: Float[Tensor, " distinct"]
+) -> tuple[Float[Tensor, "distinct d_model"], Float[Tensor, " d_model"]]:
+    """Return what ``distinct`` returns without its mean, and that mean, times the root of the number of all rows.
+
+    A row that is the mean but for rounding is exactly zero, as in ``centre``.
+    """
+    rows = 1 / float(ones.square().min())
+    mean = ones @ weighted
+    varying = torch.addr(weighted, ones, mean, alpha=-1)
+    limits = EPS * rows * float((weighted.abs().amax(dim=1) / ones).max()) * ones
+    varying[torch.linalg.vector_norm(varying, ord=math.inf, dim=1) <= limits] = 0
+    # once more: what rounding left of a mean that is far larger than what varies
+    left = ones @ varying
+    varying.addr_(ones, left, alpha=-1)
+    return varying, mean + left
 
 
 def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
@@ -262,31 +284,31 @@ def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]
     return matrix
 
 
-def entropy_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
-    """Bound the error of the entropy H of p = sigma / S that eigenvalues, none below zero, off by ``delta`` can make.
+def square_errors(squares: Float[Tensor, " value"], delta: float) -> Float[Tensor, " value"]:
+    """Return how far the roots of squares, none below zero, may be off where the squares are by ``delta``."""
+    sigma = squares.sqrt()
+    return torch.maximum((squares + delta).sqrt() - sigma, sigma - (squares - delta).clamp_min(0).sqrt())
+
+
+def entropy_error(sigma: Float[Tensor, " value"], errors: Float[Tensor, " value"]) -> float:
+    """Bound the error of the entropy H of p = sigma / S that singular values off by ``errors`` can make.
 
     dH = -sum_i (log p_i + H) dsigma_i / S.
     """
-    sigma = eigenvalues.sqrt()
-    more, less = (eigenvalues + delta).sqrt() - sigma, sigma - (eigenvalues - delta).clamp_min(0).sqrt()
-    return _entropy_error(sigma, torch.maximum(more, less))
-
-
-def _entropy_error(sigma: Float[Tensor, " value"], error: Float[Tensor, " value"]) -> float:
     total = sigma.sum()
     if not len(sigma):
         return 0.0
     if not float(total) > 0:
         # all zero: exact if nothing was multiplied, unknown if something was
-        return 0.0 if not float(error.max()) > 0 else math.inf
-    p = torch.maximum(sigma, error) / total
+        return 0.0 if not float(errors.max()) > 0 else math.inf
+    p = torch.maximum(sigma, errors) / total
     entropy = -torch.special.xlogy(p, p).sum()
-    return float((torch.where(error > 0, (p.log() + entropy).abs() * error, 0.0)).sum() / total)
+    return float((torch.where(errors > 0, (p.log() + entropy).abs() * errors, 0.0)).sum() / total)
 
 
-def value_error(eigenvalues: Float[Tensor, " value"], delta: float) -> float:
-    """Bound the relative error of those eigenvalues that are resolved, if all are off by ``delta``."""
-    if not len(eigenvalues):
+def value_error(sigma: Float[Tensor, " value"], errors: Float[Tensor, " value"]) -> float:
+    """Bound the relative error of the squares of those singular values that are resolved."""
+    if not len(sigma):
         return 0.0
-    resolved = eigenvalues >= RESOLVED**2 * eigenvalues[0] - delta
-    return float((delta / eigenvalues[resolved].clamp_min(torch.finfo(torch.float64).tiny)).max())
+    resolved = sigma + errors >= RESOLVED * sigma[0]
+    return float((2 * errors / sigma.clamp_min(torch.finfo(torch.float64).tiny))[resolved].max())

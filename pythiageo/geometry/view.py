@@ -16,7 +16,7 @@ from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum, ce
 class Rows:
     """The rows of one site at some positions, and their spectra.
 
-    ``every_value`` and ``steep``: see ``Spectra``. ``unit``: of the type the states were computed in (see
+    ``every_value``: see ``Spectra``. ``unit``: of the type the states were computed in (see
     ``Rounding``), where that is not the matrix's own.
     """
 
@@ -24,12 +24,10 @@ class Rows:
         self,
         matrix: Float[Tensor, "row d_model"],
         every_value: bool = False,
-        steep: bool = False,
         unit: float | None = None,
     ) -> None:
         self.matrix = matrix
         self._every_value = every_value
-        self._steep = steep
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 
     @cached_property
@@ -40,12 +38,7 @@ class Rows:
     @cached_property
     def spectra(self) -> Spectra:
         """The spectra, centred and not; raises as ``Spectra``."""
-        return Spectra(self.matrix, self._every_value, self._steep)
-
-    @property
-    def steep(self) -> bool:
-        """Whether a spectrum taken so far was too steep for the Gram matrix."""
-        return "spectra" in vars(self) and self.spectra.steep
+        return Spectra(self.matrix, self._every_value)
 
     @cached_property
     def centred(self) -> Float[Tensor, "row d_model"]:
@@ -64,7 +57,7 @@ class Rows:
 
     def resample(self, rows: Int[Tensor, " row"]) -> Rows:
         """Return these of the rows, each as often as it is named."""
-        return Rows(self.matrix[rows], self._every_value, self.steep, self._unit)
+        return Rows(self.matrix[rows], self._every_value, self._unit)
 
 
 @dataclass(frozen=True)
@@ -109,8 +102,7 @@ class View:
 class SiteStates:
     """All states of one site, from which readouts take their rows.
 
-    ``below`` is the site below: where its spectrum was too steep for the Gram matrix, so is this one's, as a rule.
-    ``unit``: see ``Rows``; means of states are as good as the states.
+    ``below`` is the site below. ``unit``: see ``Rows``; means of states are as good as the states.
     """
 
     def __init__(
@@ -131,9 +123,8 @@ class SiteStates:
     def rows(self, positions: str) -> Rows:
         """Return the rows that ``positions`` names, the same object each time."""
         if positions not in self._rows:
-            steep = self._below is not None and self._below.rows(positions).steep
             rows = select(self._states, self._layout, positions)
-            self._rows[positions] = Rows(rows, self._every_value, steep, self._unit)
+            self._rows[positions] = Rows(rows, self._every_value, self._unit)
         return self._rows[positions]
 
     def read(self, readout: Readout) -> View:
