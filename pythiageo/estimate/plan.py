@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import torch
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.trial import Trial
+from pythiageo.interrupts import map_in_threads
 from pythiageo.locations import check_folder
 from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
@@ -199,8 +199,7 @@ def _find_sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
         except CheckpointError:
             return 0
 
-    with ThreadPoolExecutor(_LISTERS) as pool:
-        return list(pool.map(size, checkpoints))
+    return list(map_in_threads(size, checkpoints, _LISTERS))
 
 
 def _count_mapped(checkpoint: Checkpoint) -> int:

@@ -106,6 +106,14 @@ class Fetchable(Checkpoint, Protocol):
 
 
 @runtime_checkable
+class Stoppable(Protocol):
+    """A checkpoint of which a fetch that is under way can be ended from another thread."""
+
+    def stop(self) -> None:
+        """End it at once: ``fetch`` raises ``CheckpointError`` where it was called."""
+
+
+@runtime_checkable
 class Described(Protocol):
     """A series with a config and a tokenizer of its own, whatever its steps: those of a repository's ``main``."""
 

@@ -49,7 +49,8 @@ class LoopbackHub(LoopbackServer, ServedHub):
 
     ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
     that all connections together get at most, ``None`` for no bound. ``commits``: the history of a repository's
-    ``main``, oldest first: titles, and the revision each stands for, which is then no branch.
+    ``main``, oldest first: titles, and the revision each stands for, which is then no branch. ``xet``: weights may be
+    had by Xet too, as from the real Hub.
     """
 
     def __init__(
@@ -58,11 +59,12 @@ class LoopbackHub(LoopbackServer, ServedHub):
         fault: Callable[[Request], Fault | None] | None = None,
         rate: float | None = None,
         commits: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        xet: bool = False,
     ) -> None:
         for name in repositories:
             if not _REPOSITORY.fullmatch(name):
                 raise UserError(f"{name!r} is not a repository's name: expected owner/name")
-        ServedHub.__init__(self, repositories, fault, rate, commits)
+        ServedHub.__init__(self, repositories, fault, rate, commits, xet)
         LoopbackServer.__init__(self, HubHandler)
 
     def environment(self, cache: Path) -> dict[str, str]:
@@ -70,7 +72,7 @@ class LoopbackHub(LoopbackServer, ServedHub):
         return {
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(cache),
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": str(int(self.xet is None)),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
