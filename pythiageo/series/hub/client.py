@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -72,7 +72,7 @@ class Listing:
             return ()
         with self._lock:
             if entry.blob_id not in self._indexes:
-                with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars():
+                with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars(), without_xet():
                     path = hf_hub_download(self._repo, entry.path, revision=at, local_dir=folder)
                     self._indexes[entry.blob_id] = shards_of(Path(path).read_bytes())
             return self._indexes[entry.blob_id]
@@ -163,6 +163,16 @@ def without_bars() -> Iterator[None]:
     finally:
         if not disabled:
             enable_progress_bars()
+
+
+@contextmanager
+def without_xet() -> Iterator[None]:
+    """Fetch a small file in this process: over plain HTTP, which hears time-outs. Not for several threads at once."""
+    disabled, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = disabled
 
 
 def _own_files(repo: str, revision: str) -> list[RepoFile]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -29,15 +30,14 @@ from pythiageo.series.files.weight_files import WeightFile
 from pythiageo.series.hub import retry
 from pythiageo.series.hub.transfer import Order
 
-MEMORY = 256 * 10**6
-"""Bytes of memory that the process of a fetch takes at most, files of any size: measured 166 MB by Xet, 90 by HTTP."""
 _TRIES = 2
 """How often a file whose content is not what the Hub promises is fetched."""
 _SLICE = 0.2
 """Seconds between two looks at whether a fetch is still wanted."""
-_XET_FAILURES = 2
+XET_FAILURES = 2
 """Failures of Xet in a row after which this process asks for plain HTTP alone."""
 _BUFFER = "128mb"
+_QUERY = re.compile(r"(?<=\w)\?[^\s)]+")
 _LOG = logging.getLogger("pythiageo")
 _KINDS: dict[str, type[PythiageoError]] = {"UserError": UserError, "MachineError": MachineError}
 
@@ -105,7 +105,7 @@ def _fetch(order: Order, promised: list[WeightFile], fetch: Fetch, by_http: bool
     parts: dict[str, str] = {}
     begun: list[str] = []
     try:
-        if by_http or constants.HF_HUB_DISABLE_XET or _Health.failures >= _XET_FAILURES:
+        if by_http or constants.HF_HUB_DISABLE_XET or _Health.failures >= XET_FAILURES:
             return _attempt(order, fetch, parts, begun, xet=False)
         try:
             folder = _attempt(order, fetch, parts, begun, xet=True)
@@ -114,6 +114,8 @@ def _fetch(order: Order, promised: list[WeightFile], fetch: Fetch, by_http: bool
         except _Stalled as error:
             said = str(error)
             _LOG.warning("%s %s: %s; once more by plain HTTP", order.repo, order.label, said)
+            if _Health.failures == XET_FAILURES:
+                _LOG.warning("%s: Xet failed %d times in a row: plain HTTP from here on", order.repo, XET_FAILURES)
         # a file whose sha256 nobody promises is fetched anew: its beginning could not be told from another's
         told = {file.sha256 for file in promised if file.sha256}
         order = replace(order, parts={sha: part for sha, part in parts.items() if sha in told})
@@ -152,7 +154,8 @@ def _attempt(order: Order, fetch: Fetch, parts: dict[str, str], begun: list[str]
                 if "folder" in line:
                     return Path(line["folder"])
                 if line.get("error") == "Xet":
-                    raise _Stalled(f"Xet failed: {line['said']}")
+                    # an address that is signed lets whoever reads it in
+                    raise _Stalled(f"Xet failed: {shorten(_QUERY.sub('', line['said']), 250)}")
                 if "error" in line:
                     raise _KINDS.get(line["error"], CheckpointError)(
                         line["said"], *([line["status"]] if line.get("status") else [])

@@ -7,12 +7,13 @@ to this machine. A repository's revisions are folders; a revision's commit is de
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 from pythiageo.errors import UserError
 from pythiageo.series.hub.loopback_routes import Fault, HubHandler, Request, ServedHub
@@ -21,12 +22,20 @@ from pythiageo.series.sources.folder import FolderSeries
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LoopbackServer:
     """Answers by ``handler``, which finds this server as its ``hub``, on 127.0.0.1 while the context is open."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
