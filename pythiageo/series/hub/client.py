@@ -141,6 +141,12 @@ def translated(repo: str) -> Iterator[None]:
 
 def access_problem(error: BaseException) -> str | None:
     """Return what an error of the client asks of the person to be let in, ``None`` if it is about something else."""
+    answer = response_of(error)
+    status = getattr(answer, "status_code", None)
+    if status == 401 and "authorization" in answer.request.headers:
+        return (
+            "the Hub does not know the token it is given (HF_TOKEN, or that of 'hf auth login'): it is wrong or expired"
+        )
     if isinstance(error, GatedRepoError):
         return "access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
     if isinstance(error, RepositoryNotFoundError):
@@ -148,7 +154,7 @@ def access_problem(error: BaseException) -> str | None:
             "no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of someone who may "
             "see it"
         )
-    if getattr(response_of(error), "status_code", None) in (401, 403):
+    if status in (401, 403):
         return "the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
     return None
 
