@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub import constants
 
 from pythiageo.errors import CheckpointError, MachineError, PythiageoError, UserError, shorten
-from pythiageo.series.files.weight_files import WeightFile
+from pythiageo.series.files.weight_files import WeightFile, is_weight_file
 from pythiageo.series.hub import retry
 from pythiageo.series.hub.transfer import Order
 
@@ -58,8 +58,9 @@ class _Stalled(Exception):
     """Nothing arrived for ``STALL`` seconds, the process ended by itself, or Xet failed: HTTP may do better."""
 
 
-class _Health:
+class _Told:
     failures = 0  # of Xet, in a row
+    unhashed: ClassVar[set[str]] = set()  # repositories of which that is said
 
 
 def download(
@@ -82,6 +83,10 @@ def download(
     wrong: list[WeightFile] = []
     home = Path(constants.HF_HUB_CACHE) if into is None else into.parent
     home.mkdir(parents=True, exist_ok=True)
+    unhashed = [file.name for file in promised if file.sha256 is None and is_weight_file(file.name, {})]
+    if unhashed and repo not in _Told.unhashed:
+        _Told.unhashed.add(repo)
+        _LOG.warning("%s: the Hub lists no sha256 of %s: it is checked by its size alone", repo, unhashed[0])
     for _ in range(_TRIES):
         with TemporaryDirectory(prefix=".fetch-", dir=home, ignore_cleanup_errors=True) as scratch:
             order = Order(repo, label, commit, patterns, None if into is None else str(into), scratch)
@@ -105,16 +110,16 @@ def _fetch(order: Order, promised: list[WeightFile], fetch: Fetch, by_http: bool
     parts: dict[str, str] = {}
     begun: list[str] = []
     try:
-        if by_http or constants.HF_HUB_DISABLE_XET or _Health.failures >= XET_FAILURES:
+        if by_http or constants.HF_HUB_DISABLE_XET or _Told.failures >= XET_FAILURES:
             return _attempt(order, fetch, parts, begun, xet=False)
         try:
             folder = _attempt(order, fetch, parts, begun, xet=True)
-            _Health.failures = 0
+            _Told.failures = 0
             return folder
         except _Stalled as error:
             said = str(error)
             _LOG.warning("%s %s: %s; once more by plain HTTP", order.repo, order.label, said)
-            if _Health.failures == XET_FAILURES:
+            if _Told.failures == XET_FAILURES:
                 _LOG.warning("%s: Xet failed %d times in a row: plain HTTP from here on", order.repo, XET_FAILURES)
         # a file whose sha256 nobody promises is fetched anew: its beginning could not be told from another's
         told = {file.sha256 for file in promised if file.sha256}
@@ -161,7 +166,7 @@ def _attempt(order: Order, fetch: Fetch, parts: dict[str, str], begun: list[str]
                         line["said"], *([line["status"]] if line.get("status") else [])
                     )
         except _Stalled:
-            _Health.failures += used_xet
+            _Told.failures += used_xet
             raise
         except BrokenPipeError:
             pass

@@ -34,6 +34,9 @@ class _Server(ThreadingHTTPServer):
 class LoopbackServer:
     """Answers by ``handler``, which finds this server as its ``hub``, on 127.0.0.1 while the context is open."""
 
+    prefix = ""
+    """A path that all of it lies below."""
+
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         self._server = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -41,7 +44,7 @@ class LoopbackServer:
     @property
     def endpoint(self) -> str:
         """What ``HF_ENDPOINT`` must be."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     def __enter__(self) -> Self:
         self._thread.start()

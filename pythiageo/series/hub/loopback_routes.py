@@ -83,6 +83,8 @@ class Revision:
 class ServedHub:
     """What is served, and how: repositories by name, each with a folder a revision. See ``LoopbackHub``."""
 
+    prefix: str
+
     def __init__(
         self,
         repositories: Mapping[str, Mapping[str, Path]],
@@ -147,7 +149,9 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
         body = self.rfile.read(length) if 0 < length <= 2**20 else b""
         url = urlsplit(self.path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        request = Request(self.command, unquote(url.path), token, self.headers.get("Range"))
+        request = Request(
+            self.command, unquote(url.path).removeprefix(self.hub.prefix), token, self.headers.get("Range")
+        )
         self.hub.requests.append(request)
         self._fault = self.hub.fault(request) or Fault()
         if self._fault.drop:
