@@ -14,7 +14,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pythiageo.cli.app import run  # noqa: PLC0415 - nothing heavy before the command is known
     from pythiageo.errors import EXIT_BROKEN, EXIT_INTERRUPTED  # noqa: PLC0415
+    from pythiageo.interrupts import answer_signals  # noqa: PLC0415
 
+    answer_signals()
     try:
         code = run(sys.argv[1:])
     except Exception:

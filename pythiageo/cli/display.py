@@ -54,20 +54,30 @@ def shown_progress(names: list[str], quiet: bool) -> Iterator[Reporter]:
             yield report
 
 
+_HEARTBEAT = 60.0
+"""Seconds after which a run says where it is, though it has not come on by a tenth."""
+_ALERT = 15.0
+"""Seconds between two lines that say that something is not as it should be."""
+
+
 class _Lines:
-    """One line a run every tenth of the way."""
+    """One line a run every tenth of the way, and every minute; every 15 s where something is not as it should be."""
 
     def __init__(self) -> None:
         self._tenth: dict[str, int] = {}
         self._begun: dict[str, tuple[float, float]] = {}
+        self._said: dict[str, float] = {}
 
     def report(self, event: Progress) -> None:
-        begun, first = self._begun.setdefault(event.run, (time.monotonic(), event.done))
+        now = time.monotonic()
+        begun, first = self._begun.setdefault(event.run, (now, event.done))
+        silent = now - self._said.get(event.run, begun)
+        due = silent >= _HEARTBEAT or (event.alert and silent >= _ALERT)
         tenth = int(10 * event.done / max(1, event.total))
-        if tenth == self._tenth.get(event.run) and event.note != "done":
+        if tenth == self._tenth.get(event.run) and event.note != "done" and not due:
             return
-        self._tenth[event.run] = tenth
-        spent = time.monotonic() - begun
+        self._tenth[event.run], self._said[event.run] = tenth, now
+        spent = now - begun
         left = spent / (event.done - first) * (event.total - event.done) if event.done > first else None
         when = "" if left is None or event.note == "done" else f", {left:.0f} s left"
         say(f"{event.run}: {int(event.done)}/{event.total} {event.note}{when}", err=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.errors import UserError
+
+_LEAVING = 3.0
+"""Seconds that a command has to end by itself."""
 
 
 def serve(
@@ -27,14 +31,15 @@ def serve(
 
     with (
         tempfile.TemporaryDirectory(prefix="pythiageo-hub-") as cache,
-        LoopbackHub(serve_folder(folder, repo)) as hub,
+        LoopbackHub(serve_folder(folder, repo), xet=True) as hub,
     ):
         variables = hub.environment(Path(cache))
         if command:
             try:
-                return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+                process = subprocess.Popen(command, env={**os.environ, **variables})
             except OSError as error:
                 raise UserError(f"{command[0]}: cannot be run: {error.strerror}") from None
+            return _wait(process)
         display.say(f"{repo} is served at {hub.endpoint}; in another terminal, first:")
         for key, value in variables.items():
             display.say(f"  export {key}={value}")
@@ -44,3 +49,14 @@ def serve(
                 time.sleep(3600)
         except KeyboardInterrupt:
             return 0
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return its exit code. Ctrl-C in a terminal reaches it too: it is given time to leave its run as it should be."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(_LEAVING)
+        process.terminate()
+        return process.wait()

@@ -15,6 +15,7 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.engines import LOCAL, EngineChoice, open_engine
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
+from pythiageo.interrupts import interrupt_on_termination
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
 from pythiageo.runs.folder import STATE, open_run_folder
@@ -142,6 +143,7 @@ def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, l
 
 def _child(job: Job, messages: Any) -> None:
     parent = os.getppid()
+    interrupt_on_termination()
 
     def report(progress: Progress) -> None:
         if os.getppid() != parent:  # killed: nobody would show, stop or collect this run any more

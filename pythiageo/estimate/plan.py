@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import torch
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.trial import Trial
+from pythiageo.interrupts import map_in_threads
 from pythiageo.locations import check_folder
 from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
@@ -25,7 +25,7 @@ from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
 from pythiageo.series.causality import check_causal
-from pythiageo.series.checkpoint import Checkpoint, Mapped, checkpoints_of, is_fetchable
+from pythiageo.series.checkpoint import FETCHING, Checkpoint, Mapped, checkpoints_of, is_fetchable
 from pythiageo.series.tokenizers import read_tokenizer
 
 _LISTERS = 8
@@ -134,7 +134,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         shape = ahead.shape
         check_causal(shape.one_block(), checkpoints[0].label)
         trial = Trial(config, shape, ahead.prepared)
-        memory = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0]))
+        memory = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0])) + _count_fetching(checkpoints[0])
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
@@ -180,7 +180,8 @@ def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Need
         except CheckpointError:
             return Needs(0, disk)
         trial = Trial(spec.config, ahead.shape, ahead.prepared)
-        return Needs(trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0])), disk)
+        own = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0]))
+        return Needs(own + _count_fetching(checkpoints[0]), disk)
 
 
 def _count_left_out(choice: StepChoice) -> dict[str, int]:
@@ -199,8 +200,7 @@ def _find_sizes(checkpoints: Sequence[Checkpoint]) -> list[int]:
         except CheckpointError:
             return 0
 
-    with ThreadPoolExecutor(_LISTERS) as pool:
-        return list(pool.map(size, checkpoints))
+    return list(map_in_threads(size, checkpoints, _LISTERS))
 
 
 def _count_mapped(checkpoint: Checkpoint) -> int:
@@ -209,6 +209,11 @@ def _count_mapped(checkpoint: Checkpoint) -> int:
         return checkpoint.mapped() if isinstance(checkpoint, Mapped) else 0
     except CheckpointError:
         return 0
+
+
+def _count_fetching(checkpoint: Checkpoint) -> int:
+    """Return the bytes that the process takes which fetches meanwhile."""
+    return FETCHING if is_fetchable(checkpoint) else 0
 
 
 def _find_peak_disk(config: AnalyzeConfig, sizes: list[int]) -> int:

@@ -35,7 +35,9 @@ class Split(NamedTuple):
     coupled: float
 
 
-def find_directions(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " found"], Float[Tensor, "found column"]]:
+def find_directions(
+    matrix: Float[Tensor, "row column"],
+) -> tuple[Float[Tensor, " found"], Float[Tensor, "found column"]]:
     """Return the largest singular values, descending, and their right vectors as rows, by block iteration.
 
     They start where a fixed projection points, so that equal matrices have equal bits. Where the spectrum falls slowly

@@ -14,6 +14,8 @@ from pythiageo.runs.folder import RunFolder
 from pythiageo.series.prefetch import Arrival
 from pythiageo.untrusted_files import append_text
 
+SILENCE = 15.0
+"""Seconds without a byte of what is being fetched after which that is said."""
 PHASES = ("fetch", "load", "compute")
 
 
@@ -87,14 +89,18 @@ class AnalysisProgress:
 
     def _tell(self) -> None:
         done = len(self._folder.manifest.checkpoints)
+        alert = ""
         parts = [f"{self._doing} {self._share:.0%}" if self._share else self._doing]
         if self._arrival is not None:
             parts.append(f"fetching {self._arrival.label} {_describe_amount(self._arrival)}")
+            if self._arrival.silent >= SILENCE:
+                alert = f"{self._arrival.label}: nothing has come for {self._arrival.silent:.0f} s"
+                parts.append(f"nothing has come for {self._arrival.silent:.0f} s")
         typical = [f"{phase} {statistics.median(seconds):.1f} s" for phase, seconds in self._history.items() if seconds]
         if typical:
             parts.append(", ".join(typical))
         note = " · ".join(part for part in parts if part)
-        self._report(Progress(self._run, done + self._share, self._total, note))
+        self._report(Progress(self._run, done + self._share, self._total, note, alert))
 
 
 def _describe_amount(arrival: Arrival) -> str:

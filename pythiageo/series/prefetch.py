@@ -9,18 +9,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from pythiageo.errors import CheckpointError
-from pythiageo.series.checkpoint import Fetchable
+from pythiageo.series.checkpoint import Fetchable, Stoppable
 
 AHEAD = 2
 """Checkpoints fetched and waiting, at most."""
 
 
 class Arrival(NamedTuple):
-    """A fetch under way: what, how many bytes of how many are here."""
+    """A fetch under way: what, how many bytes of how many are here, for how many seconds none has come."""
 
     label: str
     bytes: int
     size: int
+    silent: float = 0.0
 
 
 _TICK = 0.5
@@ -38,8 +39,8 @@ class Stream(Generic[Item]):
 
     One thread fetches, ``ahead`` items further than the one given out at most, and only while what lies here and what
     comes fit into ``budget`` bytes together (``None``: no bound). An item that cannot be fetched is given out all the
-    same; ``failure`` holds why. An item larger than the budget is such a failure. Leaving the loop early stops the
-    thread after the fetch under way and drops everything; ``LEAVING`` seconds are waited for that.
+    same; ``failure`` holds why. An item larger than the budget is such a failure. Leaving the loop early ends the fetch
+    under way, where that can be done (``Stoppable``), and drops everything; ``LEAVING`` seconds are waited for that.
     """
 
     def __init__(self, items: Iterable[Item], budget: int | None = None, ahead: int = AHEAD) -> None:
@@ -52,6 +53,7 @@ class Stream(Generic[Item]):
         self._failures: dict[int, Exception] = {}
         self._seconds: dict[int, float] = {}
         self._under_way: tuple[int, int] | None = None
+        self._seen = (-1, -1, 0.0)  # index, its bytes, and since when they are as many
         self._ready = 0
         self._given = 0
         self._stopped = False
@@ -73,8 +75,12 @@ class Stream(Generic[Item]):
         under_way = self._under_way
         if under_way is None:
             return None
-        item = self._items[under_way[0]]
-        return Arrival(item.label, min(item.arrived(), under_way[1]), under_way[1])
+        index, size = under_way
+        item, now = self._items[index], time.monotonic()
+        here = min(item.arrived(), size)
+        if self._seen[:2] != (index, here):
+            self._seen = (index, here, now)
+        return Arrival(item.label, here, size, now - self._seen[2] if here < size else 0.0)
 
     def _number(self, item: Item) -> int:
         return next(i for i, known in enumerate(self._items) if known is item)
@@ -103,6 +109,10 @@ class Stream(Generic[Item]):
             with self._state:
                 self._stopped = True
                 self._state.notify_all()
+            if under_way := self._under_way:
+                item = self._items[under_way[0]]
+                if isinstance(item, Stoppable):
+                    item.stop()
             until = time.monotonic() + LEAVING
             while worker.is_alive() and (self._ended or time.monotonic() < until):
                 worker.join(_TICK)  # a wait without an end would not hear Ctrl-C once polars has run

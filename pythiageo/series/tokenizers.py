@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pythiageo.errors import UserError
-from pythiageo.series.hub.client import translated, without_bars
+from pythiageo.series.hub.client import translated, without_bars, without_xet
 from pythiageo.series.hub.retry import again_if_busy, be_patient
 from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
 
@@ -69,7 +69,7 @@ def read_tokenizer(target: str) -> NamedTokenizer:
     repo, _, revision = target.partition("@")
     be_patient()
     try:
-        with translated(repo), without_bars():
+        with translated(repo), without_bars(), without_xet():
             folder = Path(
                 again_if_busy(lambda: snapshot_download(repo, revision=revision or None, allow_patterns=list(_FILES)))
             )

@@ -362,14 +362,27 @@ def test_the_slurm_script_makes_a_cluster_and_ends_it(series: Path, locally: Pat
 
 
 @pytest.mark.slow
-def test_a_ray_for_one_run_leaves_nothing_at_home(series: Path, locally: Path, tmp_path: Path) -> None:
+def test_a_ray_for_one_run_listens_here_alone_and_leaves_nothing_at_home(
+    series: Path, locally: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "pythiageo", "analyze", str(series), "--name", "same", *PROBES]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
-    done = subprocess.run(
+    process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run"), "--engine", "ray", "--address", "local"],
-        env=environment | {"HOME": str(tmp_path / "home")}, capture_output=True, text=True, timeout=200, check=False,
+        env=environment | {"HOME": str(tmp_path / "home")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    listening: set[tuple[str, str]] = set()
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            own = {one.pid: one.name() for one in psutil.Process(process.pid).children(recursive=True)}
+            open_ports = [one for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            listening |= {(own[one.pid], one.laddr.ip) for one in open_ports if one.pid in own}
+        time.sleep(0.2)
+    assert process.stderr is not None
+    assert (process.returncode, process.stderr.read()) == (0, "")
+    assert {"raylet", "gcs_server"} <= {name for name, _ in listening}
+    assert {ip.removeprefix("::ffff:") for _, ip in listening} <= {"127.0.0.1", "::1"}
     assert_frame_equal(read_observations(tmp_path / "run"), read_observations(locally), check_exact=True)
     assert not list((tmp_path / "home").rglob("*token*"))
 

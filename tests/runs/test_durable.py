@@ -24,8 +24,7 @@ from pythiageo.errors import CheckpointError, MachineError, UserError, machine_t
 from pythiageo.observations import read_manifest
 from pythiageo.runs.lock import held
 from pythiageo.series.files.load import open_folder
-from pythiageo.series.files.weight_files import WeightFile
-from pythiageo.series.hub import download as fetching
+from pythiageo.series.hub import failures, fetch
 
 SETS = ["model.layers=2", "model.d_model=16", "model.heads=2", "model.d_ff=32", "training.stop=6", "name=tiny",
         'training.checkpoints="0,2,4,6"', "probes.tasks=['ADD']", "probes.score_examples=4",
@@ -408,37 +407,26 @@ def test_a_lock_that_works_leaves_no_owner(tmp_path: Path, caplog: pytest.LogCap
 # a transfer that fails
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [WeightFile("config.json", None, 2, "a"), WeightFile(WEIGHTS, "0" * 64, 3, "b")]
-    monkeypatch.setattr(fetching, "list_files", lambda repo, commit: files)
-    monkeypatch.setattr(fetching.constants, "HF_HUB_OFFLINE", False)
-
-    def fail(*_: object, **__: object) -> None:
+def test_an_error_of_xet_is_its_checkpoints_while_the_hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "list_refs", lambda repo: None)
+    with (
+        pytest.raises(CheckpointError, match="a/b step1: could not be fetched: Task error: File reconstruction"),
+        failures.told("a/b", "step1"),
+    ):
         raise RuntimeError("Task error: File reconstruction error: CAS Client Error: (404 Not Found)")
 
-    monkeypatch.setattr(fetching, "snapshot_download", fail)
 
-
-@pytest.mark.usefixtures("asked")
-def test_an_error_of_xet_is_its_checkpoints_while_the_hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "list_refs", lambda repo: None)
-    checkpoint = fetching.HubCheckpoint("a/b", 1, "step1", "c" * 40, None)
-    with pytest.raises(CheckpointError, match="a/b step1: could not be fetched: Task error: File reconstruction"):
-        checkpoint.fetch()
-
-
-@pytest.mark.usefixtures("asked")
 def test_a_hub_that_is_gone_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(repo: str) -> None:
         raise MachineError(f"{repo}: the Hub cannot be reached: Connection refused")
 
-    monkeypatch.setattr(fetching, "list_refs", gone)
-    checkpoint = fetching.HubCheckpoint("a/b", 1, "step1", "c" * 40, None)
-    with pytest.raises(
-        MachineError, match="the Hub cannot be reached: Connection refused; fetching step1 was given up"
+    monkeypatch.setattr(failures, "list_refs", gone)
+    monkeypatch.setattr(failures.constants, "HF_HUB_OFFLINE", False)
+    with (
+        pytest.raises(MachineError, match="the Hub cannot be reached: Connection refused; fetching step1 was given up"),
+        failures.told("a/b", "step1"),
     ):
-        checkpoint.fetch()
+        raise RuntimeError("Task error")
 
 
 def test_a_corrupt_file_leaves_no_content_in_the_cache(tmp_path: Path) -> None:
@@ -452,13 +440,13 @@ def test_a_corrupt_file_leaves_no_content_in_the_cache(tmp_path: Path) -> None:
     store.write_bytes(b"wrong")
     blob.symlink_to("../../blobs/3e/3eba")
     name.symlink_to("../../blobs/7967")
-    fetching._remove(name)
+    fetch.remove(name)
     assert not store.exists()
     assert not blob.is_symlink()
     assert not name.is_symlink()
     mine.write_bytes(b"somebody's")
     name.symlink_to(mine)
-    fetching._remove(name)
+    fetch.remove(name)
     assert mine.exists()
 
 

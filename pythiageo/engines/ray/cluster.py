@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ TRIES = 3
 """Workers that may end over one checkpoint, or one run, before it is given up."""
 CONNECT = 5.0
 """Seconds to wait for a machine's first answer."""
+_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Where it is 0, as on a laptop's system by default, Ray listens on the loopback address and on no other."""
 _ASKING = 60.0
 _TELLING = ("exit detail", "Error: ", "OOM kill reason")
 _PERHAPS_A_TOKEN = "; if it asks for a token, RAY_AUTH_MODE=token is to be set here"
@@ -28,6 +32,7 @@ _HANDED_ON = (
     "OMP_WAIT_POLICY",
     "PYTHIAGEO_HUB_WAITS",
     "PYTHIAGEO_HUB_LONGEST_WAIT",
+    "PYTHIAGEO_HUB_STALL",
 )
 
 
@@ -163,6 +168,9 @@ def connected(address: str) -> Iterator[Any]:
     Raises:
         UserError: Ray is not installed; there is no cluster, or one of another version.
     """
+    alone = address == "local"
+    if alone:
+        os.environ[_ALONE] = "0"  # read when Ray is imported
     ray = import_ray()
     if address.startswith("ray://"):
         raise UserError("--address: run pythiageo on a machine of the cluster, with HOST:PORT or auto; not ray://")
@@ -175,16 +183,19 @@ def connected(address: str) -> Iterator[Any]:
                 f"--address: there is no Ray cluster at {address!r}: expected HOST:PORT, auto or local"
             ) from None
     told = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    more = {"include_dashboard": False} if address == "local" else {}
-    if address == "local" and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+    more = {"include_dashboard": False} if alone else {}
+    if alone and not any(name.startswith("RAY_AUTH_") for name in os.environ):
         # Ray would leave one in the home folder, which every later cluster and command there would have to agree on
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, runtime_env={"env_vars": told}, log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         said = quote_error(error)
         token = "" if "token" in said or address in {"auto", "local"} else _PERHAPS_A_TOKEN
         raise UserError(f"--engine ray: no Ray cluster at {address!r}: {said}{token}") from None
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own would exit without a word to the run
     try:
         yield ray
     finally:

@@ -69,6 +69,11 @@ class Audit:
                 f".safetensors and .bin recur differently at {name_steps(self.formats_differ)}: one of the two at "
                 f"least is not of its step"
             )
+        if unhashed := [step.step for step in self.steps if any(file.sha256 is None for file in step.files)]:
+            notes.append(
+                f"the listing has no sha256 of weights of {name_steps(unhashed)}: what is fetched of them is checked "
+                f"by its size alone"
+            )
         return notes
 
     def as_json(self) -> dict[str, Any]:

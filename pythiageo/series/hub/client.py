@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -72,7 +72,7 @@ class Listing:
             return ()
         with self._lock:
             if entry.blob_id not in self._indexes:
-                with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars():
+                with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars(), without_xet():
                     path = hf_hub_download(self._repo, entry.path, revision=at, local_dir=folder)
                     self._indexes[entry.blob_id] = shards_of(Path(path).read_bytes())
             return self._indexes[entry.blob_id]
@@ -141,6 +141,12 @@ def translated(repo: str) -> Iterator[None]:
 
 def access_problem(error: BaseException) -> str | None:
     """Return what an error of the client asks of the person to be let in, ``None`` if it is about something else."""
+    answer = response_of(error)
+    status = getattr(answer, "status_code", None)
+    if status == 401 and "authorization" in answer.request.headers:
+        return (
+            "the Hub does not know the token it is given (HF_TOKEN, or that of 'hf auth login'): it is wrong or expired"
+        )
     if isinstance(error, GatedRepoError):
         return "access must be granted first: ask for it on its page, then set HF_TOKEN to a read token"
     if isinstance(error, RepositoryNotFoundError):
@@ -148,7 +154,7 @@ def access_problem(error: BaseException) -> str | None:
             "no such repository on the Hub, or a private one: then set HF_TOKEN to a read token of someone who may "
             "see it"
         )
-    if getattr(response_of(error), "status_code", None) in (401, 403):
+    if status in (401, 403):
         return "the Hub refuses access: set HF_TOKEN to the read token of someone who may see it"
     return None
 
@@ -163,6 +169,16 @@ def without_bars() -> Iterator[None]:
     finally:
         if not disabled:
             enable_progress_bars()
+
+
+@contextmanager
+def without_xet() -> Iterator[None]:
+    """Fetch a small file in this process: over plain HTTP, which hears time-outs. Not for several threads at once."""
+    disabled, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = disabled
 
 
 def _own_files(repo: str, revision: str) -> list[RepoFile]:

@@ -7,12 +7,13 @@ to this machine. A repository's revisions are folders; a revision's commit is de
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 from pythiageo.errors import UserError
 from pythiageo.series.hub.loopback_routes import Fault, HubHandler, Request, ServedHub
@@ -21,18 +22,29 @@ from pythiageo.series.sources.folder import FolderSeries
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LoopbackServer:
     """Answers by ``handler``, which finds this server as its ``hub``, on 127.0.0.1 while the context is open."""
 
+    prefix = ""
+    """A path that all of it lies below."""
+
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def endpoint(self) -> str:
         """What ``HF_ENDPOINT`` must be."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,7 +61,8 @@ class LoopbackHub(LoopbackServer, ServedHub):
 
     ``requests`` lists what was asked for. ``fault`` may answer a request with a ``Fault``. ``rate``: bytes per second
     that all connections together get at most, ``None`` for no bound. ``commits``: the history of a repository's
-    ``main``, oldest first: titles, and the revision each stands for, which is then no branch.
+    ``main``, oldest first: titles, and the revision each stands for, which is then no branch. ``xet``: weights may be
+    had by Xet too, as from the real Hub.
     """
 
     def __init__(
@@ -58,11 +71,12 @@ class LoopbackHub(LoopbackServer, ServedHub):
         fault: Callable[[Request], Fault | None] | None = None,
         rate: float | None = None,
         commits: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        xet: bool = False,
     ) -> None:
         for name in repositories:
             if not _REPOSITORY.fullmatch(name):
                 raise UserError(f"{name!r} is not a repository's name: expected owner/name")
-        ServedHub.__init__(self, repositories, fault, rate, commits)
+        ServedHub.__init__(self, repositories, fault, rate, commits, xet)
         LoopbackServer.__init__(self, HubHandler)
 
     def environment(self, cache: Path) -> dict[str, str]:
@@ -70,7 +84,7 @@ class LoopbackHub(LoopbackServer, ServedHub):
         return {
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(cache),
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": str(int(self.xet is None)),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",

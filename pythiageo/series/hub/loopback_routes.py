@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pythiageo.series.hub.loopback_xet import XetRoutes, XetStore
+
 _LFS = (".safetensors", ".bin")
 """Weight files: the Hub names these by the sha256 of their content."""
 _PIECE = 2**18
@@ -81,13 +83,17 @@ class Revision:
 class ServedHub:
     """What is served, and how: repositories by name, each with a folder a revision. See ``LoopbackHub``."""
 
+    prefix: str
+
     def __init__(
         self,
         repositories: Mapping[str, Mapping[str, Path]],
         fault: Callable[[Request], Fault | None] | None,
         rate: float | None,
         commits: Mapping[str, Mapping[str, str]],
+        xet: bool,
     ) -> None:
+        self.xet = XetStore() if xet else None
         self.repositories = {
             name: {revision: Revision(folder) for revision, folder in revisions.items()}
             for name, revisions in repositories.items()
@@ -117,7 +123,7 @@ class ServedHub:
         self.closing.wait(until - time.monotonic())
 
 
-class HubHandler(BaseHTTPRequestHandler):
+class HubHandler(XetRoutes, BaseHTTPRequestHandler):
     """Answers a client of the Hub; ``hub`` is what it answers from."""
 
     hub: ServedHub
@@ -143,7 +149,9 @@ class HubHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(length) if 0 < length <= 2**20 else b""
         url = urlsplit(self.path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        request = Request(self.command, unquote(url.path), token, self.headers.get("Range"))
+        request = Request(
+            self.command, unquote(url.path).removeprefix(self.hub.prefix), token, self.headers.get("Range")
+        )
         self.hub.requests.append(request)
         self._fault = self.hub.fault(request) or Fault()
         if self._fault.drop:
@@ -157,6 +165,8 @@ class HubHandler(BaseHTTPRequestHandler):
             self._api(f"{parts[2]}/{parts[3]}", parts[4:], body)
         elif len(parts) >= 5 and parts[2] == "resolve":
             self._file(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]))
+        elif self.hub.xet is not None and (parts[:2] == ["v1", "reconstructions"] or parts[0] == "xorb"):
+            self._xet(parts)
         else:
             self._missing("EntryNotFound")
 
@@ -183,6 +193,8 @@ class HubHandler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in revision.files]
             names = {"id": repository, "modelId": repository, "sha": revision.commit}
             self._json({**names, "private": False, "gated": False, "tags": [], "siblings": siblings})
+        elif route[0] == "xet-read-token" and self.hub.xet is not None:
+            self._xet_token()
         elif route[0] in ("tree", "paths-info") and len(route) >= 2:
             revision = self.hub.find(repository, route[1])
             if revision is None:
@@ -198,6 +210,8 @@ class HubHandler(BaseHTTPRequestHandler):
         entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": _git_oid(revision.sha(name))}
         if name.endswith(_LFS):
             entry["lfs"] = {"oid": revision.sha(name), "size": size, "pointerSize": 134}
+            if self.hub.xet is not None:
+                entry["xetHash"] = self.hub.xet.name(revision.files[name], revision.sha(name))
         return entry
 
     def _file(self, repository: str, revision_name: str, name: str) -> None:
@@ -220,6 +234,8 @@ class HubHandler(BaseHTTPRequestHandler):
         }
         if name.endswith(_LFS):
             headers |= {"ETag": f'"{sha}"', "X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(size)}
+            if self.hub.xet is not None:
+                headers |= self._xet_headers(repository, revision.commit, path, sha)
         else:
             headers["ETag"] = f'"{_git_oid(sha)}"'
         status, start, end = 200, 0, size - 1
@@ -234,8 +250,8 @@ class HubHandler(BaseHTTPRequestHandler):
             file.seek(start)
             self._stream(status, file, end + 1 - start, headers)
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: Any, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
     def _missing(self, code: str, headers: dict[str, str] | None = None) -> None:
         self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})})

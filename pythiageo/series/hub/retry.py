@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from huggingface_hub import constants, set_client_factory
@@ -43,6 +43,8 @@ WAITS = seconds("PYTHIAGEO_HUB_WAITS", "1,3")
 """Seconds before asking once more, where the Hub does not say how long."""
 (LONGEST, *_) = seconds("PYTHIAGEO_HUB_LONGEST_WAIT", "600")
 """Seconds that are waited at a time at most; a Hub that asks for more is told of, and not waited for."""
+(STALL, *_) = seconds("PYTHIAGEO_HUB_STALL", "60")
+"""Seconds after which a fetch of which nothing arrives is ended."""
 _BUSY = (408, 429, 500, 502, 503, 504)
 
 T = TypeVar("T")
@@ -74,20 +76,27 @@ def response_of(error: BaseException | None) -> Any:
     return response if response is not None else response_of(error.__cause__)
 
 
+def _ignore(_: Any) -> None:
+    """Do nothing."""
+
+
 @cache
-def be_patient() -> None:
-    """Make the client of this process end what gets no answer, and refuse to wait longer than ``LONGEST``."""
-    set_client_factory(_client)
+def be_patient(tell_wait: Callable[[float], None] = _ignore, watch: Callable[[Any], None] = _ignore) -> None:
+    """Make the client of this process end what gets no answer, and refuse to wait longer than ``LONGEST``.
+
+    ``tell_wait`` is told the seconds that the Hub asks to wait where they are waited; ``watch`` sees every answer.
+    """
+    set_client_factory(partial(_client, tell_wait, watch))
 
 
-def _client() -> Any:
+def _client(tell_wait: Callable[[float], None] = _ignore, watch: Callable[[Any], None] = _ignore) -> Any:
     try:
         client = default_client_factory()
     except (ImportError, ValueError) as error:  # a proxy of a kind that it cannot use, or only with another package
         raise OSError(f"the proxy that the environment names cannot be used: {quote_error(error)}") from None
     client.event_hooks = {
         "request": [*client.event_hooks["request"], _end_silence],
-        "response": [*client.event_hooks["response"], _refuse_long_waits],
+        "response": [*client.event_hooks["response"], partial(_refuse_long_waits, tell_wait), watch],
     }
     return client
 
@@ -100,7 +109,7 @@ def _end_silence(request: Any) -> None:
     request.extensions = {**request.extensions, "timeout": given}
 
 
-def _refuse_long_waits(response: Any) -> None:
+def _refuse_long_waits(tell_wait: Callable[[float], None], response: Any) -> None:
     asked = _asked_wait(response) if response.status_code in _BUSY else None
     if asked is not None and asked > LONGEST:
         raise HfHubHTTPError(
@@ -108,6 +117,8 @@ def _refuse_long_waits(response: Any) -> None:
             f"that are waited: try later with --resume",
             response=response,
         )
+    if asked is not None:
+        tell_wait(asked)
 
 
 def _asked_wait(response: Any) -> float | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pythiageo.errors import CheckpointError, UserError, quote_error
+from pythiageo.interrupts import map_in_threads
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.hash_cache import HashMemory, weights_state
 from pythiageo.series.files.load import is_checkpoint, open_folder
@@ -192,16 +192,10 @@ class FolderSeries:
         wanted: list[tuple[int | None, Path]] = list(self._folders.items())
         if is_checkpoint(self._root / "main"):
             wanted.append((None, self._root / "main"))
-        revisions, hashes = [], self._memory
-        with ThreadPoolExecutor(_HASHERS) as pool:
-            futures = [pool.submit(_list_folder, step, folder, hashes) for step, folder in wanted]
-            try:
-                for done, future in enumerate(futures, start=1):
-                    revisions.append(future.result())
-                    report(done, len(futures))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        revisions, hashes = list[Revision](), self._memory
+        for revision in map_in_threads(lambda one: _list_folder(*one, hashes), wanted, _HASHERS):
+            revisions.append(revision)
+            report(len(revisions), len(wanted))
         hashes.keep()
         return revisions
 

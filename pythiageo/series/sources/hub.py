@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import NamedTuple
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from pythiageo.errors import CheckpointError, MachineError, UserError
+from pythiageo.interrupts import map_in_threads
 from pythiageo.series.files.weight_files import Revision
 from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
 from pythiageo.series.hub.client import Listing, list_commits, list_files, list_refs, proper_name
-from pythiageo.series.hub.download import HubCheckpoint, download, told
+from pythiageo.series.hub.download import HubCheckpoint
+from pythiageo.series.hub.failures import told
+from pythiageo.series.hub.fetch import download
 from pythiageo.series.hub.retry import be_patient
 from pythiageo.series.layout import Layout, Naming
 from pythiageo.series.origin import Source, differences
@@ -126,9 +128,8 @@ class HubSeries:
             with told(repo, revision):
                 kinds = (".safetensors", ".bin", ".index.json")
                 promised = [file for file in list_files(repo, commit) if file.name.endswith(kinds)]
-                patterns = [f"*{kind}" for kind in kinds]
-                fetched = download(repo, revision, commit, patterns, promised, Path(folder))
-            yield fetched
+            patterns = [f"*{kind}" for kind in kinds]
+            yield download(repo, revision, commit, patterns, promised, Path(folder) / "files")
 
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step and of ``main``, from the Hub's listings alone.
@@ -144,17 +145,12 @@ class HubSeries:
         if "main" in commits:
             wanted.append((None, "main"))
         at = {commits[name] or name: (step, name) for step, name in wanted}
-        listing, listed = Listing(repo), {}
+        listing, listed = Listing(repo), dict[str, Revision]()
         look = partial(kept_weights, repo) if is_offline() else listing.revision
-        with ThreadPoolExecutor(_LISTERS) as pool:
-            futures = {pool.submit(look, step, name, commits[name]): key for key, (step, name) in at.items()}
-            try:
-                for done, (future, key) in enumerate(futures.items(), start=1):
-                    listed[key] = future.result()
-                    report(done, len(futures))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        found = map_in_threads(lambda key: look(*at[key], commits[at[key][1]]), at, _LISTERS)
+        for done, (key, revision) in enumerate(zip(at, found, strict=True), start=1):
+            listed[key] = revision
+            report(done, len(at))
         return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
 
     @cached_property
