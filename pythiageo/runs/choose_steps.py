@@ -40,7 +40,10 @@ def choose_steps(
     audit = audit_series(
         series,
         series.expected,
-        lambda done, of: report(Progress(config.name, 0, len(steps), f"auditing {series.name}: {done} of {of}")),
+        lambda done, of, what: report(
+            Progress(config.name, 0, len(steps), f"auditing {series.name}: {what}, {done} of {of}")
+        ),
+        config.audit_values,
     )
     keep(audit.as_json())
     audited = {step.step: step for step in audit.steps}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +15,12 @@ from typing import NamedTuple
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from pythiageo.errors import CheckpointError, MachineError, UserError
+from pythiageo.series.files.kept import KeptAnswers
 from pythiageo.series.files.weight_files import Revision
 from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
 from pythiageo.series.hub.client import Listing, list_commits, list_files, list_refs, proper_name
 from pythiageo.series.hub.download import HubCheckpoint, download, told
+from pythiageo.series.hub.ranges import read_range
 from pythiageo.series.hub.retry import be_patient
 from pythiageo.series.layout import Layout, Naming
 from pythiageo.series.origin import Source, differences
@@ -43,6 +46,8 @@ class HubSeries:
         be_patient()
         self._asked = repo
         self._naming = naming or Naming()
+        self.kept = KeptAnswers()
+        """What commits hold, from one audit to the next."""
 
     @property
     def name(self) -> str:
@@ -130,6 +135,10 @@ class HubSeries:
                 fetched = download(repo, revision, commit, patterns, promised, Path(folder))
             yield fetched
 
+    def read_bytes(self, revision: Revision, name: str, start: int, count: int) -> bytes:
+        """Return some bytes of a weight file of a revision, and nothing else of it; see ``read_range``."""
+        return read_range(self._known.repo, revision.revision, revision.commit, name, start, count)
+
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step and of ``main``, from the Hub's listings alone.
 
@@ -144,7 +153,7 @@ class HubSeries:
         if "main" in commits:
             wanted.append((None, "main"))
         at = {commits[name] or name: (step, name) for step, name in wanted}
-        listing, listed = Listing(repo), {}
+        listing, listed = Listing(repo, self.kept), {}
         look = partial(kept_weights, repo) if is_offline() else listing.revision
         with ThreadPoolExecutor(_LISTERS) as pool:
             futures = {pool.submit(look, step, name, commits[name]): key for key, (step, name) in at.items()}
@@ -155,6 +164,7 @@ class HubSeries:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        self.kept.prune()
         return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
 
     @cached_property
@@ -238,4 +248,4 @@ def open_target(target: str, naming: Naming | None = None) -> HubSeries | None:
 
 
 def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
-    return Revision(step, name, revision.commit, revision.files, revision.indexes, revision.absent)
+    return replace(revision, step=step, revision=name)
