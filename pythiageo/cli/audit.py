@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,7 +74,11 @@ def audit(
     expected = series.expected if expect is None else parse_grid(expect)
     chosen = [] if steps is None else select(steps, series.steps())
     with shown_progress([series.name], quiet) as report:
-        found = audit_series(series, expected, lambda n, of, what: report(Progress(series.name, n, of, what)), values)
+
+        def told(what: str) -> Callable[[int, int], None]:
+            return lambda n, of: report(Progress(series.name, n, of, what))
+
+        found = audit_series(series, expected, told("listing files"), told("reading rows") if values else None)
         contents = _compare(series, chosen, report) if deep else []
     if out is not None:
         replace_file(out, (json.dumps(found.as_json(), indent=2) + "\n").encode(), "the audit was not written")

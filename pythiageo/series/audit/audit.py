@@ -197,33 +197,36 @@ class LaidOut(Protocol):
 
 
 def audit_series(
-    series: Auditable, expected: Sequence[int], report: Callable[[int, int, str], None], values: bool = False
+    series: Auditable,
+    expected: Sequence[int],
+    report: Callable[[int, int], None],
+    report_values: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """List the weight files of a series and judge its steps; see ``judge`` and the series' ``inventory``.
 
-    ``values``: read a few rows of each step, too, and judge them (``judge_values``). ``report`` is told how many of how
-    many are done, and of what.
+    ``report`` is told how many of how many are listed. With ``report_values``, which is told how many are read, a few
+    rows of each step are read, too, and judged (``judge_values``).
 
     Raises:
         UserError: a series of whose files no part can be read, where values are asked for.
         MachineError: the Hub cannot be reached.
     """
-    revisions = series.inventory(lambda done, of: report(done, of, "listing files"))
+    revisions = series.inventory(report)
     main = next((revision for revision in revisions if revision.step is None), None)
     steps = [revision for revision in revisions if revision.step is not None]
     found = judge(series.name, steps, main, expected)
     kept = series.kept if isinstance(series, Keeping) else KeptAnswers()
-    if values:
-        found = found.with_values(_read_values(series, steps, kept, report))
+    if report_values is not None:
+        found = found.with_values(_read_values(series, steps, kept, report_values))
     return replace(found, remarks=(*series.remarks, *kept.notes))
 
 
 def _read_values(
-    series: Auditable, steps: Sequence[Revision], kept: KeptAnswers, report: Callable[[int, int, str], None]
+    series: Auditable, steps: Sequence[Revision], kept: KeptAnswers, report: Callable[[int, int], None]
 ) -> ValueAudit:
     if not isinstance(series, Readable):
         raise UserError(f"{series.name}: of this kind of series no part of a file can be read alone")
-    samples = read_samples(series, steps, kept, lambda done, of: report(done, of, "reading rows"))
+    samples = read_samples(series, steps, kept, report)
     places = series.layout.places if isinstance(series, LaidOut) else {}
     return judge_values(samples, {step: place.stage for step, place in places.items()})
 
