@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,6 +14,16 @@ from pythiageo.synthetic.trainable import GPT2
 
 SHAPE = Shape(3, 64, 4, 256, 32, 400, False)
 LOG = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+GRIDS = {
+    "log": [*LOG, *range(1000, 10_001, 1000)],
+    "even": [*range(0, 30_001, 1000)],
+    "coarse": [0, *(1000 * 2**k for k in range(6))],
+}
+WALKS = {
+    "noise": (0.0, 0.02, 0.0), "drift": (0.05, 0.002, 0.0), "both": (0.03, 0.02, 0.0), "pulled back": (0.03, 0.01, 0.3),
+    "scatter": (0.03, 0.01, 1.0),
+}  # fmt: skip
+"""Drift, noise and pull of walks; see ``walk``."""
 Sample = dict[str, Rows]
 
 
@@ -113,3 +124,39 @@ def walk(
             for role in start
         }
     return found
+
+
+def train_every_kind(seed: int) -> dict[str, dict[int, Sample]]:
+    """Return series of every kind of training that an audit must not take for a fault; about 10,000 steps."""
+    even = range(0, 2001, 100)
+    log = [*LOG, *range(600, 2001, 100)]
+    return {
+        "plain": train(Training(seed), log, lambda step: rate(step, 2000)),
+        "data": train(Training(seed, order=100 + seed), log, lambda step: rate(step, 2000)),
+        "hot": train(Training(seed), even, lambda step: rate(step, 2000, peak=1e-2, floor=1.0)),
+        "zero": train(Training(seed), even, lambda step: rate(step, 2000, floor=0.0)),
+        "spike": train(Training(seed), range(0, 1501, 50),
+                       lambda step: rate(step, 1500) * (20 if 748 <= step < 752 else 1)),
+        "stages": train_stages(seed),
+    }  # fmt: skip
+
+
+def train_stages(seed: int) -> dict[int, Sample]:
+    """Return a training whose second stage has other data and a rate that begins anew, whose third begins at a soup."""
+    training = Training(seed)
+    found = train(training, range(0, 1001, 100), lambda step: rate(step, 1000))
+    border = copy.deepcopy(training.model.module.state_dict())
+    second = lambda step: rate(step - 1000, 400, warmup=20, floor=0.0)  # noqa: E731
+    training.batch = batches(seed, language=7)
+    found |= train(training, range(1050, 1401, 50), second, 1000)
+    parallel = Training(seed + 50)
+    parallel.model.module.load_state_dict(border)
+    parallel.batch = batches(seed + 77, language=7)
+    train(parallel, [1400], second, 1000)
+    one, other = training.model.module.state_dict(), parallel.model.module.state_dict()
+    last = Training(seed + 51)
+    last.model.module.load_state_dict({name: (one[name] + other[name]) / 2 for name in one})
+    last.batch = batches(seed, language=9)
+    found[1401] = last.sample()
+    third = train(last, range(1450, 1751, 50), lambda step: rate(step - 1400, 350, peak=1e-3, warmup=10), 1400)
+    return {**found, **third}

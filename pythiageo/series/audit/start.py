@@ -19,9 +19,9 @@ class Start(NamedTuple):
     """What is seen of some rows of a matrix.
 
     ``sd``: of the entries. ``mean_z``: their mean in standard errors. ``kurtosis``: their excess kurtosis. ``edge``:
-    the largest singular value over sd (sqrt(rows) + sqrt(columns)), where that of independent entries ends (Marchenko and
-    Pastur). ``spread``: the variance of the rows' mean squares over that of independent entries. ``looks_initial``: all
-    of these are as of independent entries.
+    the largest singular value over sd (sqrt(rows) + sqrt(columns)), where that of independent entries ends (Marchenko
+    and Pastur). ``spread``: the variance of the rows' mean squares over that of independent entries.
+    ``looks_initial``: all of these are as of independent entries.
     """
 
     sd: float

@@ -20,6 +20,7 @@ from pythiageo.series.audit.relations import Relations, relate
 from pythiageo.series.audit.rules import WARM_UP, name_steps
 from pythiageo.series.audit.samples import Sample, Samples
 from pythiageo.series.audit.start import Start, describe_start
+from pythiageo.series.audit.weights import WeightRow, measure_rows
 
 UNREAD, SHAPE, NONFINITE, REPEATED, UNRELATED, MISPLACED, TRAINED = (
     "not-read",
@@ -53,23 +54,6 @@ class Finding(NamedTuple):
     doubted: bool
     reason: str
     numbers: Mapping[str, float]
-
-
-class WeightRow(NamedTuple):
-    """What is measured of the rows of one matrix at a step.
-
-    ``rms``: root mean square of the entries. ``distance``: of these rows from those of the first step, over the
-    latter's norm. ``stable_rank``: sum of squares over the largest squared singular value.
-    """
-
-    step: int
-    matrix: str
-    name: str
-    first: int
-    rows: int
-    rms: float
-    distance: float
-    stable_rank: float | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +107,7 @@ def judge_values(samples: Samples, stages: Stages | None = None) -> ValueAudit:
     roles = sorted({role for sample in kept.values() for role in sample})
     steps = sorted(kept)
     relations = {role: relate([kept[step][role].values for step in steps]) for role in roles} if steps else {}
-    repeated = list(_find_repeated(steps, relations))
+    repeated = list(_find_repeated(steps, kept, relations))
     findings += repeated
     gone = {one.step for one in repeated if one.doubted}
     strangers = list(_find_unrelated(steps, relations, gone))
@@ -133,7 +117,7 @@ def judge_values(samples: Samples, stages: Stages | None = None) -> ValueAudit:
     start = {role: describe_start(kept[0][role].values) for role in roles} if 0 in kept else {}
     findings += _judge_start(steps, kept, start, relations)
     order = sorted(findings, key=lambda one: (one.step, one.kind, one.matrix or ""))
-    return ValueAudit(tuple(order), start, tuple(_measure(steps, kept, relations)), len(kept), samples.read_bytes)
+    return ValueAudit(tuple(order), start, tuple(measure_rows(steps, kept, relations)), len(kept), samples.read_bytes)
 
 
 def _comparable(by_step: Mapping[int, Sample]) -> tuple[dict[int, Sample], list[Finding]]:
@@ -153,9 +137,19 @@ def _comparable(by_step: Mapping[int, Sample]) -> tuple[dict[int, Sample], list[
     return kept, found
 
 
-def _find_repeated(steps: Sequence[int], relations: Mapping[str, Relations]) -> Iterator[Finding]:
-    """Yield the steps whose rows are, bit by bit, those of another one; where that has a better claim they alone."""
-    equal = np.logical_and.reduce([one.distance == 0 for one in relations.values()]) if relations else np.eye(0)
+def _find_repeated(
+    steps: Sequence[int], kept: Mapping[int, Sample], relations: Mapping[str, Relations]
+) -> Iterator[Finding]:
+    """Yield the steps whose rows are those of another one; where that has a better claim, they alone.
+
+    Of one type they must be equal bit by bit, of two types as near as rounding to the coarser one leaves them.
+    """
+    equal = np.ones((len(steps), len(steps)), dtype=bool)
+    for role, matrix in relations.items():
+        types = [kept[step][role].values.dtype for step in steps]
+        room = np.array([torch.finfo(dtype).eps for dtype in types]) * matrix.rms / 4
+        other = np.array([[a != b for b in types] for a in types])
+        equal &= matrix.distance <= np.where(other, np.maximum(room[:, None], room[None]), 0)
     seen: set[int] = set()
     for index in range(len(steps)):
         group = [int(other) for other in np.flatnonzero(equal[index])]
@@ -173,7 +167,7 @@ def _find_repeated(steps: Sequence[int], relations: Mapping[str, Relations]) -> 
             told = one not in best or len(best) > 1
             if told:
                 why = f", where they fit best at step {steps[best[0]]}" if len(best) == 1 else ""
-                reason = f"its rows are those of {name_steps(others)}, bit by bit{why}"
+                reason = f"its rows are those of {name_steps(others)}{why}"
                 yield Finding(steps[one], REPEATED, None, True, reason, {"cost": costs[one], "least_cost": least})
 
 
@@ -284,21 +278,6 @@ def _judge_start(
         known = "" if doubted else "; so does the next step: training began from trained weights, or step 0 is later"
         reason = f"its {role} does not look like an initialisation: entries are not independent{known}"
         yield Finding(0, TRAINED, role, doubted, reason, {k: float(v) for k, v in one._asdict().items()})
-
-
-def _measure(
-    steps: Sequence[int], kept: Mapping[int, Sample], relations: Mapping[str, Relations]
-) -> Iterator[WeightRow]:
-    for index, step in enumerate(steps):
-        for role, one in relations.items():
-            rows = kept[step][role]
-            square = float(torch.linalg.matrix_norm(rows.values.double(), 2)) ** 2
-            total = float(one.rms[index]) ** 2 * rows.values.numel()
-            first = float(one.rms[0])
-            distance = float(one.distance[index, 0]) / first if first else 0.0
-            rank = total / square if square > 0 else None
-            count = rows.values.shape[0]
-            yield WeightRow(step, role, rows.name, rows.first, count, float(one.rms[index]), distance, rank)
 
 
 def _listed(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> str:

@@ -81,7 +81,7 @@ def choose_matrices(tensors: Iterable[Placed]) -> dict[str, Placed]:
     if tokens:
         found[EMBEDDING] = max(tokens, key=lambda one: (math.prod(one.shape), one.name))
     block = _middle_block(one.name for one in matrices)
-    inside = [one for one in matrices if block is not None and _block_of(one.name) == block]
+    inside = [one for one in matrices if block is not None and block_of(one.name) == block]
     width = found[EMBEDDING].shape[1] if EMBEDDING in found else None
     if inside:
         found[MIDDLE] = max(inside, key=lambda one: (one.shape[1] == width, math.prod(one.shape), one.name))
@@ -99,7 +99,7 @@ def _find_tensors(revision: Revision, read: ReadBytes) -> list[Placed]:
     weight_map = revision.weight_maps.get(SAFETENSORS)
     if len(files) > 1 and weight_map:
         block = _middle_block(weight_map)
-        wanted = {weight_map[name] for name in weight_map if _is_embedding(name) or _block_of(name) == block}
+        wanted = {weight_map[name] for name in weight_map if _is_embedding(name) or block_of(name) == block}
         files = {name: size for name, size in files.items() if name in wanted}
     return [placed for name, size in files.items() for placed in read_header(name, size, read)]
 
@@ -165,14 +165,15 @@ def _read(placed: Placed, role: str, read: ReadBytes, budget: int) -> Rows:
 
 
 def _is_embedding(name: str) -> bool:
-    return _block_of(name) is None and bool(_TOKENS.search(name)) and not _POSITIONS.search(name)
+    return block_of(name) is None and bool(_TOKENS.search(name)) and not _POSITIONS.search(name)
 
 
-def _block_of(name: str) -> int | None:
+def block_of(name: str) -> int | None:
+    """Return the number of the block that a tensor of this name lies in, ``None`` outside of blocks."""
     match = _BLOCK.search(name)
     return int(match[1]) if match else None
 
 
 def _middle_block(names: Iterable[str]) -> int | None:
-    blocks = sorted({block for name in names if (block := _block_of(name)) is not None})
+    blocks = sorted({block for name in names if (block := block_of(name)) is not None})
     return blocks[len(blocks) // 2] if blocks else None
