@@ -3,13 +3,14 @@
 # make test   install if needed, then every test
 # make check  lint, types, layers
 # make bench  ratios against named peers
+# make audit-power  false alarms of an audit by value on sound series, and planted faults that it finds
 # make agree  scores against lm-evaluation-harness, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test check bench agree gpu install clean
+.PHONY: demo quick test check bench audit-power agree gpu install clean
 
 install: $(INSTALLED)
 
@@ -44,6 +45,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
+
+audit-power: $(INSTALLED)
+	$(BIN)/python -m pytest -n 0 -m bench -s tests/bench/test_bench_audit.py
 
 gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -n 0 -m gpu
