@@ -68,8 +68,8 @@ def audit_table(runs: Sequence[Run]) -> Table:
     """Return how many checkpoints of each run have which verdict or status, and why those that are not ``ok``.
 
     From the observations: each checkpoint that was left out has a row that says why. Checkpoints with both numbers and
-    gaps are under ``ok``; the gaps are listed by themselves. Under ``note`` stands whole what the manifest remarks, such
-    as revisions that were left out by name.
+    gaps are under ``ok``; the gaps are listed by themselves. Under ``note`` stands whole what the manifest remarks,
+    such as revisions that were left out by name.
     """
     rows = []
     for run in runs:

@@ -52,7 +52,7 @@ def describe_start(matrix: Tensor) -> Start:
     rows, columns = x.shape
     sd = float(x.std())
     if sd == 0:  # one number everywhere
-        return Start(0.0, math.inf, 0.0, math.inf, 0.0, False)
+        return Start(0.0, 0.0, 0.0, 0.0, 0.0, False)
     mean_z = float(x.mean()) / sd * math.sqrt(x.size)
     kurtosis = float((((x - x.mean()) / sd) ** 4).mean() - 3)
     edge = float(np.linalg.norm(x, 2)) / (sd * (math.sqrt(rows) + math.sqrt(columns)))

@@ -107,7 +107,7 @@ def judge_values(samples: Samples, stages: Stages | None = None) -> ValueAudit:
     roles = sorted({role for sample in kept.values() for role in sample})
     steps = sorted(kept)
     relations = {role: relate([kept[step][role].values for step in steps]) for role in roles} if steps else {}
-    repeated = list(_find_repeated(steps, kept, relations))
+    repeated = list(_find_repeated(steps, kept, relations, stages or {}))
     findings += repeated
     gone = {one.step for one in repeated if one.doubted}
     strangers = list(_find_unrelated(steps, relations, gone))
@@ -138,9 +138,11 @@ def _comparable(by_step: Mapping[int, Sample]) -> tuple[dict[int, Sample], list[
 
 
 def _find_repeated(
-    steps: Sequence[int], kept: Mapping[int, Sample], relations: Mapping[str, Relations]
+    steps: Sequence[int], kept: Mapping[int, Sample], relations: Mapping[str, Relations], stages: Stages
 ) -> Iterator[Finding]:
     """Yield the steps whose rows are those of another one; where that has a better claim, they alone.
+
+    A stage may begin with the last weights of the one before it, and a training with steps that change nothing.
 
     Of one type they must be equal bit by bit, of two types as near as rounding to the coarser one leaves them.
     """
@@ -157,6 +159,8 @@ def _find_repeated(
             continue
         seen.update(group)
         if group == list(range(len(group))) and steps[0] == 0 and steps[group[-1]] <= WARM_UP:
+            continue
+        if group == [index, index + 1] and stages.get(steps[index]) != stages.get(steps[index + 1]):
             continue
         costs = {one: _own_cost(one, [k for k in range(len(steps)) if k == one or k not in group], relations)
                  for one in group}  # fmt: skip
@@ -237,6 +241,8 @@ def _find_disorder(
     for _, part in groupby(indices, key=lambda index: stages.get(steps[index])):
         stage = list(part)
         for role, one in relations.items():
+            if not one.rms[stage].any():  # zeros throughout
+                continue
             distance = one.distance[np.ix_(stage, stage)]
             for found in find_misplaced(distance, _ROUNDING * float(one.rms.max())):
                 yield from _tell_misplaced(role, found, [steps[index] for index in stage], float(one.rms[stage].mean()))

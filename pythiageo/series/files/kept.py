@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pythiageo.durable_files import drop_leftovers, replace_file
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import PythiageoError, quote_error
 from pythiageo.untrusted_files import MIB, BadFileError, read_bytes
 
@@ -26,13 +26,15 @@ class KeptAnswers:
     """
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
-        self._folder = cache_folder() / "audits" if folder is None else folder
+        self._folder = cache_folder() if folder is None else folder
         self._limit = limit
         self.notes: list[str] = []
 
     def get(self, key: Iterable[str]) -> bytes | None:
         """Return what is kept of ``key``, ``None`` where nothing is."""
-        path = self._path(key)
+        if self._folder is None:
+            return None
+        path = self._path(self._folder, key)
         try:
             content = read_bytes(path, _ANSWER_LIMIT)
         except FileNotFoundError:
@@ -52,7 +54,9 @@ class KeptAnswers:
 
     def put(self, key: Iterable[str], answer: bytes) -> None:
         """Keep an answer."""
-        path = self._path(key)
+        if self._folder is None:
+            return
+        path = self._path(self._folder, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, hashlib.sha256(answer).hexdigest().encode() + answer)
@@ -61,9 +65,10 @@ class KeptAnswers:
 
     def prune(self) -> None:
         """Remove what was not asked for longest, until the rest is within the limit."""
+        if self._folder is None or not self._folder.is_dir():
+            return
         with suppress(OSError):
-            drop_leftovers(self._folder)
-            found = [(entry.stat(), entry) for entry in os.scandir(self._folder)] if self._folder.is_dir() else []
+            found = [(entry.stat(), entry) for entry in os.scandir(self._folder)]
             total = sum(state.st_size for state, _ in found)
             for state, entry in sorted(found, key=lambda one: one[0].st_mtime):
                 if total <= self._limit:
@@ -71,18 +76,23 @@ class KeptAnswers:
                 os.unlink(entry)
                 total -= state.st_size
 
-    def _path(self, key: Iterable[str]) -> Path:
-        return self._folder / hashlib.sha256("\0".join(key).encode()).hexdigest()
+    @staticmethod
+    def _path(folder: Path, key: Iterable[str]) -> Path:
+        return folder / hashlib.sha256("\0".join(key).encode()).hexdigest()
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
 
-def cache_folder() -> Path:
-    """Return the folder of pythiageo's cache: ``PYTHIAGEO_CACHE``, or ``pythiageo`` where the system keeps caches."""
-    named = os.environ.get(CACHE)
-    if named:
-        return Path(named).expanduser()
-    above = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(above) if above else Path.home() / ".cache") / "pythiageo"
+def cache_folder() -> Path | None:
+    """Return where answers are kept: in ``PYTHIAGEO_CACHE``, or in ``pythiageo`` where the system has its caches.
+
+    ``None`` for a user without a home: then nothing is kept.
+    """
+    named, above = os.environ.get(CACHE), os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        root = Path(named) if named else Path(above) / "pythiageo" if above else Path.home() / ".cache" / "pythiageo"
+        return root.expanduser() / "audits"
+    except RuntimeError:
+        return None
