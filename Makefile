@@ -4,13 +4,14 @@
 # make check  lint, types, layers
 # make bench  ratios against named peers
 # make gpu-kit  on a machine with a GPU: what can be measured nowhere else, in minutes (docs/gpu.md)
+# make audit-power  false alarms of an audit by value on sound series, and planted faults that it finds
 # make agree  scores against lm-evaluation-harness, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test check bench agree gpu-kit gpu-wheels gpu-rehearsal install clean
+.PHONY: demo quick test check bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
 
 install: $(INSTALLED)
 
@@ -45,6 +46,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
+
+audit-power: $(INSTALLED)
+	$(BIN)/python -m pytest -n 0 -m bench -s tests/bench/test_bench_audit.py
 
 # on the machine with a GPU; on one without package index: .ci/gpu, which takes the wheels
 gpu-kit: $(INSTALLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # before any client is imported: tests never leave this machine
 os.environ["HF_HUB_OFFLINE"] = "0"
@@ -30,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("-m") != "bench":
         rooms = ["geometry", "landscape", "probes", "synthetic", "lens"]
         install_import_hook([f"pythiageo.{room}" for room in rooms], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHIAGEO_CACHE", str(tmp_path / "pythiageo-cache"))
 
 
 @pytest.fixture(autouse=True)

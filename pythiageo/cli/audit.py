@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +14,15 @@ from pythiageo.cli.display import print_json, print_table, say, shown_progress
 from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, make_config
+from pythiageo.durable_files import replace_file
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
+from pythiageo.locations import check_file
 
 if TYPE_CHECKING:
     from pythiageo.progress import Reporter
     from pythiageo.series.audit.audit import Audit, StepAudit
     from pythiageo.series.audit.contents import Contents
+    from pythiageo.series.audit.values import Finding
     from pythiageo.series.checkpoint import Series
 
 
@@ -31,6 +37,13 @@ def audit(
     deep: Annotated[
         bool, typer.Option("--deep", help="Download .safetensors and .bin of --steps and compare their tensors.")
     ] = False,
+    values: Annotated[
+        bool,
+        typer.Option("--values", help="Read a few rows of every step's weights, at most 200 MB, and judge them too."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole audit to this file (audit.json), too.")
+    ] = None,
     steps: Annotated[
         str | None,
         typer.Option(help="Steps to tell of, and to download with --deep: 0,1000 or all. All are compared either way."),
@@ -41,7 +54,7 @@ def audit(
 ) -> int:
     """Compare the weight files of all steps by their hashes: which revisions hold what their names say.
 
-    Nothing but listings is fetched from the Hub, unless --deep is given. Exit code 1 if a step is not ok or
+    Nothing but listings is fetched from the Hub, unless --values or --deep is given. Exit code 1 if a step is not ok or
     same-as-neighbour, or if --deep finds that two formats of a step differ.
     """
     from pythiageo.progress import Progress
@@ -51,6 +64,8 @@ def audit(
 
     if deep and steps is None:
         raise UserError("--deep downloads weights and needs --steps to say of which steps")
+    if out is not None:
+        check_file(out)
     config = make_config({"name": "audit", "target": target}, overrides(given), "analyze", "audit")
     assert isinstance(config, AnalyzeConfig)
     series = open_series(target, config.naming)
@@ -59,8 +74,14 @@ def audit(
     expected = series.expected if expect is None else parse_grid(expect)
     chosen = [] if steps is None else select(steps, series.steps())
     with shown_progress([series.name], quiet) as report:
-        found = audit_series(series, expected, lambda n, of: report(Progress(series.name, n, of, "listing files")))
+
+        def told(what: str) -> Callable[[int, int], None]:
+            return lambda n, of: report(Progress(series.name, n, of, what))
+
+        found = audit_series(series, expected, told("listing files"), told("reading rows") if values else None)
         contents = _compare(series, chosen, report) if deep else []
+    if out is not None:
+        replace_file(out, (json.dumps(found.as_json(), indent=2) + "\n").encode(), "the audit was not written")
     if chosen:
         found = found.only(chosen)
     if as_json:
@@ -94,10 +115,18 @@ def _print(found: Audit, every: bool) -> None:
     )
     print_table(f"{found.repo}: {len(found.steps)} steps", ("steps", "n", "verdict", "reason"), map(_row, groups))
     say(", ".join(f"{count} {verdict}" for verdict, count in found.counts.items()))
+    if found.values is not None and found.values.findings:
+        print_table("findings by value", ("step", "finding", "matrix", "reason", "numbers"),
+                    map(_finding_row, found.values.findings))  # fmt: skip
     for kind, numbers in found.formats.items():
         say(f".{kind}: {numbers['distinct']} different weights at {numbers['steps']} steps")
     for note in found.notes():
         say(note)
+
+
+def _finding_row(found: Finding) -> tuple[str, str, str, str, str]:
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in found.numbers.items())
+    return str(found.step), found.kind, found.matrix or "all", found.reason, numbers
 
 
 def _row(group: list[StepAudit]) -> tuple[str, str, str, str]:

@@ -135,6 +135,8 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
         ("all of them", f"about {_duration(plan.total_seconds)}{together}"),
     ]
+    if plan.audit_bytes:
+        rows.insert(4, ("audit by value", f"{_gb(plan.audit_bytes)} at most are read first"))
     if plan.landscape_checkpoints:
         took = f"about {_duration(plan.landscape_seconds)} each, roughly"
         rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {took}"))

@@ -14,6 +14,7 @@ def measures(
     from pythiageo.cli import display
     from pythiageo.geometry.measure import load_measures
     from pythiageo.landscape.measures import LANDSCAPE_MEASURES
+    from pythiageo.series.audit.weights import WEIGHT_MEASURES
 
     listed: dict[str, list[dict[str, Any]]] = {
         "geometry": [
@@ -51,6 +52,18 @@ def measures(
                 "invariances": list(measure.invariances),
             }
             for measure in LANDSCAPE_MEASURES.values()
+        ],
+        "weights": [
+            {
+                "name": measure.name,
+                "title": measure.name.replace("_", " "),
+                "formula": measure.formula,
+                "source": "pythiageo audit REPO --values --out audit.json, then pythiageo import",
+                "needs": "some rows of a matrix",
+                "cost": "no checkpoint is fetched",
+                "invariances": ["order"],
+            }
+            for measure in WEIGHT_MEASURES
         ],
     }
     if as_json:

@@ -194,6 +194,10 @@ class AnalyzeConfig(Table):
         bool, Option("Do not compare the weight files of the series first.", name="no_audit", sets=False)
     ] = True
     """Compare the weight files of the whole series first, and leave out steps that are not what their names say."""
+    audit_values: Annotated[
+        bool, Option("Read a few rows of the weights of every step first, too: 200 MB at most.")
+    ] = False
+    """Audit by value, too: a few rows of every step, at most 200 MB of the series, tell whether it continues others."""
     fetch: FetchConfig = FetchConfig()
     trust_revisions: Annotated[bool, Option("Measure suspect, ambiguous and mixed steps too.")] = False
     """Measure the steps too that the audit finds suspect, ambiguous or mixed."""

@@ -24,6 +24,7 @@ from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.check_names import check_names
 from pythiageo.runs.choose_steps import StepChoice, choose_steps
 from pythiageo.series import open_series
+from pythiageo.series.audit.samples import most_bytes
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import FETCHING, Checkpoint, Mapped, checkpoints_of, is_fetchable
 from pythiageo.series.tokenizers import read_tokenizer
@@ -44,6 +45,8 @@ class Plan:
     items: list[str]
     """Which items of which probe set are left out or not fed whole."""
     forward_tokens: int
+    audit_bytes: int
+    """Bytes that the audit by value reads, at most; those that are kept from before are not read again."""
     download_bytes: int
     largest_bytes: int
     disk_peak_bytes: int
@@ -114,7 +117,8 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.naming)
-    choice = choose_steps(config, series, lambda _: None, report)
+    listed = config.model_copy(update={"audit_values": False})  # nothing of any weights is read for a plan
+    choice = choose_steps(listed, series, lambda _: None, report)
     there = set(series.steps())
     wanted = [step for step in choice.steps if step not in choice.left_out and not choice.earlier.get(step)]
     store = None if config.fetch.keep else out / "downloads"
@@ -145,6 +149,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         left_out=_count_left_out(choice),
         items=ahead.notes,
         forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
+        audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
         disk_peak_bytes=_find_peak_disk(config, sizes),

@@ -16,13 +16,16 @@ from pathlib import Path
 
 from pythiageo import extensions
 
-RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE = "rank", "geometry", "landscape", "score", "linear probe"
+RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE, WEIGHTS = (
+    "rank", "geometry", "landscape", "score", "linear probe", "weights",
+)  # fmt: skip
 MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
 DECLARED_IN = {
     "pythiageo.geometry.measures": GEOMETRY,
     "pythiageo.landscape.measures": LANDSCAPE,
     "pythiageo.probes.measures": SCORE,
     "pythiageo.linear_probe.measures": LINEAR_PROBE,
+    "pythiageo.series.audit.weights": WEIGHTS,
 }
 """Modules that declare measures, and the kind of those that name none."""
 _OTHERS = {"entropy_dataset": MINIMUM, "entropy_sentence": MINIMUM}
@@ -33,7 +36,8 @@ _OTHERS = {"entropy_dataset": MINIMUM, "entropy_sentence": MINIMUM}
 class DeclaredMeasure:
     """A measure's name, in a sentence what it is, its kind, and what counts as the step of its change.
 
-    ``transition``: ``minimum``, ``maximum`` or ``half-way``; ``None`` for what has none (scores, linear probes).
+    ``transition``: ``minimum``, ``maximum`` or ``half-way``; ``None`` for what has none (scores, linear probes,
+    weights).
     """
 
     name: str
@@ -70,7 +74,7 @@ def read_declarations(path: Path, kind: str) -> Iterator[DeclaredMeasure]:
         }
         if {"name", "definition"} <= given.keys():
             own = given.get("kind", kind)
-            default = None if own in {SCORE, LINEAR_PROBE} else HALF_WAY
+            default = None if own in {SCORE, LINEAR_PROBE, WEIGHTS} else HALF_WAY
             yield DeclaredMeasure(given["name"], given["definition"], own, given.get("transition", default))
 
 

@@ -19,6 +19,9 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_RANKS, _FROM_1),
     "mean_cosine": (-1.0, 1.0),
     "two_nn": _FROM_0,
+    "weight_rms": _FROM_0,
+    "weight_distance": _FROM_0,
+    "weight_stable_rank": _FROM_1,
 }
 """Lowest and highest value by the name of the measure; a measure that is not here may have any value."""
 _ROUNDING = 1e-4

@@ -68,7 +68,8 @@ def audit_table(runs: Sequence[Run]) -> Table:
     """Return how many checkpoints of each run have which verdict or status, and why those that are not ``ok``.
 
     From the observations: each checkpoint that was left out has a row that says why. Checkpoints with both numbers and
-    gaps are under ``ok``; the gaps are listed by themselves.
+    gaps are under ``ok``; the gaps are listed by themselves. Under ``note`` stands whole what the manifest remarks,
+    such as revisions that were left out by name.
     """
     rows = []
     for run in runs:
@@ -83,6 +84,7 @@ def audit_table(runs: Sequence[Run]) -> Table:
             [run.label, status, _number(len(steps)), _steps(pl.Series(steps)), _text(reason)]
             for status, steps, reason in groups.rows()
         ]
+        rows += [[run.label, "note", "–", "–", remark] for remark in run.manifest.remarks or ()]
     return {"head": ["Run", "Verdict", "Checkpoints", "Steps", "First reason"], "rows": rows, "text": 5}
 
 

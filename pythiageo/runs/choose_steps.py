@@ -37,11 +37,13 @@ def choose_steps(
     if not config.audit or not isinstance(series, Auditable):
         return StepChoice(steps)
     report(Progress(config.name, 0, len(steps), f"auditing {series.name}"))
-    audit = audit_series(
-        series,
-        series.expected,
-        lambda done, of: report(Progress(config.name, 0, len(steps), f"auditing {series.name}: {done} of {of}")),
-    )
+
+    def told(what: str) -> Callable[[int, int], None]:
+        doing = f"auditing {series.name}: {what}"
+        return lambda done, of: report(Progress(config.name, 0, len(steps), f"{doing}{done} of {of}"))
+
+    reading = told("reading rows, ") if config.audit_values else None
+    audit = audit_series(series, series.expected, told(""), reading)
     keep(audit.as_json())
     audited = {step.step: step for step in audit.steps}
     if "all" in (part.strip() for part in config.steps.split(",")):

@@ -408,3 +408,12 @@ def test_any_two_colours_are_told_apart(theme: str, ground: str, vision: str) ->
     for first, second in combinations(colours, 2):
         # 2.3 is a just noticeable difference
         assert np.linalg.norm(cielab(first, vision) - cielab(second, vision)) > 10, (first, second)
+
+
+def test_what_was_left_out_by_name_is_on_the_page(tmp_path: Path) -> None:
+    remark = (
+        "2 of 9 revisions are left out, not named by a step that is read: <soup>, it-SFT (--step-pattern)" + " x" * 90
+    )
+    planted.write_run(tmp_path / "run", planted.rows(steps=(0, 100)), remarks=[remark])
+    text = build_report([tmp_path / "run"], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert remark.replace("<soup>", "&lt;soup&gt;") in text

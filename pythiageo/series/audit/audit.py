@@ -1,6 +1,6 @@
-"""Whether the revisions of a series hold what their names say, as far as the hashes of their weight files tell.
+"""Whether the revisions of a series hold what their names say: by the hashes of their weight files, and by values.
 
-A pure function from a table of files to one verdict a step; nothing is fetched here. docs/audit.md has the rules.
+``judge`` is a pure function from a table of files to one verdict a step. docs/audit.md has the rules.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from pythiageo.series.audit.rules import INCOMPLETE, MISSING, SOUND, VERDICTS, Finding, Recurrence, name_steps
+from pythiageo.errors import UserError
+from pythiageo.series.audit.record import describe_record
+from pythiageo.series.audit.rules import INCOMPLETE, MISSING, SOUND, SUSPECT, VERDICTS, Finding, Recurrence, name_steps
+from pythiageo.series.audit.samples import Readable, read_samples
+from pythiageo.series.audit.values import ValueAudit, judge_values
+from pythiageo.series.files.kept import KeptAnswers
 from pythiageo.series.files.weight_files import FORMATS, Revision, WeightFile
+from pythiageo.series.layout import Layout
 
 
 class StepAudit(NamedTuple):
@@ -41,6 +47,8 @@ class Audit:
     """Steps at which ``.safetensors`` and ``.bin`` recur at different other steps."""
     remarks: tuple[str, ...] = ()
     """What the series itself says, such as revisions that are not read as steps."""
+    values: ValueAudit | None = None
+    """What a few rows of each step have shown, where they were read."""
 
     @property
     def sound(self) -> bool:
@@ -54,8 +62,21 @@ class Audit:
         return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
 
     def only(self, steps: Collection[int]) -> Audit:
-        """Return the same audit with the verdicts on these steps alone; they rest on all of the series."""
-        return replace(self, steps=tuple(step for step in self.steps if step.step in steps))
+        """Return the same audit with what concerns these steps alone; it rests on all of the series."""
+        values = self.values and self.values.only(steps)
+        return replace(self, steps=tuple(step for step in self.steps if step.step in steps), values=values)
+
+    def with_values(self, values: ValueAudit) -> Audit:
+        """Return the same audit, in which a step whose values say against its name is in doubt."""
+        against: dict[int, list[str]] = {}
+        for found in values.findings:
+            if found.doubted:
+                against.setdefault(found.step, []).append(found.reason)
+        steps = [
+            step if step.step not in against else _doubt(step, "; ".join(dict.fromkeys(against[step.step])))
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps), values=values)
 
     def notes(self) -> list[str]:
         """Return what there is to say of the series as a whole."""
@@ -74,12 +95,12 @@ class Audit:
                 f"the listing has no sha256 of weights of {name_steps(unhashed)}: what is fetched of them is checked "
                 f"by its size alone"
             )
-        return notes
+        return [*notes, *(self.values.notes() if self.values else ())]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the audit as plain values."""
+        """Return the audit as plain values, with what is needed to cite it."""
         return {
-            "repo": self.repo,
+            **describe_record(self.repo, ((step.step, step.commit, step.files) for step in self.steps)),
             "steps": [
                 {**step._asdict(), "shares_with": list(step.shares_with), "files": _files(step.files)}
                 for step in self.steps
@@ -95,6 +116,7 @@ class Audit:
             "formats_differ": list(self.formats_differ),
             "summary": self.counts,
             "notes": self.notes(),
+            **({"values": self.values.as_json()} if self.values else {}),
         }
 
 
@@ -163,12 +185,62 @@ class Auditable(Protocol):
         """Return the weight files of every step, and of ``main`` (whose step is ``None``) if there is one."""
 
 
-def audit_series(series: Auditable, expected: Sequence[int], report: Callable[[int, int], None]) -> Audit:
-    """List the weight files of a series and judge its steps; see ``judge`` and the series' ``inventory``."""
+@runtime_checkable
+class Keeping(Protocol):
+    """A series that keeps what it was answered."""
+
+    @property
+    def kept(self) -> KeptAnswers:
+        """Where it does."""
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A series that says where each checkpoint lies."""
+
+    layout: Layout
+
+
+def audit_series(
+    series: Auditable,
+    expected: Sequence[int],
+    report: Callable[[int, int], None],
+    report_values: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """List the weight files of a series and judge its steps; see ``judge`` and the series' ``inventory``.
+
+    ``report`` is told how many of how many are listed. With ``report_values``, which is told how many are read, a few
+    rows of each step are read, too, and judged (``judge_values``).
+
+    Raises:
+        UserError: a series of whose files no part can be read, where values are asked for.
+        MachineError: the Hub cannot be reached.
+    """
     revisions = series.inventory(report)
     main = next((revision for revision in revisions if revision.step is None), None)
-    found = judge(series.name, [revision for revision in revisions if revision.step is not None], main, expected)
-    return replace(found, remarks=series.remarks)
+    steps = [revision for revision in revisions if revision.step is not None]
+    found = judge(series.name, steps, main, expected)
+    kept = series.kept if isinstance(series, Keeping) else KeptAnswers()
+    if report_values is not None:
+        found = found.with_values(_read_values(series, steps, kept, report_values))
+    return replace(found, remarks=(*series.remarks, *kept.notes))
+
+
+def _read_values(
+    series: Auditable, steps: Sequence[Revision], kept: KeptAnswers, report: Callable[[int, int], None]
+) -> ValueAudit:
+    if not isinstance(series, Readable):
+        raise UserError(f"{series.name}: of this kind of series no part of a file can be read alone")
+    samples = read_samples(series, steps, kept, report)
+    places = series.layout.places if isinstance(series, LaidOut) else {}
+    return judge_values(samples, {step: place.stage for step, place in places.items()})
+
+
+def _doubt(step: StepAudit, reason: str) -> StepAudit:
+    """Return a step whose values say against its name; a worse verdict stands."""
+    worse = VERDICTS.index(step.verdict) > VERDICTS.index(SUSPECT)
+    own = "" if step.verdict in SOUND else f"{step.reason}; "
+    return step._replace(verdict=step.verdict if worse else SUSPECT, reason=f"{own}{reason}")
 
 
 def _audit_step(step: int, revision: Revision | None, tables: dict[str, Recurrence], differs: bool) -> StepAudit:

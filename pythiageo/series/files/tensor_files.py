@@ -25,7 +25,7 @@ _PICKLE_LIMIT = 64 * MIB
 """Bytes of the pickle inside a ``.bin``: it names tensors, and holds none."""
 _SHARED = 4
 """How many times its own bytes the tensors of a ``.bin`` may take together: tied ones share theirs."""
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
@@ -192,9 +192,9 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
 def _reader(path: Path, start: int, entry: dict[str, Any]) -> tuple[Callable[[], Tensor], Half | None]:
     """Return how to read a tensor whole, and how to in pieces if it is stored in half of float32's bytes."""
     begin, end = entry["data_offsets"]
-    if entry["dtype"] not in _DTYPES:
-        raise CheckpointError(f"holds {entry['dtype']} tensors; expected one of {', '.join(_DTYPES)}")
-    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+    if entry["dtype"] not in DTYPES:
+        raise CheckpointError(f"holds {entry['dtype']} tensors; expected one of {', '.join(DTYPES)}")
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
 
     def parts(size: int) -> Iterator[Tensor]:
         with path.open("rb", buffering=0) as file:

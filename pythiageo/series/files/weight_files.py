@@ -41,8 +41,8 @@ class WeightFile(NamedTuple):
 class Revision:
     """One revision of a series: ``step`` is ``None`` for ``main``.
 
-    ``indexes`` holds, for each format that has an index, the shards it names. ``absent`` says why the revision cannot
-    be listed at all.
+    ``indexes`` holds, for each format that has an index, the shards it names, ``weight_maps`` the shard of each tensor.
+    ``absent`` says why the revision cannot be listed at all.
     """
 
     step: int | None
@@ -51,6 +51,21 @@ class Revision:
     files: tuple[WeightFile, ...] = ()
     indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     absent: str | None = None
+    weight_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def listed(
+        cls,
+        step: int | None,
+        revision: str,
+        commit: str | None,
+        files: Iterable[WeightFile],
+        weight_maps: Mapping[str, Mapping[str, str]],
+    ) -> Revision:
+        """Return a revision of which all files are listed, by what its indexes say; others than weights are left."""
+        indexes = {kind: shards_of(weight_map) for kind, weight_map in weight_maps.items()}
+        weights = tuple(file for file in files if is_weight_file(file.name, indexes))
+        return cls(step, revision, commit, weights, indexes, weight_maps=weight_maps)
 
     def of_format(self, kind: str) -> tuple[WeightFile, ...]:
         """Return the weight files of a format, by name."""
@@ -91,6 +106,20 @@ class Revision:
         return sorted(wanted)
 
 
+def pack_listing(revision: Revision) -> bytes:
+    """Return what a commit holds, as bytes; see ``unpack_listing``."""
+    return json.dumps([revision.revision, revision.commit, revision.files, revision.weight_maps]).encode()
+
+
+def unpack_listing(content: bytes) -> Revision | None:
+    """Return the revision (of no step) that ``pack_listing`` made these bytes of, ``None`` if it was something else."""
+    try:
+        name, commit, files, maps = json.loads(content)
+        return Revision.listed(None, name, commit, [WeightFile(*file) for file in files], maps)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
 def index_format(name: str) -> str | None:
     """Return the format whose index has this name, or ``None``."""
     return _INDEX.get(name)
@@ -102,13 +131,17 @@ def is_weight_file(name: str, indexes: Mapping[str, tuple[str, ...]]) -> bool:
     return known or any(name in shards for shards in indexes.values())
 
 
-def shards_of(index: bytes) -> tuple[str, ...]:
-    """Return the shards that the content of an index names; none where it is not readable as one."""
+def weight_map_of(index: bytes) -> dict[str, str]:
+    """Return the shard of each tensor that the content of an index names; none where it is not readable as one."""
     try:
-        weight_map = json.loads(index)["weight_map"]
-        return tuple(sorted({str(shard) for shard in weight_map.values()}))
+        return {str(name): str(shard) for name, shard in json.loads(index)["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
+        return {}
+
+
+def shards_of(weight_map: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the shards that an index names."""
+    return tuple(sorted(set(weight_map.values())))
 
 
 def _listed(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from huggingface_hub import constants
 
-from pythiageo.series.files.weight_files import Revision, WeightFile, index_format, is_weight_file, shards_of
+from pythiageo.series.files.weight_files import Revision, WeightFile, index_format, weight_map_of
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -61,11 +61,10 @@ def kept_weights(repo: str, step: int | None, name: str, commit: str | None) -> 
             step, name, commit, absent="the revision is not in the client's cache, and the Hub is not asked"
         )
     files = kept_files(folder)
-    indexes = {
-        kind: shards_of((folder / file.name).read_bytes()) for file in files if (kind := index_format(file.name))
+    maps = {
+        kind: weight_map_of((folder / file.name).read_bytes()) for file in files if (kind := index_format(file.name))
     }
-    weights = tuple(file for file in files if is_weight_file(file.name, indexes))
-    return Revision(step, name, commit, weights, indexes)
+    return Revision.listed(step, name, commit, files, maps)
 
 
 def name_kept(folder: Path, revision: str, commit: str | None) -> None:

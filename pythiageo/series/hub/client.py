@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -21,13 +22,15 @@ from huggingface_hub.hf_api import GitRefs, RepoFile
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from pythiageo.errors import MachineError, UserError, quote_error
+from pythiageo.series.files.kept import KeptAnswers
 from pythiageo.series.files.weight_files import (
     INDEX_LIMIT,
     Revision,
     WeightFile,
     index_format,
-    is_weight_file,
-    shards_of,
+    pack_listing,
+    unpack_listing,
+    weight_map_of,
 )
 from pythiageo.series.hub.retry import UNREACHED, again_if_busy, response_of
 
@@ -35,12 +38,14 @@ from pythiageo.series.hub.retry import UNREACHED, again_if_busy, response_of
 class Listing:
     """Lists the weight files of revisions of one repository; safe to use from several threads.
 
-    An index is fetched once for all revisions that have the same one, and nothing else is downloaded.
+    An index is fetched once for all revisions that have the same one, and nothing else is downloaded. A commit that was
+    listed before is not asked for again: it cannot change.
     """
 
-    def __init__(self, repo: str) -> None:
+    def __init__(self, repo: str, kept: KeptAnswers) -> None:
         self._repo = repo
-        self._indexes: dict[str, tuple[str, ...]] = {}
+        self._kept = kept
+        self._indexes: dict[str, dict[str, str]] = {}
         self._lock = Lock()
 
     def revision(self, step: int | None, name: str, commit: str | None) -> Revision:
@@ -51,10 +56,13 @@ class Listing:
             MachineError: the Hub cannot be reached.
         """
         at = commit or name
+        key = ("listing-1", constants.ENDPOINT, self._repo, at)
+        if commit is not None and (answer := self._kept.get(key)) and (known := unpack_listing(answer)):
+            return replace(known, step=step, revision=name)
         try:
             with translated(self._repo):
                 entries = _own_files(self._repo, at)
-                indexes = {
+                maps = {
                     kind: self._index(entry, at) for entry in entries if (kind := index_format(entry.path)) is not None
                 }
         except (RevisionNotFoundError, EntryNotFoundError):
@@ -63,18 +71,20 @@ class Listing:
         files = [
             WeightFile(entry.path, entry.lfs.sha256 if entry.lfs else None, entry.size, entry.blob_id)
             for entry in entries
-            if is_weight_file(entry.path, indexes)
         ]
-        return Revision(step, name, commit, tuple(files), indexes)
+        found = Revision.listed(step, name, commit, files, maps)
+        if commit is not None:
+            self._kept.put(key, pack_listing(found))
+        return found
 
-    def _index(self, entry: RepoFile, at: str) -> tuple[str, ...]:
+    def _index(self, entry: RepoFile, at: str) -> dict[str, str]:
         if entry.size > INDEX_LIMIT:
-            return ()
+            return {}
         with self._lock:
             if entry.blob_id not in self._indexes:
                 with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars(), without_xet():
                     path = hf_hub_download(self._repo, entry.path, revision=at, local_dir=folder)
-                    self._indexes[entry.blob_id] = shards_of(Path(path).read_bytes())
+                    self._indexes[entry.blob_id] = weight_map_of(Path(path).read_bytes())
             return self._indexes[entry.blob_id]
 
 

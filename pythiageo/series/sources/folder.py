@@ -12,6 +12,7 @@ from pythiageo.interrupts import map_in_threads
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.hash_cache import HashMemory, weights_state
 from pythiageo.series.files.load import is_checkpoint, open_folder
+from pythiageo.series.files.slices import read_part
 from pythiageo.series.files.tensor_files import weight_files
 from pythiageo.series.files.weight_files import (
     INDEX_LIMIT,
@@ -20,6 +21,7 @@ from pythiageo.series.files.weight_files import (
     index_format,
     is_weight_file,
     shards_of,
+    weight_map_of,
 )
 from pythiageo.series.kinds import describe_layout, names_in
 from pythiageo.series.layout import Naming
@@ -183,6 +185,11 @@ class FolderSeries:
         """Give the folder of a step."""
         yield self._folders[step]
 
+    def read_bytes(self, revision: Revision, name: str, start: int, count: int) -> bytes:
+        """Return some bytes of a weight file of a step, or of ``main``. Raises ``CheckpointError``."""
+        folder = self._root / "main" if revision.step is None else self._folders[revision.step]
+        return read_part(folder / name, start, count)
+
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step, and of a folder ``main`` beside them, each hashed;
         see ``HashMemory``.
@@ -209,16 +216,17 @@ def _list_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision
 
 def _read_folder(step: int | None, folder: Path, hashes: HashMemory) -> Revision:
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    indexes = {
-        kind: shards_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else ()
+    maps = {
+        kind: weight_map_of(path.read_bytes()) if path.stat().st_size <= INDEX_LIMIT else {}
         for path in paths
         if (kind := index_format(path.name)) is not None
     }
+    indexes = {kind: shards_of(weight_map) for kind, weight_map in maps.items()}
     files = []
     for path in paths:
         if is_weight_file(path.name, indexes):
             files.append(WeightFile(path.name, hashes.sha256(path), path.stat().st_size))
-    return Revision(step, folder.name, None, tuple(files), indexes)
+    return Revision.listed(step, folder.name, None, files, maps)
 
 
 def open_target(target: str, naming: Naming | None = None) -> FolderSeries | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +15,14 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.interrupts import map_in_threads
+from pythiageo.series.files.kept import KeptAnswers
 from pythiageo.series.files.weight_files import Revision
 from pythiageo.series.hub.cached import is_offline, kept_revisions, kept_weights
 from pythiageo.series.hub.client import Listing, list_commits, list_files, list_refs, proper_name
 from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.hub.failures import told
 from pythiageo.series.hub.fetch import download
+from pythiageo.series.hub.ranges import read_range
 from pythiageo.series.hub.retry import be_patient
 from pythiageo.series.layout import Layout, Naming
 from pythiageo.series.origin import Source, differences
@@ -45,6 +48,8 @@ class HubSeries:
         be_patient()
         self._asked = repo
         self._naming = naming or Naming()
+        self.kept = KeptAnswers()
+        """What commits hold, from one audit to the next."""
 
     @property
     def name(self) -> str:
@@ -131,6 +136,10 @@ class HubSeries:
             patterns = [f"*{kind}" for kind in kinds]
             yield download(repo, revision, commit, patterns, promised, Path(folder) / "files")
 
+    def read_bytes(self, revision: Revision, name: str, start: int, count: int) -> bytes:
+        """Return some bytes of a weight file of a revision, and nothing else of it; see ``read_range``."""
+        return read_range(self._known.repo, revision.revision, revision.commit, name, start, count)
+
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of every step and of ``main``, from the Hub's listings alone.
 
@@ -145,12 +154,13 @@ class HubSeries:
         if "main" in commits:
             wanted.append((None, "main"))
         at = {commits[name] or name: (step, name) for step, name in wanted}
-        listing, listed = Listing(repo), dict[str, Revision]()
+        listing, listed = Listing(repo, self.kept), dict[str, Revision]()
         look = partial(kept_weights, repo) if is_offline() else listing.revision
         found = map_in_threads(lambda key: look(*at[key], commits[at[key][1]]), at, _LISTERS)
         for done, (key, revision) in enumerate(zip(at, found, strict=True), start=1):
             listed[key] = revision
             report(done, len(at))
+        self.kept.prune()
         return [_renamed(listed[commits[name] or name], step, name) for step, name in wanted]
 
     @cached_property
@@ -234,4 +244,4 @@ def open_target(target: str, naming: Naming | None = None) -> HubSeries | None:
 
 
 def _renamed(revision: Revision, step: int | None, name: str) -> Revision:
-    return Revision(step, name, revision.commit, revision.files, revision.indexes, revision.absent)
+    return replace(revision, step=step, revision=name)
