@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.spectrum import centre
+from pythiageo.geometry.matrix import centre
 from pythiageo.no_value import NoValueError
 
 

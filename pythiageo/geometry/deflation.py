@@ -8,16 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.reductions import EPS
+from pythiageo.geometry.matrix import EPS
 
 LOOKED_AT = 8
 """Directions that are looked for: the last of them stands for all others."""
-ROUNDS = 3
-"""Products with the matrix and back. A direction ``CONVERGED`` times the last one is then right to its last digits."""
-CONVERGED = 10.0
-"""How many times the last direction one must be to be split off."""
 DWARFS = 30.0
-"""How many times the last direction the first must be for a split to be worth its product."""
+"""How many times the last direction one must be to be split off: less costs the others no digits that anybody needs."""
+ROUNDS = 2
+"""Products with the matrix and back. A direction that dwarfs the last one is right to one in 10^7 then, and what that
+moves is of second order."""
 LEAST_SIDE = 2 * LOOKED_AT
 """A matrix of fewer rows or columns has no others that few directions could dwarf."""
 
@@ -67,7 +66,7 @@ def split(matrix: Float[Tensor, "row column"]) -> Split | None:
     sigma, vectors = find_directions(matrix)
     if not float(sigma[0]) > DWARFS * float(sigma[-1]):
         return None
-    count = int((sigma > (CONVERGED * sigma[-1]).clamp_min(EPS * len(matrix) * sigma[0])).sum())
+    count = int((sigma > (DWARFS * sigma[-1]).clamp_min(EPS * len(matrix) * sigma[0])).sum())
     if not float(sigma[count - 1]) > float(sigma[count]):
         return None
     taken = vectors[:count]

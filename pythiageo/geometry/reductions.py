@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack  # type: ignore[import-untyped]
 from torch import Tensor
 
+from pythiageo.geometry.matrix import EPS
+
 Array = NDArray[np.float64]
-EPS = torch.finfo(torch.float64).eps
 BLOCK = 64
 """Columns LAPACK's blocked reductions may take at once: their workspace is this times the side of the matrix."""
 CHUNK = 256

@@ -13,12 +13,16 @@ from torch import Tensor
 
 from pythiageo.compute.threads import one_thread
 from pythiageo.geometry.deflation import Split, split
-from pythiageo.geometry.reductions import EPS, Reduction, find_squares, reduce
+from pythiageo.geometry.matrix import EPS, Varying, distinct, is_finite, take_mean_off
+from pythiageo.geometry.reductions import Reduction, find_squares, reduce
 
-ENTROPY_TOLERANCE = 1e-6
-"""Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring."""
-VALUE_TOLERANCE = 1e-6
-"""Greatest relative error of a resolved sigma^2 where every value counts."""
+TOLERANCE = 1e-6
+"""Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring, and,
+where every value counts, greatest relative error of a resolved sigma^2."""
+TOLERANCE_OF_MANY = 1e-4
+"""The same of more than ``FEW`` values, which without a Gram matrix are the dearest part of a run. What a bound adds up
+of so many roundings is about 1,000 times what happens."""
+FEW = 512
 RESOLVED = 1e-6
 """A sigma below this share of the largest is not resolved: float32 states round at about 1e-7 in every layer."""
 ROUNDED = float(torch.finfo(torch.float32).eps) / 2
@@ -89,14 +93,14 @@ class Spectra:
     """The spectra of one matrix of states, centred and not, with what they share computed once.
 
     Rows that are equal bit by bit are taken once, with their number as weight: in a causal model equal prompts have
-    equal states. One Gram matrix on the smaller side, uncentred, then gives both spectra (see ``reductions``). Its
-    eigenvalues are squares, off by about ``eps * max(rows, columns)`` times its ``lambda_max``; so a small sigma is
-    lost in rounding. Two things make ``lambda_max`` large: the mean, and massive activations. Where few directions
-    dwarf the others they are split off first (see ``deflation``), and the centred spectrum is taken of states that are
-    centred first. Where the entropy of a spectrum could still be off by more than ``ENTROPY_TOLERANCE`` (or, with
-    ``every_value``, a resolved sigma^2 by more than ``VALUE_TOLERANCE``, relative), its singular values are taken
-    without squaring, which keeps the condition number. States that are equal but for the rounding of their mean have
-    singular values of exactly zero, not the spectrum of that rounding.
+    equal states. One Gram matrix on the smaller side then gives both spectra (see ``reductions``). Its eigenvalues are
+    squares, off by about ``eps * max(rows, columns)`` times its largest, so a small sigma is lost in rounding. Two
+    things make the largest massive: the mean, which is taken off before anything is multiplied, and massive
+    activations: where few directions dwarf the others they are split off first (see ``deflation``). Where the entropy
+    of a spectrum could still be off by more than ``TOLERANCE`` (or, with ``every_value``, a resolved sigma^2 by more
+    than that, relative), its singular values are taken without squaring, which keeps the condition number. States that
+    are equal but for the rounding of their mean have singular values of exactly zero, not the spectrum of that
+    rounding.
 
     Everything is computed where the states are, on one thread of the CPU or on their GPU, and the singular values alone
     come to the CPU.
@@ -128,33 +132,36 @@ class Spectra:
 
     @cached_property
     def largest(self) -> float:
-        """The largest singular value of the uncentred states."""
-        return float(self._uncentred.sigma[0])
+        """The largest singular value of the uncentred states, or up to the root of two times that."""
+        varying = 0.0
+        if self._split is not None:
+            varying = float(self._split.sigma[0])
+        elif self._varying.at_all:
+            varying = math.sqrt(float(self._reduction.squares(True)[0]))
+        return math.hypot(varying, float(torch.linalg.vector_norm(self._varying.mean)))
 
     @cached_property
     def _centred(self) -> Spectrum:
         with one_thread():
-            matrix, _ = self._varying
-            if not bool(matrix.any()):
-                return self._spectrum(matrix.new_zeros(0), "gram")
+            varying = self._varying
+            if not varying.at_all:
+                return self._spectrum(varying.mean[:0], "gram")
             if self._split is not None:
                 found = self._put_together(self._split)
             else:
                 found = self._accept(self._reduction.squares(True), self._reduction.error(True))
-            return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
+            return found or self._spectrum(torch.linalg.svdvals(varying.rows), "svd")
 
     @cached_property
     def _uncentred(self) -> Spectrum:
         with one_thread():
-            (matrix, _), (varying, mean) = self._distinct, self._varying
-            if not bool(varying.any()):
-                return self._spectrum(torch.linalg.vector_norm(mean)[None], "gram")
-            found = None
-            if self._split is None and self._reduction.keeps_small:
-                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
-            elif (parts := split(matrix)) is not None:
+            matrix, _ = self._distinct
+            if not self._varying.at_all:
+                return self._spectrum(torch.linalg.vector_norm(self._varying.mean)[None], "gram")
+            alike = self._split is None
+            if not (alike and self._reduction.keeps_small) and (parts := split(matrix)) is not None:
                 found = self._put_together(parts)
-            elif self._split is None:
+            elif alike:
                 found = self._accept(self._reduction.squares(False), self._reduction.error(False))
             else:
                 found = self._accept(*find_squares(matrix))
@@ -165,17 +172,16 @@ class Spectra:
         return distinct(self._states)
 
     @cached_property
-    def _varying(self) -> tuple[Tensor, Tensor]:
-        return part(*self._distinct)
+    def _varying(self) -> Varying:
+        return take_mean_off(*self._distinct)
 
     @cached_property
     def _split(self) -> Split | None:
-        return split(self._varying[0])
+        return split(self._varying.rows)
 
     @cached_property
     def _reduction(self) -> Reduction:
-        matrix, mean = self._varying
-        return reduce(matrix, self._distinct[1], mean)
+        return reduce(self._varying.rows, self._distinct[1], self._varying.mean)
 
     @cached_property
     def _rounded(self) -> float:
@@ -204,9 +210,10 @@ class Spectra:
         if largest is not None:
             sigma, errors = torch.cat([largest, sigma]), torch.cat([torch.zeros_like(largest), errors])
         errors = errors + (rounded + self._rounded)
-        if entropy_error(sigma, errors) > ENTROPY_TOLERANCE:
+        tolerance = TOLERANCE if min(self._states.shape) <= FEW else TOLERANCE_OF_MANY
+        if entropy_error(sigma, errors) > tolerance:
             return None
-        if self._every_value and value_error(sigma, errors) > VALUE_TOLERANCE:
+        if self._every_value and value_error(sigma, errors) > tolerance:
             return None
         return self._spectrum(sigma, "gram")
 
@@ -224,64 +231,6 @@ def spectrum(states: Float[Tensor, "row d_model"], centred: bool) -> Spectrum:
         ValueError: no row, or values that are not finite.
     """
     return Spectra(states).of(centred)
-
-
-def is_finite(states: Tensor) -> bool:
-    """Return whether no value is NaN or infinite."""
-    flat = states.detach().contiguous().view(-1)
-    # NaN and infinity survive the sum of squares; only where it overflows need every value be looked at
-    return math.isfinite(float(flat @ flat)) or bool(torch.isfinite(flat).all())
-
-
-def distinct(
-    states: Float[Tensor, "row d_model"],
-) -> tuple[Float[Tensor, "distinct d_model"], Float[Tensor, " distinct"]]:
-    """Return, in float64, the distinct rows, each times the root of its number, and those roots over sqrt(row).
-
-    Both together have the singular values, centred and not, of all rows. Rows are equal where every number is.
-    """
-    rows, columns = states.shape
-    # a projection finds candidates; only rows that are equal in every column are taken together
-    angles = torch.arange(1, columns + 1, dtype=torch.float64, device=states.device)
-    projection, order = (states @ angles.cos().to(states.dtype)).sort(stable=True)
-    candidates = (projection[1:] == projection[:-1]).nonzero().flatten()
-    same = torch.zeros(rows, dtype=torch.bool, device=states.device)
-    same[candidates + 1] = (states[order[candidates]] == states[order[candidates + 1]]).all(dim=1)
-    if not bool(same.any()):
-        return states.double(), angles.new_full((rows,), rows**-0.5)
-    first = (~same).nonzero().flatten()
-    roots = first.diff(append=first.new_tensor([rows])).double().sqrt()
-    kept = states[order[first]].double()
-    kept *= roots[:, None]
-    return kept, roots / rows**0.5
-
-
-def part(
-    weighted: Float[Tensor, "distinct d_model"], ones: Float[Tensor, " distinct"]
-) -> tuple[Float[Tensor, "distinct d_model"], Float[Tensor, " d_model"]]:
-    """Return what ``distinct`` returns without its mean, and that mean, times the root of the number of all rows.
-
-    A row that is the mean but for rounding is exactly zero, as in ``centre``.
-    """
-    rows = 1 / float(ones.square().min())
-    mean = ones @ weighted
-    varying = torch.addr(weighted, ones, mean, alpha=-1)
-    limits = EPS * rows * float((weighted.abs().amax(dim=1) / ones).max()) * ones
-    varying[torch.linalg.vector_norm(varying, ord=math.inf, dim=1) <= limits] = 0
-    # once more: what rounding left of a mean that is far larger than what varies
-    left = ones @ varying
-    varying.addr_(ones, left, alpha=-1)
-    return varying, mean + left
-
-
-def centre(states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-    """Return ``states`` in float64 without their mean row; a row that is the mean but for rounding is exactly zero."""
-    matrix = states.to(torch.float64, copy=True)
-    # in place: each copy would be twice as large as the states
-    rounding = EPS * len(matrix) * max(float(matrix.max()), -float(matrix.min()))
-    matrix -= matrix.mean(dim=0)
-    matrix[torch.linalg.vector_norm(matrix, ord=math.inf, dim=1) <= rounding] = 0
-    return matrix
 
 
 def square_errors(squares: Float[Tensor, " value"], delta: float) -> Float[Tensor, " value"]:

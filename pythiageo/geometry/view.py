@@ -8,9 +8,10 @@ from functools import cached_property
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pythiageo.geometry.matrix import centre, is_finite
 from pythiageo.geometry.readout import Layout, Readout, select
 from pythiageo.geometry.rounding import Directions, Rounding, unit_of
-from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum, centre, is_finite
+from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum
 
 
 class Rows:
