@@ -12,7 +12,7 @@ import polars as pl
 from pythiageo.claims.emergence import acquisition_order
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import EVENT, PLACE, declare
-from pythiageo.claims.result import TIES, ClaimResult, Specification, judge, leave_undecided, single_ones
+from pythiageo.claims.result import ALPHA, TIES, ClaimResult, Specification, judge, leave_undecided, single_ones
 from pythiageo.events.find import FOUND, NOT_REACHED
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import bootstrap_weights, both_tails, label_orders, percentile_interval
@@ -91,7 +91,9 @@ def prediction(evidence: Evidence, specification: Specification) -> list[ClaimRe
             results.append(leave_undecided(name, CLAIM[group], RULE, "no pair to be ordered", specification, table))
             continue
         counts = f"{test['concordant']} right, {test['discordant']} wrong, {test['tied']} tied ({specification.ties})"
-        note = "; ".join([counts, *edge_note(evidence.moves(specification), specification)])
+        few = f"the floors have {test['orders']} orders, so that p is never {ALPHA} or less: too few tasks"
+        notes = [counts, *([few] if test["orders"] * ALPHA < 1 else [])]
+        note = "; ".join([*notes, *edge_note(evidence.moves(specification), specification)])
         verdict = judge(test["interval"], 0.5, test["p"], test["p_below"])
         figures = (test["rate"], test["interval"], 0.5, test["p"], test["n"])
         single = single_ones(model=test["models"], pair_of_tasks=test["pairs"])
@@ -175,7 +177,7 @@ def _concordance(
     seen = np.sum(counts, axis=0) > 0
     return {
         "rate": rate, "interval": percentile_interval(draws), "p": p, "p_below": p_below,
-        "models": int(seen.any(axis=(1, 2)).sum()), "pairs": int(seen.any(axis=0).sum()),
+        "orders": len(orders), "models": int(seen.any(axis=(1, 2)).sum()), "pairs": int(seen.any(axis=0).sum()),
         "concordant": int(summed[0]), "discordant": int(summed[1]), "tied": int(summed[2]), "n": int(sum(summed)),
         "ties": ties,
     }  # fmt: skip

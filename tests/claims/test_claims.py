@@ -485,6 +485,10 @@ def test_floors_that_order_acquisitions() -> None:
     evidence = Evidence(several(2, acquired=ORDER, floor_at=floor_before(200), low=low))
     found = {each.name: each for each in prediction(evidence, QUICK)}
     assert {each.estimate for each in found.values()} == {1.0}
+    # three hard tasks under billa-v4: one of six orders is no evidence
+    assert (found["prediction-hard"].verdict, found["prediction-hard"].p) == ("not decidable", pytest.approx(1 / 6))
+    assert "the floors have 6 orders, so that p is never 0.05 or less" in str(found["prediction-hard"].reason)
+    assert "orders" not in str(found["prediction-easy"].reason)
     assert found["prediction-across"].n == 2 * 15
     assert found["prediction-across"].verdict == "supported"
     upside = {task: 10.0 - index for index, task in enumerate(ORDER)}
