@@ -31,7 +31,7 @@ class GradientGram:
 
     ``parameters``: how many the gradients have; ``terms``: greatest length of a sum that was rounded; ``precision``:
     the machine epsilon in which the gradients were computed. ``formed``: the names of parameters that were not taken
-    from their layer's inputs and outputs, but formed by ``vmap``.
+    from their layer's inputs and outputs, but formed whole.
     """
 
     matrix: Float[Tensor, "example example"]
@@ -47,8 +47,9 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
 
     Linear, embedding and LayerNorm layers are read through their inputs and the gradients of their outputs
     (``captures``); each is compared with what automatic differentiation gives for the sum over examples, and a
-    parameter for which they differ (it is used elsewhere too: a tied unembedding) is formed by ``vmap`` instead. Two
-    examples' gradients are computed plainly, one at a time, and compared with the result.
+    parameter for which they differ (it is used elsewhere too: a tied unembedding) is formed by ``vmap`` instead, or one
+    example at a time where ``vmap`` cannot. Two examples' gradients are computed plainly, one at a time, and compared
+    with the result.
 
     ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often.
 
@@ -207,17 +208,24 @@ def _add_formed(problem: Problem, name: str, gram: Gram, memory: int) -> None:
             whole = torch.cat([before, part, after]).view_as(parameter)
             return functional_call(call, {f"module.{name}": whole}, example)
 
-        blocks = [_rows(grad(loss), part, piece) for piece in problem.pieces]
+        blocks = []
+        for piece in problem.pieces:
+            try:
+                with torch.no_grad():  # the gradients themselves need none
+                    blocks.append(vmap(grad(loss), in_dims=(None, 0))(part, piece))
+            except RuntimeError:  # an operation that vmap cannot batch, or a derivative of the model's own (Bloom's)
+                blocks.append(_form_plainly(problem, name, piece)[:, start : start + step])
         gram.add_block(torch.cat(blocks).double())
 
 
-def _rows(gradient: Any, part: Tensor, piece: Piece) -> Float[Tensor, "example value"]:
-    try:
-        with torch.no_grad():  # the gradients themselves need none
-            return vmap(gradient, in_dims=(None, 0))(part, piece)
-    except RuntimeError:  # an operation that vmap cannot batch: one example at a time gives the same
-        with torch.no_grad():
-            return torch.stack([gradient(part, tuple(tensor[i] for tensor in piece)) for i in range(len(piece[0]))])
+def _form_plainly(problem: Problem, name: str, piece: Piece) -> Float[Tensor, "example value"]:
+    """Return the gradients of one parameter by plain automatic differentiation, one example at a time."""
+    rows = []
+    for number in range(len(piece[0])):
+        loss = problem.piece_losses(tuple(tensor[number : number + 1] for tensor in piece)).sum()
+        (found,) = torch.autograd.grad(loss, [problem.parameters[name]], allow_unused=True, materialize_grads=True)
+        rows.append(found.reshape(-1))
+    return torch.stack(rows)
 
 
 def _audit(problem: Problem, matrix: Float[Tensor, "example example"]) -> None:
