@@ -17,14 +17,18 @@ from pythiageo.probes.probeset import ProbeSet, make_probe_set
 from pythiageo.probes.rows import read_rows
 from pythiageo.series import open_series
 from pythiageo.series.checkpoint import Checkpoint, Described, checkpoints_of
+from pythiageo.series.kinds import TRIED, KindError
 from pythiageo.series.model_shape import ModelShape
 from pythiageo.series.steps import select
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
+from pythiageo.untrusted_files import is_plain
 
-TRIED = 3
-"""Checkpoints that are looked at before a run is refused: one may be damaged."""
 EXAMPLES = 200
 """Examples of a generated or a large task that are looked at."""
+
+
+class _NoTokenizerError(UserError):
+    """A checkpoint has no tokenizer of its own, and none was named."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def look_ahead(
 
     Raises:
         CheckpointError: none of those that were tried can be read.
-        UserError: ``everything``, and all that can be read are refused.
+        UserError: all that can be read are refused: of a kind that is not measured (``series.kinds``), without a
+            tokenizer, or, where ``everything``, because nothing is left.
     """
     refused: Exception | None = None
     for number, checkpoint in enumerate(checkpoints[:TRIED]):
@@ -67,7 +72,15 @@ def look_ahead(
             folder = checkpoint.describe(scratch / str(number))
             shape = ModelShape.read(folder, checkpoint.label)
             place = folder if tokenizer is None else tokenizer.write(scratch / "tokenizer")
+            if not is_plain(place / "tokenizer.json"):
+                raise _NoTokenizerError(
+                    f"{checkpoint.label}: there is no tokenizer.json beside its weights: name the tokenizer that it "
+                    f"was trained with, --tokenizer OWNER/NAME or --tokenizer FOLDER"
+                )
             reader = FileTokenizer(place)
+        except (KindError, _NoTokenizerError) as error:
+            refused = refused if isinstance(refused, UserError) else UserError(str(error))
+            continue
         except Exception as error:
             if concerns_all(error) and not isinstance(error, UserError):
                 raise

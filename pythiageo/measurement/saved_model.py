@@ -85,6 +85,7 @@ class SavedModels:
                 "layers": settings.num_hidden_layers,
                 "d_model": settings.hidden_size,
                 "tokenizer": self._tokenizer,
+                **({} if opened.note is None else {"note": opened.note}),
             },
         )
 

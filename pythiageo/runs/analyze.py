@@ -28,6 +28,7 @@ from pythiageo.series import open_series
 from pythiageo.series.audit.audit import StepAudit
 from pythiageo.series.audit.rules import MISSING, NEIGHBOUR, VERDICTS
 from pythiageo.series.checkpoint import Checkpoint, Remembering, Series, checkpoints_of
+from pythiageo.series.kinds import check_kinds
 from pythiageo.series.names import MOST
 from pythiageo.series.tokenizers import NamedTokenizer, read_tokenizer
 
@@ -71,6 +72,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
         with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have the others
             look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
+    elif not folder.observations.steps():  # the audit saw no weights, or none that can be told apart
+        check_kinds([one for one in todo.left_out.values() if one is not None], series.name)
     for step, checkpoint in todo.left_out.items():
         session.leave_out(choice.left_out[step], checkpoint)
     session.measure_all(todo.measured)

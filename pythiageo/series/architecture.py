@@ -19,16 +19,13 @@ from torch import nn
 from pythiageo.errors import CheckpointError
 from pythiageo.series.files.limits import check_counts
 from pythiageo.series.files.tensor_files import read_json
+from pythiageo.series.kinds import KindError, check_kind, describe_layout, names_in
+from pythiageo.untrusted_files import is_plain
 
 ATTENTION = "eager"
 """The implementation that every model is built with: plain operations, and what TransformerLens takes."""
-_REFUSED = {
-    "auto_map": "asks for code from the repository, which is never run",
-    "quantization_config": "is of quantised weights: take the model as it was before",
-    "compression_config": "is of compressed weights: take the model as it was before",
-    "configuration_files": "names other config files in its place, which are not read",
-}
-"""Without what these ask for, it would be another model."""
+_REFUSED = {"auto_map", "quantization_config", "compression_config", "configuration_files"}
+"""Without what these ask for, it would be another model: see ``kinds``."""
 _DROPPED = {
     "attn_implementation",
     "experts_implementation",
@@ -43,23 +40,34 @@ _DROPPED = {
     "code_revision",
 }
 """These choose how the same model is computed, stored or found; so does whatever begins with an underscore."""
+_NUMBER = "__float__"
+"""The one key of transformers' own that begins so and is a value: infinity, which JSON has no word for."""
 
 
 def read_config(folder: Path, label: str) -> dict[str, Any]:
     """Return what a checkpoint's ``config.json`` says of the model's shape, at every depth.
 
     Raises:
-        CheckpointError: none, damaged, of no architecture, or one that asks for remote code, quantised weights, other
-            files, or more layers than any model has.
+        CheckpointError: as ``read_whole_config``, or one that asks for more layers than any model has.
     """
-    config = read_json(folder / "config.json", label)
-    for key, words in _REFUSED.items():
-        if config.get(key) is not None:
-            raise CheckpointError(f"{label}: its config {words}")
-    if not isinstance(config.get("model_type"), str):
-        raise CheckpointError(f"{label}: config.json names no model_type")
+    config = read_whole_config(folder, label)
     check_counts(config, label)
     return {key: _shapes(value) for key, value in config.items() if _is_shape(key)}
+
+
+def read_whole_config(folder: Path, label: str) -> dict[str, Any]:
+    """Return a checkpoint's ``config.json``, if it is of a kind that is measured.
+
+    Raises:
+        CheckpointError: none, damaged, of no architecture; a ``kinds.KindError`` where no such model is measured.
+    """
+    if not is_plain(folder / "config.json") and (foreign := describe_layout(names_in(folder))):
+        raise KindError(f"{label}: {foreign}")
+    config = read_json(folder / "config.json", label)
+    if not isinstance(config.get("model_type"), str):
+        raise CheckpointError(f"{label}: config.json names no model_type")
+    check_kind(config, label)
+    return config
 
 
 def settings_of(config: dict[str, Any]) -> Any:
@@ -101,12 +109,12 @@ def context_of(settings: Any) -> int | None:
 
 def _shapes(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _shapes(inner) for key, inner in value.items() if _is_shape(key) and key not in _REFUSED}
+        return {key: _shapes(inner) for key, inner in value.items() if _is_shape(key)}
     return [_shapes(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_shape(key: str) -> bool:
-    return not key.startswith("_") and key not in _DROPPED
+    return key == _NUMBER or (not key.startswith("_") and key not in _DROPPED and key not in _REFUSED)
 
 
 @contextmanager

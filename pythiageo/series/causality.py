@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError, quote_error
 from pythiageo.series.architecture import context_of
+from pythiageo.series.kinds import NOT_CAUSAL
 
-NOT_CAUSAL = "not-causal"
 _POSITIONS = 8
 _RELATIVE = 2e-5
 """Of the median size of a layer's states: what reordered sums may move, such as those of experts that are given other

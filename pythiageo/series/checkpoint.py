@@ -30,6 +30,8 @@ class OpenCheckpoint:
     tokenizer_folder: Path | None
     nonfinite: str | None = None
     """Why the weights cannot be measured (which tensor holds NaN or infinity), or ``None``."""
+    note: str | None = None
+    """What whoever reads its numbers must know of the model, such as code of its own that was not run."""
 
 
 class Step(Protocol):

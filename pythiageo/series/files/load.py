@@ -11,12 +11,21 @@ from typing import Any
 import torch
 
 from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
-from pythiageo.series.architecture import ATTENTION, build, model_class, quiet_transformers, read_config, settings_of
+from pythiageo.series.architecture import (
+    ATTENTION,
+    build,
+    model_class,
+    quiet_transformers,
+    read_config,
+    read_whole_config,
+    settings_of,
+)
 from pythiageo.series.causality import check_causal
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite
 from pythiageo.series.files.limits import check_folder, check_room
 from pythiageo.series.files.tensor_files import BIN, SAFETENSORS, StoredTensor, Widened, stored_tensors
+from pythiageo.series.kinds import describe_own_code
 from pythiageo.untrusted_files import is_plain
 
 _BUFFERS = re.compile(r"(.+\.)?(masked_bias|inv_freq|position_ids)")
@@ -51,6 +60,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
         architecture=type(model).__name__,
         tokenizer_folder=folder,
         nonfinite=nonfinite,
+        note=describe_own_code(read_whole_config(folder, label)),
     )
 
 

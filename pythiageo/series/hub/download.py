@@ -28,6 +28,7 @@ from pythiageo.series.files.weight_files import WeightFile, index_format, is_wei
 from pythiageo.series.hub.cached import is_offline, kept_files, kept_folder, name_kept
 from pythiageo.series.hub.client import access_problem, list_files, list_refs, without_bars
 from pythiageo.series.hub.retry import UNREACHED, again_if_busy
+from pythiageo.series.kinds import KindError, describe_layout
 from pythiageo.series.origin import BESIDE, Source
 from pythiageo.series.sources.folder import read_tokens
 
@@ -155,6 +156,9 @@ class HubCheckpoint:
             kept = kept_folder(self._repo, self._at) if is_offline() else None
             with told(self._repo, self._revision):
                 files = list_files(self._repo, self._at) if kept is None else kept_files(kept)
+            foreign = describe_layout([file.name for file in files])
+            if foreign and "config.json" not in {file.name for file in files}:
+                raise KindError(f"{self._repo} {self.label}: {foreign}")
             kind = ".safetensors" if any(file.name.endswith(".safetensors") for file in files) else ".bin"
             self._wanted = [
                 file for file in files if file.name in BESIDE or file.name.endswith((kind, f"{kind}.index.json"))

@@ -21,6 +21,7 @@ from pythiageo.series.files.weight_files import (
     is_weight_file,
     shards_of,
 )
+from pythiageo.series.kinds import describe_layout, names_in
 from pythiageo.series.layout import Naming
 from pythiageo.series.names import MOST, parse_step
 from pythiageo.series.origin import OTHER_WEIGHTS, Source, differences, hash_beside
@@ -95,9 +96,12 @@ class FolderSeries:
         if not self._folders and is_checkpoint(root):
             self._folders[_step_of(root)] = root
         if not self._folders:
+            foreign = describe_layout(names_in(root))
             raise UserError(
-                f"{path}: no checkpoint: expected folders named by step (step1000, checkpoint-1000), or a config.json "
-                f"with weights"
+                f"{path}: {foreign}"
+                if foreign
+                else f"{path}: no checkpoint: expected folders named by step (step1000, checkpoint-1000), or a "
+                f"config.json with weights"
             )
 
     @property
