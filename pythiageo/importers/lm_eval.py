@@ -60,7 +60,7 @@ def read_results(request: Request) -> Results | None:
     for (file, content), (_, place) in zip(found, placed, strict=True):
         named = place or _step(content, file, source)
         stages.add(named.stage)
-        rows += [(file, {"step": named.step, **row}) for row in _harness_rows(content)]
+        rows += [(file, {"step": named.step, **row}) for row in harness_rows(content)]
     if len(stages) > 1:
         raise UserError(f"{source}: results of {len(stages)} stages of training, each of which counts its own steps")
     title = last or source.stem
@@ -197,7 +197,8 @@ def _asked(content: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def harness_rows(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the harness's results say, a number at a time, by the columns of an observation."""
     shots, samples = content.get("n-shot") or {}, content.get("n-samples") or {}
     asked = _asked(content)
     config = content.get("config")

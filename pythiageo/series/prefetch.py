@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from pythiageo.errors import CheckpointError
@@ -82,7 +82,7 @@ class Stream(Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         return self.while_waiting(lambda: None)
 
-    def while_waiting(self, tick: Callable[[], None]) -> Iterator[Item]:
+    def while_waiting(self, tick: Callable[[], None]) -> Generator[Item, None, None]:
         """Iterate, and call ``tick`` now and then while the next item is not there yet."""
         worker = threading.Thread(target=self._fetch_all, name="fetch", daemon=True)
         worker.start()

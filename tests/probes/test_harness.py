@@ -152,3 +152,18 @@ def test_scores_are_those_of_the_harness(name: str, model: Path, tmp_path: Path)
     assert ours["accuracy_normalised"] == expected["acc_norm"]
     if "acc" in expected:  # the leaderboard's definition has acc_norm alone
         assert ours["accuracy"] == expected["acc"]
+
+
+def test_a_checkpoint_of_a_series_is_scored_by_the_harness(model: Path, tmp_path: Path) -> None:
+    import pythiageo
+
+    locally("sciq", "json", tmp_path / "rows", ROWS["sciq"])
+    rows = tmp_path / "rows" / "rows.json"
+    _, expected = theirs("sciq", rows, model)
+    with pythiageo.checkpoints(model) as series:
+        table = next(iter(series)).harness([their_task("sciq", rows)], num_fewshot=0, batch_size=2)
+    found = dict(table.select("measure", "value").rows())
+    assert found["accuracy"] == expected["acc"]
+    assert found["accuracy_normalised"] == expected["acc_norm"]
+    assert set(table["task"]) == {"local_sciq"}
+    assert table["n"].to_list() == [len(ROWS["sciq"])] * len(table)
