@@ -56,6 +56,8 @@ class Checkpoints:
         self._series = open_series(config.target, config.naming)
         self._choice: StepChoice = choose_steps(config, self._series, lambda _: None, silent)
         self._given: ReferenceType[Generator[SeriesCheckpoint, None, None]] | None = None
+        self._held: Generator[SeriesCheckpoint, None, None] | None = None
+        self._within = False
         readable = [step for step in self._there() if not self._left_out(step)]
         check_kinds(list(checkpoints_of(self._series, readable[:3] or self._there()[:3])), self._series.name)
 
@@ -81,17 +83,20 @@ class Checkpoints:
         self.close()
         given = self._give()
         self._given = ref(given)  # a strong one would be a circle, and a loop that is left would not end at once
+        self._held = given if self._within else None
         return given
 
     def __enter__(self) -> Self:
+        self._within = True
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._within = False
         self.close()
 
     def close(self) -> None:
         """End the loop under way, if there is one, and remove what was fetched for it."""
-        given = self._given and self._given()
+        given, self._held = None if self._given is None else self._given(), None
         if given is not None:
             given.close()
 

@@ -31,7 +31,7 @@ class GradientGram:
 
     ``parameters``: how many the gradients have; ``terms``: greatest length of a sum that was rounded; ``precision``:
     the machine epsilon in which the gradients were computed. ``formed``: the names of parameters that were not taken
-    from their layer's inputs and outputs, but formed by ``vmap``.
+    from their layer's inputs and outputs, but formed whole.
     """
 
     matrix: Float[Tensor, "example example"]
@@ -47,8 +47,9 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
 
     Linear, embedding and LayerNorm layers are read through their inputs and the gradients of their outputs
     (``captures``); each is compared with what automatic differentiation gives for the sum over examples, and a
-    parameter for which they differ (it is used elsewhere too: a tied unembedding) is formed by ``vmap`` instead. Two
-    examples' gradients are computed plainly, one at a time, and compared with the result.
+    parameter for which they differ (it is used elsewhere too: a tied unembedding) is formed by ``vmap`` instead, or one
+    example at a time where ``vmap`` cannot. Two examples' gradients are computed plainly, one at a time, and compared
+    with the result.
 
     ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often.
 

@@ -254,6 +254,10 @@ for name, how, kind in [("raise", fail, Mine), ("Ctrl-C", interrupt, KeyboardInt
 with pythiageo.checkpoints("test/broken", folder=sys.argv[1]) as found:
     out["broken"] = [[one.step, one.failure and one.failure.status] for one in found]
 out["after broken"] = left()
+try:
+    pythiageo.checkpoints("test/adapter", folder=sys.argv[1])
+except pythiageo.UserError as error:
+    out["adapter"] = str(error)
 held[0] = 0
 exec(HOW_TO)
 """
@@ -264,6 +268,12 @@ def test_a_loop_over_the_hub_stays_within_its_budget_and_leaves_nothing(series: 
     text = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     (how_to,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     served = {repo: serve_folder(series, repo)[repo] for repo in ("test/a", "test/broken", "EleutherAI/pythia-160m")}
+
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    served["test/adapter"] = {"step1": adapter, "main": adapter}
 
     def refuse(request: Request) -> Fault | None:
         broken = request.path.startswith(f"/test/broken/resolve/{commit}/model")
@@ -284,6 +294,7 @@ def test_a_loop_over_the_hub_stays_within_its_budget_and_leaves_nothing(series: 
     for ending in ("whole", "break", "raise", "Ctrl-C", "after broken", "left"):
         assert found[ending] == [], ending
     assert found["broken"] == [[0, None], [10, "unreadable"], [20, None], [30, None]]
+    assert "this is an adapter (PEFT) of a model that lies elsewhere: merge it" in found["adapter"]
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     assert [line.split()[0] for line in found["said"]] == [str(step) for step in STEPS]
 
