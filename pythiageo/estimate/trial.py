@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import psutil  # type: ignore[import-untyped]
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
@@ -24,10 +24,11 @@ from pythiageo.landscape.measures import get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
-from pythiageo.measurement.forward import SCORED, Reading, passes
+from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import LinearProbe
+from pythiageo.measurement.plain_reading import SCORED, plain_passes
 from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
@@ -53,7 +54,9 @@ class Trial:
         self._shape = shape
         self._prepared = prepared
         self._sites = count_sites(config, shape)
-        self.passes = list(passes(prepared, config.compute.batch_tokens, config.measures.linear_probe is not None))
+        self.passes = list(
+            plain_passes(prepared, config.compute.batch_tokens, config.measures.linear_probe is not None)
+        )
         """Forward passes: examples, positions, positions with logits."""
 
     def time_checkpoint(self, size: int) -> dict[str, float]:
@@ -245,7 +248,12 @@ class _StandIn:
         return {site: site for site in self.sites()}
 
     def read(
-        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position width"]], None]:
         return dict.fromkeys(sites, self.states(*ids.shape)), None
 
