@@ -38,6 +38,11 @@ class Pack(NamedTuple):
         first, last = np.searchsorted(nodes, [self.start, self.stop])
         return slice(int(first), int(last)), torch.from_numpy(nodes[first:last] - self.start + self.before)
 
+    def reorder(self, order: Int[Tensor, " node"]) -> Pack:
+        """Return the same nodes in another order."""
+        visible = self.visible[order][:, order]
+        return self._replace(ids=self.ids[:, order], depths=self.depths[:, order], visible=visible)
+
 
 class Forest:
     """The different beginnings of some prompts.

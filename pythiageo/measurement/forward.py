@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -60,8 +61,9 @@ class Reading:
         self._set_aside: dict[str, str] = {}
         self._vocab = 1
         if forests:
-            found = find_obstacle(reader, list(sites), [task.forest for task in forests], dtype)
-            self._obstacle, self._vocab = found
+            tokens = np.unique(np.concatenate([task.forest.tokens for task in forests]))
+            longest = max(task.forest.longest for task in forests)
+            self._obstacle, self._vocab = find_obstacle(reader, list(sites), tokens, longest, dtype)
         self._tasks = {} if self._obstacle else {id(probe): task for task in forests for probe in task.probes}
         self._current: ForestReading | None = None
 
