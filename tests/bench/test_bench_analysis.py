@@ -16,8 +16,8 @@ import pytest
 
 TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
-TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "ADD,MUL,syntactic-agreement,analogies,running-text")
-"""Short prompts and long ones, with and without options."""
+TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "algorithmic")
+"""The eight; ``diagnostic`` has long prompts, and options."""
 
 MAKE = """
 import sys, torch
@@ -132,6 +132,7 @@ SIDES = {
 RATIOS = (
     ("recipe, all readouts", "ours, all readouts"),
     ("recipe, one readout", "ours, one readout"),
+    ("ours, all readouts", "body"),
     ("ours, one readout", "body"),
 )
 
