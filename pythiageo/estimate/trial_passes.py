@@ -18,6 +18,7 @@ from pythiageo.measurement.check_forest import find_obstacle
 from pythiageo.measurement.forest import Pack
 from pythiageo.measurement.plain_reading import plain_passes
 from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.reader import Bounds
 from pythiageo.measurement.task_forest import TaskForest, grow
 from pythiageo.series.model_shape import FEW, ModelShape
 
@@ -50,7 +51,7 @@ class TrialPasses:
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
-        self.all = list(_list_packs(self.forests, compute.batch_tokens, shape.vocab))
+        self.all = list(_list_packs(self.forests, Bounds(compute.batch_tokens, 0).nodes, shape.vocab))
         if not self.forests:
             self.all = [Pass(*one) for one in plain_passes(list(prepared), compute.batch_tokens, linear_probe)]
 
@@ -81,8 +82,8 @@ class TrialPasses:
         return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers
 
 
-def _list_packs(forests: Sequence[TaskForest], tokens: int, vocab: int) -> Iterator[Pass]:
+def _list_packs(forests: Sequence[TaskForest], nodes: int, vocab: int) -> Iterator[Pass]:
     for task in forests:
-        for pack in task.packs(tokens, vocab):
+        for pack in task.packs(nodes, vocab):
             _, scored = pack.among(task.scored)
             yield Pass(1, pack.ids.shape[1], len(scored), pack)

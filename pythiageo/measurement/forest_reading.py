@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -98,9 +100,9 @@ class ForestReading:
 
         first = 0
         while first < task.forest.prompts:
-            pack = task.pack(first, self._bounds.tokens, self._vocab)
+            pack = task.pack(first, self._bounds.nodes, self._vocab)
             divisible = pack.end > first + 1
-            if self._bounds.attempt(lambda pack=pack: read(pack), pack.ids.numel(), divisible):  # type: ignore[misc]
+            if self._bounds.attempt(partial(read, pack), divisible):
                 first = pack.end
         self._states.update(states)
         self._takers.update(dict.fromkeys(states, task.geometries))

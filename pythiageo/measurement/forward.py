@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -92,7 +93,9 @@ class Reading:
         """Yield each site with its states at every position of every example, the examples one after another."""
         sites = list(self.sites)
         for number, site in enumerate(sites):
-            states = self._ask_forest(prepared, lambda forest, site=site: forest.states(prepared, site, sites))  # type: ignore[misc]
+            states = self._ask_forest(
+                prepared, partial(ForestReading.states, prepared=prepared, site=site, sites=sites)
+            )
             if states is None:
                 yield from self._plain.states(prepared, sites[number:])
                 return

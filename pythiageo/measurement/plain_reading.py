@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -62,7 +63,7 @@ class PlainReading:
                 kept[rows] = found[site].flatten(0, 1)
 
         for batch in self._batches(prepared.encoded):
-            self._within_memory(batch, prepared.encoded, read)
+            self._within_memory(batch, read)
         return states
 
     def predictions(self, encoded: list[Encoded]) -> Predictions:
@@ -95,18 +96,17 @@ class PlainReading:
 
         for batch in self._batches(encoded):
             for indices in _few_scored(batch, encoded):
-                self._within_memory(indices, encoded, read)
+                self._within_memory(indices, read)
         return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
 
     def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
         yield from batches(encoded, lambda: self._bounds.tokens)
 
-    def _within_memory(self, indices: list[int], encoded: list[Encoded], read: Callable[[list[int]], None]) -> None:
+    def _within_memory(self, indices: list[int], read: Callable[[list[int]], None]) -> None:
         waiting = [indices]
         while waiting:
             part = waiting.pop()
-            tokens = len(part) * len(encoded[part[0]].ids)
-            if not self._bounds.attempt(lambda part=part: read(part), tokens, len(part) > 1):  # type: ignore[misc]
+            if not self._bounds.attempt(partial(read, part), len(part) > 1):
                 waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
 
 

@@ -15,9 +15,6 @@ from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Predictions
 
-NODES = 512
-"""Nodes in a pack, at most. Every node's attention goes over the whole pack: with more of them it begins to cost, with
-fewer the products of matrices do."""
 LOGITS = 2**25
 """Logits of a pack, at most: 134 MB of them."""
 
@@ -56,17 +53,17 @@ class TaskForest:
         """Number of probe sets of which states are asked."""
         return sum(places.states is not None for places in self._places.values())
 
-    def packs(self, tokens: int, vocab: int) -> Iterator[Pack]:
-        """Yield the packs of all prompts, for bounds that do not change on the way."""
+    def packs(self, nodes: int, vocab: int) -> Iterator[Pack]:
+        """Yield the packs of all prompts, for bounds that do not change on the way; see ``pack``."""
         first = 0
         while first < self.forest.prompts:
-            pack = self.pack(first, tokens, vocab)
+            pack = self.pack(first, nodes, vocab)
             yield pack
             first = pack.end
 
-    def pack(self, first: int, tokens: int, vocab: int) -> Pack:
-        """Return the pack that begins with prompt ``first``; ``tokens`` and ``vocab`` bound its size."""
-        return self.forest.pack(first, min(NODES, tokens), self.scored, max(1, LOGITS // vocab))
+    def pack(self, first: int, nodes: int, vocab: int) -> Pack:
+        """Return the pack that begins with prompt ``first``: of ``nodes`` at most, and of ``LOGITS`` logits."""
+        return self.forest.pack(first, nodes, self.scored, max(1, LOGITS // vocab))
 
     def pairs_of(self, scored: slice) -> slice:
         """Return which pairs ask the scored nodes of a slice."""

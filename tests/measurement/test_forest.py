@@ -24,8 +24,9 @@ from pythiageo.measurement.forest import Forest
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, Probe, prepare
+from pythiageo.measurement.reader import NODES
 from pythiageo.measurement.result import Origin
-from pythiageo.measurement.task_forest import NODES, grow
+from pythiageo.measurement.task_forest import grow
 from pythiageo.observations import Observation, read_manifest
 from pythiageo.probes import tokenizer
 from pythiageo.probes.encoding import CharacterTokenizer
@@ -322,7 +323,7 @@ def test_states_beyond_the_bound_are_read_in_several_rounds(sites_that_fit: int)
     rounds = -(-3 // max(1, sites_that_fit))
     nodes = sum(tokens for tokens, _, _ in reader.asked[1:])
     assert len(task.forest) * rounds * 0.5 < nodes <= len(task.forest) * rounds
-    assert sum(logits for _, _, logits in reader.asked[1:]) == len(list(task.packs(2048, VOCAB)))  # each node once
+    assert sum(logits for _, _, logits in reader.asked[1:]) == len(list(task.packs(NODES, VOCAB)))  # each node once
     assert_same(found, rows_of(Limited(), probes, True, measures)[0])
 
 
