@@ -64,9 +64,9 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
     display.print_table("provenance", ("key", "value"), flatten(manifest.provenance.as_json()))
     display.print_table(
         "checkpoints",
-        ("step", "label", "weights sha256", "status", "reason"),
+        ("step", "label", "weights sha256", "status", "passes", "reason"),
         [
-            (entry.step, entry.label, (entry.weight_sha or "-")[:12], entry.status, entry.reason)
+            (entry.step, entry.label, (entry.weight_sha or "-")[:12], entry.status, entry.passes, entry.reason)
             for entry in manifest.checkpoints
         ],
     )

@@ -183,9 +183,10 @@ class ComputeConfig(Table):
     threads: Annotated[int | None, Field(ge=1, le=256), Option("Threads. Default: one.", keyword=True)] = None
     """Default: one, and for training a model of ``WIDE`` or more as many as there are cores (docs/training.md)."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
-    """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out."""
+    """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out. A pass over a
+    prefix forest holds a quarter of it, 512 nodes at most."""
     state_memory: Size = "1GB"
-    """Most that the states of one probe set take at one time; more sites than fit are read in several passes."""
+    """Most that the states of one task take at one time; more sites than fit are read in several rounds."""
 
     @property
     def thread_count(self) -> int:

@@ -137,8 +137,8 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         ahead = look_ahead(checkpoints, probes, Path(scratch), tokenizer=named_tokenizer)
         shape = ahead.shape
         check_causal(shape.one_block(), checkpoints[0].label)
-        trial = Trial(config, shape, ahead.prepared)
-        memory = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0])) + _count_fetching(checkpoints[0])
+        trial = Trial(config, shape, ahead.prepared, ahead.folder)
+        memory = trial.estimate_memory(_count_mapped(checkpoints[0])) + _count_fetching(checkpoints[0])
     landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
     return Plan(
         series=series.name,
@@ -148,7 +148,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         to_measure=len(checkpoints),
         left_out=_count_left_out(choice),
         items=ahead.notes,
-        forward_tokens=sum(examples * length for examples, length, _ in trial.passes),
+        forward_tokens=sum(one.tokens for one in trial.passes.all),
         audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
         download_bytes=sum(sizes),
         largest_bytes=max(sizes),
@@ -184,8 +184,8 @@ def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Need
             ahead = look_ahead(checkpoints, spec.probes, Path(scratch), everything=False, tokenizer=spec.tokenizer)
         except CheckpointError:
             return Needs(0, disk)
-        trial = Trial(spec.config, ahead.shape, ahead.prepared)
-        own = trial.estimate_memory(ahead.folder, _count_mapped(checkpoints[0]))
+        trial = Trial(spec.config, ahead.shape, ahead.prepared, ahead.folder)
+        own = trial.estimate_memory(_count_mapped(checkpoints[0]))
         return Needs(own + _count_fetching(checkpoints[0]), disk)
 
 

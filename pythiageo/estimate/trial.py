@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import psutil  # type: ignore[import-untyped]
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
@@ -20,14 +20,16 @@ from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, time_items
+from pythiageo.estimate.trial_passes import TrialPasses
 from pythiageo.landscape.measures import get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
-from pythiageo.measurement.forward import SCORED, Reading, passes
+from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import LinearProbe
+from pythiageo.measurement.plain_reading import SCORED
 from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
@@ -48,13 +50,14 @@ _ORIGIN = Origin("plan", "plan", "naturalistic", "plan", None, 0, None, None)
 class Trial:
     """Small pieces of a run, tried on this machine."""
 
-    def __init__(self, config: RunConfig, shape: ModelShape, prepared: list[Prepared]) -> None:
+    def __init__(self, config: RunConfig, shape: ModelShape, prepared: list[Prepared], folder: Path) -> None:
         self._config = config
         self._shape = shape
         self._prepared = prepared
         self._sites = count_sites(config, shape)
-        self.passes = list(passes(prepared, config.compute.batch_tokens, config.measures.linear_probe is not None))
-        """Forward passes: examples, positions, positions with logits."""
+        self._folder = folder
+        probed = config.measures.linear_probe is not None
+        self.passes = TrialPasses(shape, folder, prepared, config.compute, probed)
 
     def time_checkpoint(self, size: int) -> dict[str, float]:
         """Return the seconds of the parts of one checkpoint, whose files have ``size`` bytes, without the landscape."""
@@ -76,19 +79,10 @@ class Trial:
 
     def time_forward(self) -> float:
         """Return the seconds of all forward passes, from passes through one block and logits at some positions."""
-        block = self._shape.one_block()
-        vocab = block.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-
-        def run(one: tuple[int, int, int]) -> None:
-            block(torch.randint(0, vocab, one[:2]), use_cache=False, logits_to_keep=1)
-
-        with torch.inference_mode():
-            timed = time_items(self.passes, run, warm_up=True)
-        tokens = sum(examples * length for examples, length, _ in self.passes)
-        return scale(timed, lambda one: one[0] * one[1], tokens) * self._shape.layers + self._time_logits()
+        return self.passes.time() + self._time_logits()
 
     def _time_logits(self) -> float:
-        rows = sum(examples * scored for examples, _, scored in self.passes)
+        rows = sum(one.examples * one.scored for one in self.passes.all)
         few = min(rows, 256)
         unembedding = torch.randn(self._shape.vocab, self._shape.d_model)
 
@@ -159,13 +153,13 @@ class Trial:
             total += example * (gradients * len(encoded) + draws)
         return total * (self._shape.layers if config.per_layer else 1)
 
-    def estimate_memory(self, folder: Path, mapped: int = 0) -> int:
+    def estimate_memory(self, mapped: int = 0) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
 
-        ``folder``: with the checkpoint's config and tokenizer. Weights are loaded in float32, beside ``mapped`` bytes
+        Weights are loaded in float32, beside ``mapped`` bytes
         of files; TransformerLens then makes copies of joint matrices, and drops what it copied once it is open.
         """
-        own = self._estimate_process(folder)
+        own = self._estimate_process()
         size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
         loaded, opened = 4 * self._shape.parameters + mapped, size * self._shape.parameters
         return own + max(loaded, opened + max(size * self._shape.joint, self._estimate_work()))
@@ -175,24 +169,25 @@ class Trial:
         width, heads = self._shape.d_model, self._shape.heads
         # one block: the stream, two norms, q, k, v, rotated and not, and an MLP of four widths before and after its
         # activation; scores and their softmax. Small ones stay with the process, so they count beside logits too
-        passing = 4 * max(
-            (examples * length * (_WIDTHS * width + 2 * heads * length) for examples, length, _ in self.passes),
-            default=0,
-        )
+        passes, forests = self.passes.all, self.passes.forests
+        passing = 4 * max((one.tokens * (_WIDTHS * width + 2 * heads * one.positions) for one in passes), default=0)
         tokens = max(map(_count_tokens, self._geometry), default=0)
-        site = 4 * tokens * width
+        rows = max((len(task.kept) for task in forests), default=tokens)
+        site = 4 * rows * width
         states = min(max(self._config.compute.state_bytes, site), site * self._sites)
-        found = 4 * self._sites * width * max((examples * length for examples, length, _ in self.passes), default=0)
+        found = 4 * self._sites * width * max((one.tokens for one in passes), default=0)
         # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
-        spectra = 3 * 2 * site + 4 * 8 * min(tokens, width) ** 2
-        scored = max((min(examples * positions, SCORED) for examples, _, positions in self.passes), default=0)
-        return passing + max(states + max(found, spectra), 4 * scored * self._shape.vocab)
+        spectra = 3 * 2 * 4 * tokens * width + 4 * 8 * min(tokens, width) ** 2
+        logits = 4 * max((min(one.examples * one.scored, SCORED) for one in passes), default=0) * self._shape.vocab
+        if forests:  # states and logits come out of the same pass; a site's states are laid out for every example
+            return passing + states + max(found + logits, 4 * tokens * width + spectra)
+        return passing + max(states + max(found, spectra), logits)
 
-    def _estimate_process(self, folder: Path) -> int:
+    def _estimate_process(self) -> int:
         """Return what a process takes that has all libraries of a run at work, after a rehearsal with one block."""
         block, length = self._shape.one_block(), 8
         ids = torch.zeros(1, length, dtype=torch.long)
-        with suppress(CheckpointError), BridgeReader(block, folder) as reader:
+        with suppress(CheckpointError), BridgeReader(block, self._folder) as reader:
             reader.read(ids, list(reader.sites()), None)
             reader.read(ids, [], torch.tensor([0]))
         if self._geometry:
@@ -245,7 +240,12 @@ class _StandIn:
         return {site: site for site in self.sites()}
 
     def read(
-        self, ids: Int[Tensor, "example position"], sites: list[str], logit_positions: Int[Tensor, " scored"] | None
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position width"]], None]:
         return dict.fromkeys(sites, self.states(*ids.shape)), None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
@@ -55,6 +55,7 @@ class BridgeReader:
             _take_apart(model)
             raise CheckpointError(f"{folder.name}: TransformerLens cannot open a {kind}: {error}") from None
         self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
+        self._dtype = dtype
         self._layers = len(self._bridge.blocks)
         _free_joint_weights(self._bridge)
         for module in self._bridge.modules():
@@ -119,6 +120,8 @@ class BridgeReader:
         ids: Int[Tensor, "example position"],
         sites: list[str],
         logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length, no further than the last block that is asked for.
 
@@ -126,6 +129,9 @@ class BridgeReader:
             ids: token ids, no padding.
             sites: hook names of ``sites()`` or ``hooks()``; states split by head come joined.
             logit_positions: ascending positions at which logits are wanted, or ``None`` for no logits.
+            depths: where each position counts as standing, if not one behind the other.
+            visible: which positions (columns) each position (row) may look at, if not all up to it. Whether a model
+                keeps to these two is for the caller to try.
 
         Returns:
             States and logits as float32 on the CPU.
@@ -146,6 +152,9 @@ class BridgeReader:
         options: dict[str, Any] = {"logits_to_keep": wanted.to(self._device)} if self._keeps_logits else {}
         if logit_positions is None:
             options["stop_at_layer"] = self._stop(sites)
+        if depths is not None and visible is not None:
+            options["position_ids"] = depths.to(self._device)
+            options["attention_mask"] = self._mask(visible)
         with torch.inference_mode():
             logits = self._bridge.run_with_hooks(
                 ids.to(self._device), return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
@@ -155,6 +164,11 @@ class BridgeReader:
         if logit_positions is None:
             return states, None
         return states, (logits if self._keeps_logits else logits[:, wanted]).float().cpu()
+
+    def _mask(self, visible: Bool[Tensor, "position position"]) -> Float[Tensor, "one one position position"]:
+        """Return what is added to attention scores. One of booleans some attentions would add as it is, 0 or 1."""
+        mask = torch.zeros(visible.shape, dtype=self._dtype).masked_fill_(~visible, torch.finfo(self._dtype).min)
+        return mask[None, None].to(self._device)
 
     def _stop(self, sites: list[str]) -> int | None:
         """Return the block before which a pass may stop, ``None`` where it must go to the end."""

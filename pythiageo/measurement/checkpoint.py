@@ -12,12 +12,14 @@ from torch import nn
 
 from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
 from pythiageo.measurement.failures import Failures
-from pythiageo.measurement.forward import Reader, Reading
+from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits
 from pythiageo.measurement.probe_sets import Prepared, Probe
+from pythiageo.measurement.reader import Reader
 from pythiageo.measurement.result import CheckpointResult, Origin
+from pythiageo.measurement.task_forest import TaskForest, grow
 from pythiageo.observations import Observation
 from pythiageo.series.checkpoint import Step
 from pythiageo.series.origin import Source
@@ -148,6 +150,7 @@ class CheckpointMeasurer(Generic[C]):
         measures = spec.config.measures
         self._geometry = GeometryPlan.of(measures, spec.config.compute.dtype)
         self._landscape = Landscape.of(measures.landscape, spec.steps, spec.probes)
+        self._forests: tuple[list[Prepared], list[TaskForest]] = [], []
 
     def measure(
         self,
@@ -175,7 +178,8 @@ class CheckpointMeasurer(Generic[C]):
                 model = self._open_model(checkpoint)
             weight_sha = model.weight_sha
             with self._follower.phase("compute", f"measuring {label}"):
-                rows = self._observe(model, self._spec.origin(step, tokens, weight_sha), look, failures)
+                origin = self._spec.origin(step, tokens, weight_sha)
+                rows, passes = self._observe(model, origin, look, failures)
         except BaseException as error:
             if strict:
                 raise
@@ -192,12 +196,16 @@ class CheckpointMeasurer(Generic[C]):
             model.description,
             source=model.source,
             tracebacks=tuple(failures.tracebacks),
+            passes=passes,
         )
 
     def _observe(
         self, model: OpenModel, origin: Origin, look: Callable[[], None], failures: Failures
-    ) -> list[Observation]:
-        """Return the rows of scores, geometry and linear probe, of the landscape, and what else there is."""
+    ) -> tuple[list[Observation], str | None]:
+        """Return the rows of scores, geometry and linear probe, of the landscape, and what else there is.
+
+        Beside them how prompts went through the model, ``None`` if none did.
+        """
 
         def look_and_report(share: float) -> None:
             look()
@@ -208,6 +216,15 @@ class CheckpointMeasurer(Generic[C]):
             model.module, model.logits, model.layers, model.prepared, origin, nonfinite, model.scored_logits, failures
         )
         with model.open_reader() as reader:
-            reading = Reading.of(reader, config.measures, config.compute)
+            forests = [] if nonfinite else self._grow(model.prepared)
+            reading = Reading.of(reader, config.measures, config.compute, forests)
             rows = observe(reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures)
-        return [*rows, *landscape, *model.further(origin)]
+        return [*rows, *landscape, *model.further(origin)], None if nonfinite else reading.passes
+
+    def _grow(self, prepared: list[Prepared]) -> list[TaskForest]:
+        """Return the forests of probe sets, those of the last checkpoint where it had the same."""
+        known, forests = self._forests
+        if len(known) != len(prepared) or any(a is not b for a, b in zip(known, prepared, strict=True)):
+            forests = grow(prepared, self._spec.config.measures.linear_probe is not None)
+            self._forests = prepared, forests
+        return forests

@@ -2,142 +2,117 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
-from pythiageo.errors import MEMORY, MachineError, machine_trouble
-from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.check_forest import find_obstacle
+from pythiageo.measurement.failures import concerns_all, describe_error
+from pythiageo.measurement.forest_reading import ForestReading, UnfitError
+from pythiageo.measurement.plain_reading import PlainReading
+from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.reader import Bounds, Reader
 from pythiageo.measurement.sites import choose_sites
+from pythiageo.measurement.task_forest import TaskForest
 from pythiageo.probes.encoding import Encoded
-from pythiageo.probes.scoring import Options, Predictions, predict
+from pythiageo.probes.scoring import Options, Predictions
 
-SCORED = 4096
-"""Greatest number of positions in one forward pass at which logits are taken: 50,304 columns of them take 0.8 GB."""
-
-
-COPIED = 2**21
-"""Greatest number of logits that are copied at one time, out of those of a pass: 8 MB of them."""
-
-
-class Reader(Protocol):
-    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains."""
-
-    def sites(self) -> dict[str, int]:
-        """Return the default sites by hook name, in order of depth, with their layers."""
-
-    def hooks(self) -> dict[str, str]:
-        """Return every name of a place that has one state a position, with the hook that it stands for."""
-
-    def read(
-        self,
-        ids: Int[Tensor, "example position"],
-        sites: list[str],
-        logit_positions: Int[Tensor, " scored"] | None,
-    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
-        """Run one forward pass over examples of equal length."""
+FOREST = "prefix forest"
+PLAIN = "plain"
+"""How prompts went through a model, as a manifest says it."""
+T = TypeVar("T")
 
 
 class Reading:
     """A model's answers to probe sets, within bounds of memory.
 
-    Examples of equal length make a forward pass, so nothing is padded, ``batch_tokens`` tokens at most together. When
-    memory runs out all the same, a pass is cut in two, and the bound is halved from there on. States of several sites
-    that take more than ``state_bytes`` together are read in several passes.
+    ``forests``: their tasks as prefix forests. Where the model gives on them what it gives in plain passes
+    (``check_forest``), they are what goes through it. All else goes in plain passes, and so does a task of which
+    passes over its forest end in an error, or give what is not finite: then it shows whose fault it is.
+
+    ``batch_tokens`` tokens make a forward pass at most. When memory runs out all the same, a pass is divided, and the
+    bound is halved from there on. States of several sites that take more than ``state_bytes`` together are read in
+    several rounds.
 
     Raises:
         MachineError: memory runs out over a single example.
     """
 
-    def __init__(self, reader: Reader, sites: dict[str, int | None], batch_tokens: int, state_bytes: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        sites: dict[str, int | None],
+        batch_tokens: int,
+        state_bytes: int,
+        forests: Sequence[TaskForest] = (),
+        dtype: str = "float32",
+    ) -> None:
         self.sites = sites
         self._reader = reader
-        self._tokens = batch_tokens
-        self._state_bytes = state_bytes
+        self._bounds = Bounds(batch_tokens, state_bytes)
+        self._plain = PlainReading(reader, self._bounds)
+        self._obstacle: str | None = None
+        self._set_aside: dict[str, str] = {}
+        self._vocab = 1
+        if forests:
+            tokens = np.unique(np.concatenate([task.forest.tokens for task in forests]))
+            longest = max(task.forest.longest for task in forests)
+            self._obstacle, self._vocab = find_obstacle(reader, list(sites), tokens, longest, dtype)
+        self._tasks = {} if self._obstacle else {id(probe): task for task in forests for probe in task.probes}
+        self._current: ForestReading | None = None
 
     @classmethod
-    def of(cls, reader: Reader, measures: MeasureConfig, compute: ComputeConfig) -> Reading:
+    def of(
+        cls,
+        reader: Reader,
+        measures: MeasureConfig,
+        compute: ComputeConfig,
+        forests: Sequence[TaskForest] = (),
+    ) -> Reading:
         """Choose the sites that a config names. Raises ``UserError`` where the model has none of that name."""
         sites = choose_sites(reader, measures.sites, measures.layers)
-        return cls(reader, sites, compute.batch_tokens, compute.state_bytes)
+        return cls(reader, sites, compute.batch_tokens, compute.state_bytes, forests, compute.dtype)
+
+    @property
+    def passes(self) -> str:
+        """How prompts went through the model so far, and why not as a prefix forest where they did not."""
+        if self._obstacle is not None:
+            return f"{PLAIN}: {self._obstacle}"
+        if not self._tasks:
+            return PLAIN
+        return "; ".join([FOREST, *(f"{PLAIN} for {task}: {why}" for task, why in self._set_aside.items())])
 
     def states(self, prepared: Prepared) -> Iterator[tuple[str, Float[Tensor, "token width"]]]:
         """Yield each site with its states at every position of every example, the examples one after another."""
-        waiting = list(self.sites)
-        while waiting:
-            states = self._read_first(prepared, waiting)
-            waiting = waiting[len(states) :]
-            while states:
-                site = next(iter(states))
-                yield site, states.pop(site)
-
-    def _read_first(self, prepared: Prepared, sites: list[str]) -> dict[str, Float[Tensor, "token width"]]:
-        """Read the first of ``sites``, as many as fit into the bound, at least one."""
-        lengths = prepared.layout.lengths
-        starts, tokens = lengths.cumsum(0) - lengths, int(lengths.sum())
-        states: dict[str, Tensor] = {}
-
-        def read(indices: list[int]) -> None:
-            ids = torch.tensor([prepared.encoded[i].ids for i in indices])
-            found, _ = self._reader.read(ids, list(states) or sites, None)
-            if not states:  # only now is it known how wide each site is
-                needed = torch.tensor([4 * tokens * found[site].shape[-1] for site in sites]).cumsum(0)
-                fitting = max(1, int((needed <= self._state_bytes).sum()))
-                states.update({site: torch.empty(tokens, found[site].shape[-1]) for site in sites[:fitting]})
-            rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
-            for site, kept in states.items():
-                kept[rows] = found[site].flatten(0, 1)
-
-        for batch in self._batches(prepared.encoded):
-            self._within_memory(batch, read)
-        return states
+        sites = list(self.sites)
+        for number, site in enumerate(sites):
+            states = self._ask_forest(
+                prepared, partial(ForestReading.states, prepared=prepared, site=site, sites=sites)
+            )
+            if states is None:
+                yield from self._plain.states(prepared, sites[number:])
+                return
+            yield site, states
+            del states
 
     def predictions(self, encoded: list[Encoded]) -> Predictions:
-        """Return what the logits at every answer position say of its token, the examples one after another.
-
-        Logits are used batch by batch and never kept: those of 200 paragraphs would take 3 GB.
-
-        Raises:
-            NonfiniteLogitsError: logits that are not finite.
-        """
-        counts = torch.tensor([len(example.targets) for example in encoded])
-        first = counts.cumsum(0) - counts
-        log_prob = torch.empty(int(counts.sum()), dtype=torch.float64)
-        hit = torch.empty(len(log_prob), dtype=torch.bool)
-
-        def read(indices: list[int]) -> None:
-            ids = torch.tensor([encoded[i].ids for i in indices])
-            wanted = sorted({p for i in indices for p in encoded[i].answer_positions})
-            _, values = self._reader.read(ids, [], torch.tensor(wanted))
-            assert values is not None
-            positions = torch.tensor([p for i in indices for p in encoded[i].answer_positions])
-            targets = torch.tensor([target for i in indices for target in encoded[i].targets])
-            columns = torch.searchsorted(torch.tensor(wanted), positions)
-            rows = torch.repeat_interleave(torch.arange(len(indices)), counts[indices])
-            within = torch.arange(len(rows)) - (counts[indices].cumsum(0) - counts[indices])[rows]
-            places = first[indices][rows] + within
-            for part in torch.arange(len(rows)).split(max(1, COPIED // values.shape[-1])):
-                logits = values[rows[part], columns[part]]
-                log_prob[places[part]], hit[places[part]] = predict(logits, targets[part])
-
-        for batch in self._batches(encoded):
-            for indices in _few_scored(batch, encoded):
-                self._within_memory(indices, read)
-        return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
+        """Return what the logits at every answer position say of its token, in plain passes; see ``PlainReading``."""
+        return self._plain.predictions(encoded)
 
     def answers(self, prepared: Prepared) -> Predictions:
-        """Return ``predictions`` of the right answers, those of the windows of a long text together.
+        """Return the predictions of the right answers, those of the windows of a long text together.
 
         Raises:
             NonfiniteLogitsError: logits that are not finite.
         """
-        found = self.predictions(prepared.encoded)
+        found = self._predict(prepared, of_options=False)
         if prepared.owner is None:
             return found
         return replace(found, owner=torch.tensor(prepared.owner)[found.owner])
@@ -152,75 +127,36 @@ class Reading:
             return None
         examples = prepared.examples
         return Options(
-            predictions=self.predictions([option for options in prepared.wrong for option in options]),
+            predictions=self._predict(prepared, of_options=True),
             example=torch.tensor([i for i, options in enumerate(prepared.wrong) for _ in options]),
             characters=_count_characters([text for example in examples for text in example.wrong]),
             right_characters=_count_characters([example.answer for example in examples]),
         )
 
-    def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
-        yield from batches(encoded, lambda: self._tokens)
+    def _predict(self, prepared: Prepared, of_options: bool) -> Predictions:
+        sites = list(self.sites)
+        found = self._ask_forest(prepared, lambda forest: forest.predictions(prepared, of_options, sites))
+        if found is not None:
+            return found
+        return self._plain.predictions(prepared.options if of_options else prepared.encoded)
 
-    def _within_memory(self, indices: list[int], read: Callable[[list[int]], None]) -> None:
-        waiting = [indices]
-        while waiting:
-            part = waiting.pop()
-            try:
-                read(part)
-                continue
-            except (RuntimeError, MemoryError) as error:
-                if machine_trouble(error) != MEMORY:
-                    raise
-            # out of the handler: what the error's frames hold is free again
-            if len(part) == 1:
-                raise MachineError(
-                    "memory runs out over one single example: take a smaller model, another device or --dtype bfloat16"
-                )
-            self._tokens = max(1, self._tokens // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
-
-
-def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[int]]:
-    """Yield indices of examples of equal length, so that nothing is padded, ``tokens()`` tokens at most together.
-
-    Examples that begin alike come together: a live model computes what they share once.
-    """
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index in sorted(range(len(encoded)), key=lambda i: encoded[i].ids):
-        by_length[len(encoded[index].ids)].append(index)
-    for length, indices in sorted(by_length.items()):
-        start = 0
-        while start < len(indices):
-            size = max(1, tokens() // length)  # may have shrunk since the last one
-            yield indices[start : start + size]
-            start += size
-
-
-def passes(prepared: list[Prepared], tokens: int, linear_probe: bool = False) -> Iterator[tuple[int, int, int]]:
-    """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken.
-
-    ``linear_probe``: whether linear probes stand beside the model's own predictions of the same answers.
-    """
-    for probe in prepared:
-        if probe.probe.purpose != SCORE:
-            for indices in batches(probe.encoded, lambda: tokens):
-                yield len(indices), len(probe.encoded[indices[0]].ids), 0
-            if not linear_probe:
-                continue
-        for encoded in (probe.encoded, [option for options in probe.wrong for option in options]):
-            for batch in batches(encoded, lambda: tokens):
-                for indices in _few_scored(batch, encoded):
-                    scored = len({p for i in indices for p in encoded[i].answer_positions})
-                    yield len(indices), len(encoded[indices[0]].ids), scored
-
-
-def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:
-    """Cut a batch so that at most ``SCORED`` logits are taken at once."""
-    scored = len({p for i in indices for p in encoded[i].answer_positions})
-    size = max(1, SCORED // scored)
-    yield from (indices[start : start + size] for start in range(0, len(indices), size))
+    def _ask_forest(self, prepared: Prepared, ask: Callable[[ForestReading], T]) -> T | None:
+        """Return what the forest of a probe set's task answers, ``None`` where it is read in plain passes."""
+        task = self._tasks.get(id(prepared))
+        name = prepared.probe.probe_set.task
+        if task is None or name in self._set_aside:
+            return None
+        if self._current is None or self._current.task is not task:
+            self._current = None  # the earlier task's states are free before others are made
+            self._current = ForestReading(self._reader, self._bounds, task, self._vocab)
+        try:
+            return ask(self._current)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            self._set_aside[name] = str(error) if isinstance(error, UnfitError) else describe_error(error)
+            self._current = None
+            return None
 
 
 def _count_characters(texts: list[str]) -> Float[Tensor, " text"]:

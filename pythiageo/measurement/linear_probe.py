@@ -67,7 +67,7 @@ class LinearProbe:
         no_value = self.unread
         if no_value is None:
             try:
-                hits = self.reading.predictions(self.prepared.encoded).hit.numpy().astype(float)
+                hits = self.reading.answers(self.prepared).hit.numpy().astype(float)
             except NonfiniteLogitsError as error:
                 no_value = NoValue("nonfinite", str(error))
         for by in self.config.splits:

@@ -139,6 +139,11 @@ class Prepared:
         return tuple(self.probe.probe_set.examples[index] for index in self.kept)
 
     @property
+    def options(self) -> list[Encoded]:
+        """All wrong continuations, example by example."""
+        return [option for options in self.wrong for option in options]
+
+    @property
     def loss(self) -> str | None:
         """Which items are left out and why, ``None`` if none is."""
         if not self.left_out:

@@ -49,6 +49,8 @@ class CheckpointResult:
     """What a saved checkpoint was read from."""
     tracebacks: tuple[str, ...] = ()
     """Of errors that cost it numbers, for the log."""
+    passes: str | None = None
+    """How prompts went through the model: as a prefix forest, or in plain passes and why."""
 
     @classmethod
     def failed(

@@ -16,9 +16,9 @@ from pythiageo.compute.allocator import give_back, loading
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.checkpoint import MeasurementSpec, OpenModel
-from pythiageo.measurement.forward import Reader
 from pythiageo.measurement.probe_loss import logits_of
 from pythiageo.measurement.probe_sets import Prepared, check_left, prepare
+from pythiageo.measurement.reader import Reader
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.architecture import context_of
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint

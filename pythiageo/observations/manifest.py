@@ -35,7 +35,10 @@ class _Facts(BaseModel):
 
 
 class CheckpointEntry(_Facts):
-    """How the measurement of one checkpoint went. ``source``: what a saved one was read from."""
+    """How the measurement of one checkpoint went.
+
+    ``source``: what a saved one was read from. ``passes``: how prompts went through the model.
+    """
 
     step: Annotated[int, Field(ge=0, lt=STEPS)]
     label: str | None = None
@@ -43,6 +46,7 @@ class CheckpointEntry(_Facts):
     status: str | None = None
     reason: str | None = None
     source: Object | None = None
+    passes: str | None = None
 
 
 class ProbeSetEntry(_Facts):

@@ -82,9 +82,11 @@ class Options:
 
 
 def predict(
-    logits: Float[Tensor, "token vocab"], targets: Int[Tensor, " token"]
+    logits: Float[Tensor, "row vocab"], targets: Int[Tensor, " token"], rows: Int[Tensor, " token"] | None = None
 ) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
     """Return each target's log-probability (float64, nats) and whether it is the arg max of its logits.
+
+    ``rows``: the row of ``logits`` that each target is looked up in; by default they are a row each, in order.
 
     ``logits[target] - max - log sum exp(logits - max)``, exponentials in the logits' own precision, at least float32,
     their sum in float64. A difference d is rounded by d 2^-24 at most, and the mean of d is below log vocab, so this
@@ -93,18 +95,18 @@ def predict(
     Raises:
         NonfiniteLogitsError: logits that are not finite.
     """
-    chosen = torch.empty(len(targets), dtype=torch.float64)
-    hits = torch.empty(len(targets), dtype=torch.bool)
-    for start in range(0, len(targets), ROWS):
-        rows = slice(start, start + ROWS)
-        part = logits[rows].to(torch.promote_types(logits.dtype, torch.float32))
+    offsets = torch.empty(len(logits), dtype=torch.float64)
+    largest = torch.empty(len(logits), dtype=torch.long)
+    for start in range(0, len(logits), ROWS):
+        part = logits[start : start + ROWS].to(torch.promote_types(logits.dtype, torch.float32))
         (most, where), least = part.max(dim=-1), part.amin(dim=-1)
         if not bool((most.isfinite() & least.isfinite()).all()):  # both of them carry NaN on
             raise NonfiniteLogitsError("logits hold NaN or infinity")
         total = (part - most[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
-        chosen[rows] = part.gather(1, targets[rows, None])[:, 0].double() - most.double() - total.log()
-        hits[rows] = where == targets[rows]
-    return chosen, hits
+        offsets[start : start + ROWS] = most.double() + total.log()
+        largest[start : start + ROWS] = where
+    rows = torch.arange(len(targets)) if rows is None else rows
+    return logits[rows, targets].double() - offsets[rows], largest[rows] == targets
 
 
 def score(rule: str, right: Predictions, options: Options | None = None) -> list[Score]:

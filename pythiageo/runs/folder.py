@@ -94,6 +94,8 @@ class RunFolder:
         entry = {key: getattr(result, key) for key in ("step", "label", "weight_sha", "status", "reason")}
         if result.source is not None:
             entry["source"] = result.source._asdict()
+        if result.passes is not None:
+            entry["passes"] = result.passes
         if pending := self.manifest.pending:
             self.note(pending=pending.without([result.step]))
         entries = [known for known in self.manifest.checkpoints if known.step != result.step]

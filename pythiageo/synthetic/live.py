@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.names import FINAL_NORM
@@ -34,15 +34,18 @@ class LiveReader:
         ids: Int[Tensor, "example position"],
         sites: list[str],
         logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position d_model"]], Float[Tensor, "example scored vocab"] | None]:
         """Run one forward pass over examples of equal length; see ``lens.BridgeReader.read``."""
         with torch.inference_mode():
-            if not sites and logit_positions is not None:
+            if not sites and logit_positions is not None and depths is None:
                 scored = torch.zeros(ids.shape, dtype=torch.bool)
                 scored[:, logit_positions] = True
                 return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1)).cpu()
             device = next(self._trainable.module.parameters()).device
-            stream = self._trainable.residual_stream(ids.to(device))
+            tree = [None if each is None else each.to(device) for each in (depths, visible)]
+            stream = self._trainable.residual_stream(ids.to(device), *tree)
             normed = self._trainable.final_norm(stream[-1])
             everything = {f"blocks.{layer}.hook_resid_post": state for layer, state in enumerate(stream)}
             everything[FINAL_NORM] = normed

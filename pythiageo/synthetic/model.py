@@ -122,6 +122,11 @@ class Block(nn.Module):
         return x + self.proj(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
 
 
+def additive_mask(visible: Bool[Tensor, "query position"]) -> Float[Tensor, "query position"]:
+    """Return what is added to attention scores: 0 where a query may look, -inf where it may not."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -torch.inf)
+
+
 class Decoder(nn.Module):
     """Token and position embeddings, blocks, final LayerNorm, unembedding tied to the token embedding.
 
@@ -151,11 +156,20 @@ class Decoder(nn.Module):
             assert isinstance(block, Block)
             yield block
 
-    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
-        """Return resid_post of every block, first to last, before the final LayerNorm."""
+    def residual_stream(
+        self,
+        ids: Int[Tensor, "example position"],
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block, first to last, before the final LayerNorm.
+
+        ``depths``: where each position counts as standing, if not one behind the other. ``visible``: which positions
+        (columns) each position (row) looks at, if not all up to it.
+        """
         positions = ids.shape[1]
-        x = self.wte(ids) + self.wpe.weight[:positions]
-        mask = self.get_buffer("mask")[:positions, :positions]
+        x = self.wte(ids) + (self.wpe.weight[:positions] if depths is None else self.wpe(depths))
+        mask = self.get_buffer("mask")[:positions, :positions] if visible is None else additive_mask(visible)
         states = []
         for block in self.ordered_blocks():
             x = block(x, mask)

@@ -1,8 +1,7 @@
 """Examples as a prefix tree: what several of them begin with is computed once, and padding not at all.
 
-In a causal model the state at a position depends on the tokens up to it alone, so examples that begin alike share the
-states of their beginning. ``[BOS] ADD `` is one path for all additions of a batch; a probe set of 1,000 comparisons of
-digits has 100 different paths. Only attention looks across positions: for it the tree is laid out as examples again.
+``[BOS] ADD `` is one path for all additions of a batch; a probe set of 1,000 comparisons of digits has 100 different
+paths (``probes.prefixes``). Only attention looks across positions: for it the tree is laid out as examples again.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from pythiageo.probes.prefixes import FILLER, find_different, number_nodes
 
 PIECES = 4
 """Grids of examples of similar length that attention is cut into, at most."""
@@ -71,10 +72,10 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
         raise ValueError("every example needs a scored position")
     width = tokens.shape[1]
     lengths = width - asked[:, ::-1].argmax(axis=1)
-    tokens = np.where(np.arange(width) < lengths[:, None], tokens, -1)
-    rows, same = _find_different(np.concatenate([tokens, asked], axis=1))
+    tokens = np.where(np.arange(width) < lengths[:, None], tokens, FILLER)
+    rows, same = find_different(np.concatenate([tokens, asked], axis=1))
     tokens, asked, lengths = tokens[rows], asked[rows], lengths[rows]
-    nodes, fresh = _make_tree(tokens)
+    nodes, fresh = number_nodes(tokens)
     by_length = np.argsort(lengths, kind="stable")
     cells = np.zeros(int(fresh.sum()), dtype=np.int64)
     first_answer = np.zeros(len(rows), dtype=np.int64)
@@ -82,7 +83,7 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
     before = answers = 0
     for part in _cut_pieces(by_length, lengths):
         span = lengths[part[-1]]
-        grid, inside = nodes[part, :span], tokens[part, :span] >= 0
+        grid, inside = nodes[part, :span], tokens[part, :span] != FILLER
         cells[grid[inside]] = before + np.flatnonzero(inside)
         before += grid.size
         counts = asked[part].sum(axis=1)
@@ -100,28 +101,6 @@ def pack(ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example pos
         scored=torch.from_numpy(np.concatenate(scored_nodes)),
         answers=torch.from_numpy(np.repeat(first_answer[same], counts) + offsets),
     )
-
-
-def _find_different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the different rows in ascending order of content, and for each row which one it is."""
-    order = np.lexsort(rows.T[::-1])
-    new = np.ones(len(rows), dtype=bool)
-    new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
-    same = np.empty(len(rows), dtype=np.int64)
-    same[order] = new.cumsum() - 1
-    return order[new], same
-
-
-def _make_tree(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the node of every cell of sorted rows, and which cells are the first of their node.
-
-    Row-major numbers grow downwards, so the node of a cell that is not the first of its own is the largest above it.
-    """
-    fresh = np.ones(tokens.shape, dtype=bool)
-    fresh[1:] = np.logical_or.accumulate(tokens[1:] != tokens[:-1], axis=1)
-    fresh &= tokens >= 0
-    numbers = np.where(fresh, fresh.ravel().cumsum().reshape(fresh.shape) - 1, 0)
-    return np.maximum.accumulate(numbers, axis=0), fresh
 
 
 def _cut_pieces(by_length: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pythiageo.probes import tokenizer
-from pythiageo.synthetic.model import Decoder, Shape
+from pythiageo.synthetic.model import Decoder, Shape, additive_mask
 from pythiageo.synthetic.packing import PIECES
 
 
@@ -31,8 +31,17 @@ class Trainable(Protocol):
         ``ids`` and ``scored`` are on the CPU, the logits where the model is.
         """
 
-    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
-        """Return resid_post of every block, before the final LayerNorm."""
+    def residual_stream(
+        self,
+        ids: Int[Tensor, "example position"],
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> list[Float[Tensor, "example position d_model"]]:
+        """Return resid_post of every block, before the final LayerNorm.
+
+        ``depths``: where each position counts as standing, if not one behind the other. ``visible``: which positions
+        (columns) each position (row) looks at, if not all up to it.
+        """
 
     def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """Return states after the final LayerNorm."""
@@ -62,9 +71,14 @@ class GPT2:
         """Return the logits at the scored positions, example by example, with gradient."""
         return self._decoder.scored_logits(ids, scored)
 
-    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+    def residual_stream(
+        self,
+        ids: Int[Tensor, "example position"],
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block, before the final LayerNorm."""
-        return self._decoder.residual_stream(ids)
+        return self._decoder.residual_stream(ids, depths, visible)
 
     def final_norm(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
         """Return states after the final LayerNorm."""
@@ -180,7 +194,12 @@ class NeoX:
         within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         return torch.cat(logits).index_select(0, (place.repeat_interleave(counts) + within).to(device))
 
-    def residual_stream(self, ids: Int[Tensor, "example position"]) -> list[Float[Tensor, "example position d_model"]]:
+    def residual_stream(
+        self,
+        ids: Int[Tensor, "example position"],
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> list[Float[Tensor, "example position d_model"]]:
         """Return resid_post of every block.
 
         ``hidden_states`` of transformers has the embeddings first and the last block after the final LayerNorm, so
@@ -194,7 +213,8 @@ class NeoX:
         layers = self._body.get_submodule("layers")
         handles = [layer.register_forward_hook(keep) for layer in layers.children()]
         try:
-            self._body(ids, use_cache=False)
+            mask = None if visible is None else additive_mask(visible)[None, None]
+            self._body(ids, attention_mask=mask, position_ids=depths, use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()

@@ -16,8 +16,8 @@ import pytest
 
 TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
 PAIRS = int(os.environ.get("PYTHIAGEO_BENCH_PAIRS", "9"))
-TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "ADD,MUL,syntactic-agreement,analogies,running-text")
-"""Short prompts and long ones, with and without options."""
+TASKS = os.environ.get("PYTHIAGEO_BENCH_TASKS", "algorithmic")
+"""The eight; ``diagnostic`` has long prompts, and options."""
 
 MAKE = """
 import sys, torch
@@ -34,7 +34,9 @@ from pathlib import Path
 import torch, transformers
 torch.set_num_threads(1)
 from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
-from pythiageo.measurement.forward import Reading, batches
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.plain_reading import batches
+from pythiageo.measurement.task_forest import grow
 from pythiageo.measurement.probe_sets import choose_probes, prepare
 from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.result import Origin
@@ -55,7 +57,7 @@ opened = open_folder(folder, "bench")
 reader = BridgeReader(opened.model, folder)
 origin = Origin("r", "s", "naturalistic", "160m", None, 0, None, opened.weight_sha)
 measures = MeasureConfig(readouts=readouts)
-reading = Reading.of(reader, measures, ComputeConfig(batch_tokens=2048))
+reading = Reading.of(reader, measures, ComputeConfig(), grow(probes, False))
 rows = observe(reading, probes, GeometryPlan.of(measures), origin)
 """
 
@@ -130,6 +132,7 @@ SIDES = {
 RATIOS = (
     ("recipe, all readouts", "ours, all readouts"),
     ("recipe, one readout", "ours, one readout"),
+    ("ours, all readouts", "body"),
     ("ours, one readout", "body"),
 )
 

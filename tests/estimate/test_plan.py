@@ -17,7 +17,7 @@ import torch
 
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.config.tables import LinearProbeConfig, MeasureConfig, ProbeConfig
+from pythiageo.config.tables import ComputeConfig, LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, spread, time_items
 from pythiageo.estimate.trial import Trial, count_sites
@@ -27,6 +27,7 @@ from pythiageo.measurement.geometry import GeometryPlan, observe
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.task_forest import grow
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
@@ -95,8 +96,10 @@ def test_tokens_are_those_that_a_run_feeds(series: Path, capsys: pytest.CaptureF
     reader.read = counting  # type: ignore[method-assign]
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     measures = MeasureConfig(linear_probe=LinearProbeConfig() if probed else None)
-    observe(Reading(reader, {**reader.sites()}, 8192, 2**30), prepared, GeometryPlan.of(measures), origin)
-    assert plan["forward_tokens"] == sum(fed)
+    reading = Reading.of(reader, measures, ComputeConfig(), grow(prepared, probed))
+    fed.clear()  # of what was tried on it
+    observe(reading, prepared, GeometryPlan.of(measures), origin)
+    assert plan["forward_tokens"] == sum(fed) < sum(len(one.ids) for probe in prepared for one in probe.encoded)
     assert (plan["checkpoints"], plan["to_measure"], plan["download_bytes"]) == (4, 4, 0)
     assert all(seconds > 0 for seconds in plan["seconds"].values())
     assert ("linear probe" in plan["seconds"]) == probed
@@ -171,7 +174,7 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     )
     folder = series / "step10"
     prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
-    priced = Trial(config, ModelShape.read(folder, "t"), prepared).time_linear_probe(LinearProbeConfig())
+    priced = Trial(config, ModelShape.read(folder, "t"), prepared, folder).time_linear_probe(LinearProbeConfig())
     reading = Reading.of(BridgeReader(open_folder(folder, "t").model, folder), config.measures, config.compute)
     origin = Origin("r", "s", "naturalistic", "x", None, 0, None, None)
     geometry = [probe for probe in prepared if probe.probe.purpose == GEOMETRY]

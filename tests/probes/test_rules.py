@@ -25,7 +25,7 @@ from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES
 from pythiageo.probes.probeset import Example, ProbeSet
-from pythiageo.probes.scoring import MEASURES, Options, Predictions, score
+from pythiageo.probes.scoring import MEASURES, ROWS, Options, Predictions, predict, score
 from pythiageo.probes.task import load_tasks, read_task
 
 PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
@@ -377,3 +377,16 @@ def test_options_holds_lengths_of_the_text_without_white_space_around_it() -> No
     options = Reading(Bigram(), {}, 64, 2**30).options(prepared("choice", Example("A =", " BC ", (" D", "EEE"))))
     assert isinstance(options, Options)
     assert (options.right_characters.tolist(), options.characters.tolist()) == ([2], [1, 3])
+
+
+def test_a_row_of_logits_is_asked_for_several_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 10 * torch.randn(3 * ROWS + 1, 50, generator=generator)
+    rows, targets = (torch.randint(count, (200,), generator=generator) for count in logits.shape)
+    log_prob, hit = predict(logits, targets, rows)
+    expected = logits.double().log_softmax(-1)[rows, targets]
+    torch.testing.assert_close(log_prob, expected, rtol=0, atol=1e-6)  # as `predict` bounds it
+    assert torch.equal(hit, logits.argmax(-1)[rows] == targets)
+    each = predict(logits[rows], targets)
+    assert torch.equal(log_prob, each[0])
+    assert torch.equal(hit, each[1])

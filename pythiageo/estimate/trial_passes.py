@@ -1,0 +1,89 @@
+"""The forward passes that a run will make, and how long they take through one block of the model's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pythiageo.config.tables import ComputeConfig
+from pythiageo.errors import CheckpointError
+from pythiageo.estimate.timer import scale, time_items
+from pythiageo.lens import BridgeReader
+from pythiageo.measurement.check_forest import find_obstacle
+from pythiageo.measurement.forest import Pack
+from pythiageo.measurement.plain_reading import plain_passes
+from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.reader import Bounds
+from pythiageo.measurement.task_forest import TaskForest, grow
+from pythiageo.series.model_shape import FEW, ModelShape
+
+
+class Pass(NamedTuple):
+    """A forward pass: examples, positions of each, positions at which logits are taken; ``pack``: nodes of a forest."""
+
+    examples: int
+    positions: int
+    scored: int
+    pack: Pack | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many it feeds."""
+        return self.examples * self.positions
+
+
+class TrialPasses:
+    """The passes of a run, as prefix forests where one block of the model takes them.
+
+    ``forests``: none where it does not, or where TransformerLens cannot open it.
+    """
+
+    def __init__(
+        self, shape: ModelShape, folder: Path, prepared: Sequence[Prepared], compute: ComputeConfig, linear_probe: bool
+    ) -> None:
+        self._shape = shape
+        self._folder = folder
+        self.forests = grow(prepared, linear_probe)
+        if not self._take_forests():
+            self.forests = []
+        self.all = list(_list_packs(self.forests, Bounds(compute.batch_tokens, 0).nodes, shape.vocab))
+        if not self.forests:
+            self.all = [Pass(*one) for one in plain_passes(list(prepared), compute.batch_tokens, linear_probe)]
+
+    def _take_forests(self) -> bool:
+        if not self.forests:
+            return False
+        longest = max(task.forest.longest for task in self.forests)
+        with suppress(CheckpointError), BridgeReader(self._shape.one_block(), self._folder) as reader:
+            return find_obstacle(reader, list(reader.sites()), np.arange(FEW), longest, "float32")[0] is None
+        return False
+
+    def time(self) -> float:
+        """Return the seconds of all passes up to the logits, from as many through one block as there is time for.
+
+        Raises:
+            CheckpointError: TransformerLens cannot open the model.
+        """
+        with BridgeReader(self._shape.one_block(), self._folder) as reader:
+            sites = list(reader.sites())[:1]
+
+            def run(one: Pass) -> None:
+                if one.pack is None:
+                    reader.read(torch.randint(0, FEW, (one.examples, one.positions)), sites, None)
+                else:
+                    reader.read(one.pack.ids % FEW, sites, None, one.pack.depths, one.pack.visible)
+
+            timed = time_items(self.all, run, warm_up=True)
+        return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers
+
+
+def _list_packs(forests: Sequence[TaskForest], nodes: int, vocab: int) -> Iterator[Pass]:
+    for task in forests:
+        for pack in task.packs(nodes, vocab):
+            _, scored = pack.among(task.scored)
+            yield Pass(1, pack.ids.shape[1], len(scored), pack)

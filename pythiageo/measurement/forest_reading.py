@@ -1,0 +1,110 @@
+"""One task's probe sets through a model as a prefix forest: states at kept nodes, predictions at scored ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pythiageo.geometry.spectrum import is_finite
+from pythiageo.measurement.forest import Pack
+from pythiageo.measurement.plain_reading import count_fitting
+from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.reader import Bounds, Reader
+from pythiageo.measurement.task_forest import TaskForest
+from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict
+
+
+class UnfitError(Exception):
+    """What a prefix forest gives is not what plain passes would give."""
+
+
+class ForestReading:
+    """States and predictions of a task's probe sets, each different beginning computed once.
+
+    The first that is asked for sends the forest through the model. States of several sites that take more than the
+    bound together are read in several rounds, without logits from the second on.
+
+    Raises:
+        MachineError: memory runs out over a single example.
+        UnfitError: states or logits are not finite. One node's NaN reaches all others of a pack, though they give it
+            no weight: 0 times NaN.
+    """
+
+    def __init__(self, reader: Reader, bounds: Bounds, task: TaskForest, vocab: int) -> None:
+        self._reader = reader
+        self._bounds = bounds
+        self.task = task
+        self._vocab = vocab
+        self._states: dict[str, Tensor] = {}
+        self._takers: dict[str, int] = {}
+        self._predictions: tuple[Tensor, Tensor] | None = None
+
+    def states(self, prepared: Prepared, site: str, sites: list[str]) -> Float[Tensor, "token width"]:
+        """Return the states of a site at every position of every example; ``sites`` will be asked for in this order.
+
+        A site's states are let go of when as many have asked for them as the task has probe sets of geometry.
+        """
+        if site not in self._states:
+            self._go(sites[sites.index(site) :])
+        states = self._states[site][self.task.rows(prepared)]
+        self._takers[site] -= 1
+        if not self._takers[site]:
+            del self._states[site]
+        return states
+
+    def predictions(self, prepared: Prepared, of_options: bool, sites: list[str]) -> Predictions:
+        """Return what the logits say of every token of the right answers, or of all wrong options."""
+        if self._predictions is None:
+            self._go(sites)
+        assert self._predictions is not None
+        return self.task.predictions(prepared, of_options, *self._predictions)
+
+    def _go(self, sites: list[str]) -> None:
+        """Send the forest through the model for the first of ``sites``, as many as fit, and for what is not scored."""
+        task, scored = self.task, self.task.scored if self._predictions is None else np.empty(0, dtype=np.int64)
+        sites = sites if len(task.kept) else []
+        states: dict[str, Tensor] = {}
+        log_prob = torch.empty(len(task.pair_targets), dtype=torch.float64)
+        hit = torch.empty(len(log_prob), dtype=torch.bool)
+
+        def read(pack: Pack) -> None:
+            keep, places = pack.among(task.kept)
+            score, positions = pack.among(scored)
+            if not len(places) and not len(positions):
+                return
+            asked = (list(states) or sites) if len(places) or not states else []
+            found, logits = self._reader.read(
+                pack.ids, asked, positions if len(positions) else None, pack.depths, pack.visible
+            )
+            if sites and not states:  # only now is it known how wide each site is
+                widths = [found[site].shape[-1] for site in sites]
+                fitting = count_fitting(widths, len(task.kept), self._bounds.state_bytes)
+                states.update({site: torch.empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]})
+            for site, kept in states.items():
+                if not len(places):
+                    break
+                if not is_finite(found[site]):
+                    raise UnfitError(f"states at {site} are not finite")
+                kept[keep] = found[site][0, places]
+            if logits is not None:
+                pairs = task.pairs_of(score)
+                rows, targets = task.pair_rows[pairs] - score.start, task.pair_targets[pairs]
+                try:
+                    log_prob[pairs], hit[pairs] = predict(logits[0], targets, rows)
+                except NonfiniteLogitsError as error:
+                    raise UnfitError(str(error)) from None
+
+        first = 0
+        while first < task.forest.prompts:
+            pack = task.pack(first, self._bounds.nodes, self._vocab)
+            divisible = pack.end > first + 1
+            if self._bounds.attempt(partial(read, pack), divisible):
+                first = pack.end
+        self._states.update(states)
+        self._takers.update(dict.fromkeys(states, task.geometries))
+        if self._predictions is None:
+            self._predictions = log_prob, hit

@@ -1,0 +1,157 @@
+"""Probe sets through a model in plain forward passes: every example by itself, those of one length together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.reader import Bounds, Reader
+from pythiageo.probes.encoding import Encoded
+from pythiageo.probes.scoring import Predictions, predict
+
+SCORED = 4096
+"""Greatest number of positions in one forward pass at which logits are taken: 50,304 columns of them take 0.8 GB."""
+COPIED = 2**21
+"""Greatest number of logits that are copied at one time, out of those of a pass: 8 MB of them."""
+
+
+class PlainReading:
+    """States and predictions of probe sets, for models that a prefix forest cannot go through.
+
+    Examples of equal length make a forward pass, so nothing is padded. States of several sites that take more than the
+    bound together are read in several passes.
+
+    Raises:
+        MachineError: memory runs out over a single example.
+    """
+
+    def __init__(self, reader: Reader, bounds: Bounds) -> None:
+        self._reader = reader
+        self._bounds = bounds
+
+    def states(self, prepared: Prepared, sites: Sequence[str]) -> Iterator[tuple[str, Float[Tensor, "token width"]]]:
+        """Yield each site with its states at every position of every example, the examples one after another."""
+        waiting = list(sites)
+        while waiting:
+            states = self._read_first(prepared, waiting)
+            waiting = waiting[len(states) :]
+            while states:
+                site = next(iter(states))
+                yield site, states.pop(site)
+
+    def _read_first(self, prepared: Prepared, sites: list[str]) -> dict[str, Float[Tensor, "token width"]]:
+        """Read the first of ``sites``, as many as fit into the bound, at least one."""
+        lengths = prepared.layout.lengths
+        starts, tokens = lengths.cumsum(0) - lengths, int(lengths.sum())
+        states: dict[str, Tensor] = {}
+
+        def read(indices: list[int]) -> None:
+            ids = torch.tensor([prepared.encoded[i].ids for i in indices])
+            found, _ = self._reader.read(ids, list(states) or sites, None)
+            if not states:  # only now is it known how wide each site is
+                widths = [found[site].shape[-1] for site in sites]
+                fitting = count_fitting(widths, tokens, self._bounds.state_bytes)
+                states.update({site: torch.empty(tokens, found[site].shape[-1]) for site in sites[:fitting]})
+            rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
+            for site, kept in states.items():
+                kept[rows] = found[site].flatten(0, 1)
+
+        for batch in self._batches(prepared.encoded):
+            self._within_memory(batch, read)
+        return states
+
+    def predictions(self, encoded: list[Encoded]) -> Predictions:
+        """Return what the logits at every answer position say of its token, the examples one after another.
+
+        Logits are used batch by batch and never kept: those of 200 paragraphs would take 3 GB.
+
+        Raises:
+            NonfiniteLogitsError: logits that are not finite.
+        """
+        counts = torch.tensor([len(example.targets) for example in encoded])
+        first = counts.cumsum(0) - counts
+        log_prob = torch.empty(int(counts.sum()), dtype=torch.float64)
+        hit = torch.empty(len(log_prob), dtype=torch.bool)
+
+        def read(indices: list[int]) -> None:
+            ids = torch.tensor([encoded[i].ids for i in indices])
+            wanted = sorted({p for i in indices for p in encoded[i].answer_positions})
+            _, values = self._reader.read(ids, [], torch.tensor(wanted))
+            assert values is not None
+            positions = torch.tensor([p for i in indices for p in encoded[i].answer_positions])
+            targets = torch.tensor([target for i in indices for target in encoded[i].targets])
+            columns = torch.searchsorted(torch.tensor(wanted), positions)
+            rows = torch.repeat_interleave(torch.arange(len(indices)), counts[indices])
+            within = torch.arange(len(rows)) - (counts[indices].cumsum(0) - counts[indices])[rows]
+            places = first[indices][rows] + within
+            for part in torch.arange(len(rows)).split(max(1, COPIED // values.shape[-1])):
+                logits = values[rows[part], columns[part]]
+                log_prob[places[part]], hit[places[part]] = predict(logits, targets[part])
+
+        for batch in self._batches(encoded):
+            for indices in _few_scored(batch, encoded):
+                self._within_memory(indices, read)
+        return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
+
+    def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
+        yield from batches(encoded, lambda: self._bounds.tokens)
+
+    def _within_memory(self, indices: list[int], read: Callable[[list[int]], None]) -> None:
+        waiting = [indices]
+        while waiting:
+            part = waiting.pop()
+            if not self._bounds.attempt(partial(read, part), len(part) > 1):
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+
+
+def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[int]]:
+    """Yield indices of examples of equal length, so that nothing is padded, ``tokens()`` tokens at most together.
+
+    Examples that begin alike come together: a live model computes what they share once.
+    """
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index in sorted(range(len(encoded)), key=lambda i: encoded[i].ids):
+        by_length[len(encoded[index].ids)].append(index)
+    for length, indices in sorted(by_length.items()):
+        start = 0
+        while start < len(indices):
+            size = max(1, tokens() // length)  # may have shrunk since the last one
+            yield indices[start : start + size]
+            start += size
+
+
+def plain_passes(prepared: list[Prepared], tokens: int, linear_probe: bool = False) -> Iterator[tuple[int, int, int]]:
+    """Yield every forward pass that ``prepared`` takes: examples, positions, positions at which logits are taken.
+
+    ``linear_probe``: whether linear probes stand beside the model's own predictions of the same answers.
+    """
+    for probe in prepared:
+        if probe.probe.purpose != SCORE:
+            for indices in batches(probe.encoded, lambda: tokens):
+                yield len(indices), len(probe.encoded[indices[0]].ids), 0
+            if not linear_probe:
+                continue
+        for encoded in (probe.encoded, probe.options):
+            for batch in batches(encoded, lambda: tokens):
+                for indices in _few_scored(batch, encoded):
+                    scored = len({p for i in indices for p in encoded[i].answer_positions})
+                    yield len(indices), len(encoded[indices[0]].ids), scored
+
+
+def count_fitting(widths: Sequence[int], rows: int, most: int) -> int:
+    """Return how many of the first sites fit into ``most`` bytes with ``rows`` float32 states of each; at least one."""
+    needed = torch.tensor(widths).cumsum(0) * 4 * rows
+    return max(1, int((needed <= most).sum()))
+
+
+def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:
+    """Cut a batch so that at most ``SCORED`` logits are taken at once."""
+    scored = len({p for i in indices for p in encoded[i].answer_positions})
+    size = max(1, SCORED // scored)
+    yield from (indices[start : start + size] for start in range(0, len(indices), size))

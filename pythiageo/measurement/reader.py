@@ -1,0 +1,80 @@
+"""What is asked of a model that is read, and the bounds of memory that its forward passes keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pythiageo.errors import MEMORY, MachineError, machine_trouble
+
+NODES = 512
+"""Nodes of a prefix forest in one forward pass. Each attends over all others: of 1,024 a 160m shape takes 1.4 times as
+long a node, and 256 gain nothing."""
+
+
+class Reader(Protocol):
+    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains."""
+
+    def sites(self) -> dict[str, int]:
+        """Return the default sites by hook name, in order of depth, with their layers."""
+
+    def hooks(self) -> dict[str, str]:
+        """Return every name of a place that has one state a position, with the hook that it stands for."""
+
+    def read(
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
+        """Run one forward pass over examples of equal length.
+
+        With ``depths`` and ``visible`` the positions are nodes of a prefix forest: each stands at its depth, and sees
+        the nodes of its row. A model that honours neither gives other states, and may raise whatever it likes.
+        """
+
+
+@dataclass
+class Bounds:
+    """How much goes through the model at a time, and how much is kept of it.
+
+    ``tokens``: of one forward pass; halved where memory runs out all the same. ``state_bytes``: of the states that are
+    kept at one time.
+    """
+
+    tokens: int
+    state_bytes: int
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes of a prefix forest make a forward pass at most; halved with ``tokens``."""
+        return max(1, min(NODES, self.tokens // 4))
+
+    def attempt(self, read: Callable[[], None], divisible: bool) -> bool:
+        """Make a forward pass; return whether memory sufficed. If not, the bound is halved.
+
+        Raises:
+            MachineError: it did not, and the pass is not ``divisible``.
+        """
+        try:
+            read()
+            return True
+        except (RuntimeError, MemoryError) as error:
+            if machine_trouble(error) != MEMORY:
+                raise
+        # out of the handler: what the error's frames hold is free again
+        if not divisible:
+            raise MachineError(
+                "memory runs out over one single example: take a smaller model, another device or --dtype bfloat16"
+            )
+        self.tokens = max(1, self.tokens // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return False
