@@ -86,7 +86,7 @@ class Series(Protocol):
 
 
 FETCHING = 256 * 10**6
-"""Bytes of memory that fetching takes at most beside a run, files of any size: 155 MB by Xet, 90 by plain HTTP."""
+"""Bytes of memory that fetching takes at most beside a run, files of any size: 170 MB by Xet, 90 by plain HTTP."""
 
 
 class Fetchable(Checkpoint, Protocol):

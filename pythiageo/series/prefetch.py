@@ -26,7 +26,7 @@ class Arrival(NamedTuple):
 
 _TICK = 0.5
 """Seconds between two looks while waiting."""
-LEAVING = 5.0
+LEAVING = 1.5
 """Seconds that whoever leaves early waits for the fetch under way; one that hangs is left to end with the process."""
 
 Item = TypeVar("Item", bound=Fetchable)

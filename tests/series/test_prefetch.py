@@ -140,3 +140,36 @@ def test_a_fetch_that_hangs_is_left_behind_and_drops_what_came_too_late(monkeypa
     hangs.set()
     assert dropped.wait(10)
     assert shelf.here == {}
+
+
+def test_leaving_early_ends_the_fetch_under_way_where_that_can_be_done() -> None:
+    shelf = Shelf()
+
+    class Stalled(File):
+        ended = threading.Event()
+
+        def fetch(self) -> None:
+            assert self.ended.wait(60)
+            raise CheckpointError("given up")
+
+        def stop(self) -> None:
+            self.ended.set()
+
+    item = Stalled(shelf, "f", 5)
+    stream = Stream([item])
+    silent = []
+
+    def look() -> None:
+        if arrival := stream.arrival():
+            silent.append(arrival.silent)
+        if len(silent) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stream.while_waiting(look))
+    assert item.ended.is_set()
+    assert "fetch" not in {thread.name for thread in threading.enumerate() if thread.is_alive()}
+    # no byte has come since the first look
+    assert silent[0] == 0
+    assert silent == sorted(silent)
+    assert silent[-1] > 0.5
