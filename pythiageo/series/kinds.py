@@ -78,7 +78,7 @@ def check_kind(config: dict[str, Any], label: str) -> None:
             does not know.
     """
     kind = config.get("model_type")
-    for problem in (_other_weights(config), _not_text(config), _unknown(kind), _own_code(config)):
+    for problem in (_other_weights(config), _unknown(kind), _not_text(config), _own_code(config)):
         if problem is not None:
             raise KindError(f"{label}: {problem}")
     if problem := _sees_later(config):
@@ -91,7 +91,9 @@ def _other_weights(config: dict[str, Any]) -> str | None:
     quantised = config.get("quantization_config")
     if quantised is not None:
         how = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        return f"its config is of quantised weights{f' ({how})' if how else ''}: take the model as it was before"
+        return (
+            f"its config is of quantised weights{f' ({str(how)[:40]})' if how else ''}: take the model as it was before"
+        )
     if config.get("compression_config") is not None:
         return "its config is of compressed weights: take the model as it was before"
     if config.get("configuration_files") is not None:
