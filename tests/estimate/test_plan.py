@@ -28,8 +28,8 @@ from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.series.files.load import open_folder
 from pythiageo.series.audit.samples import most_bytes
+from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 from pythiageo.series.model_shape import ModelShape
 from pythiageo.synthetic.model import Shape
@@ -113,7 +113,12 @@ def bytes_of(series: Path, step: int) -> int:
 def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: Path, tmp_path: Path) -> None:
     sizes = [bytes_of(series, step) for step in STEPS]
     budget = max(sizes) + 10
-    asked = [["--set", "fetch.ahead=1"], ["--disk-budget", f"{budget}B"], ["--keep", "--audit-values"], ["--disk-budget", "1KB"]]
+    asked = [
+        ["--set", "fetch.ahead=1"],
+        ["--disk-budget", f"{budget}B"],
+        ["--keep", "--audit-values"],
+        ["--disk-budget", "1KB"],
+    ]
     with LoopbackHub(serve_folder(series, "test/a")) as hub:
         (code, plan, _), within, kept, (refused, _, error) = from_hub(hub, tmp_path, asked)
         assert [code, within[0], kept[0], refused] == [0, 0, 0, 2]
