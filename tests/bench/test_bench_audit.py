@@ -18,8 +18,8 @@ from trajectories import GRIDS, WALKS, train_every_kind, walk
 pytestmark = pytest.mark.bench
 
 SEEDS = int(os.environ.get("PYTHIAGEO_BENCH_SEEDS", "3"))
-TRIES = int(os.environ.get("PYTHIAGEO_BENCH_TRIES", "10"))
-TYPES = (torch.float32, torch.float16, torch.bfloat16)
+TRIES = int(os.environ.get("PYTHIAGEO_BENCH_TRIES", "3"))
+TYPES = (torch.float32, torch.float16)
 
 
 def walks() -> Iterator[tuple[str, Series, Others]]:
@@ -52,7 +52,7 @@ def test_false_alarms_and_power(source) -> None:
             series = cast(plain, dtype)
             away = Others(*(one and cast(one, dtype) for one in others))
             alarms[kind].append(len(doubted(series)))
-            draw = torch.Generator().manual_seed(len(alarms[kind]))
+            draw = torch.Generator().manual_seed(1 + (len(alarms[kind]) - 1) // len(TYPES))
             for name, fault in FAULTS.items():
                 planted = fault(series, away, draw)
                 if planted is not None:

@@ -29,6 +29,7 @@ from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.task_forest import grow
 from pythiageo.probes.encoding import FileTokenizer
+from pythiageo.series.audit.samples import most_bytes
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 from pythiageo.series.model_shape import ModelShape
@@ -115,7 +116,12 @@ def bytes_of(series: Path, step: int) -> int:
 def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: Path, tmp_path: Path) -> None:
     sizes = [bytes_of(series, step) for step in STEPS]
     budget = max(sizes) + 10
-    asked = [["--set", "fetch.ahead=1"], ["--disk-budget", f"{budget}B"], ["--keep"], ["--disk-budget", "1KB"]]
+    asked = [
+        ["--set", "fetch.ahead=1"],
+        ["--disk-budget", f"{budget}B"],
+        ["--keep", "--audit-values"],
+        ["--disk-budget", "1KB"],
+    ]
     with LoopbackHub(serve_folder(series, "test/a")) as hub:
         (code, plan, _), within, kept, (refused, _, error) = from_hub(hub, tmp_path, asked)
         assert [code, within[0], kept[0], refused] == [0, 0, 0, 2]
@@ -125,6 +131,7 @@ def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: 
         assert plan["pace_bytes_per_second"] == pytest.approx(sum(sizes) / plan["total_seconds"])
         assert within[1]["disk_peak_bytes"] == budget
         assert kept[1]["disk_peak_bytes"] == sum(sizes)
+        assert (plan["audit_bytes"], kept[1]["audit_bytes"]) == (0, most_bytes(len(STEPS)))
         assert "below the largest checkpoint's" in error
         assert not [r for r in hub.requests if r.method == "GET" and r.path.endswith(".safetensors")]
     assert not (tmp_path / "run").exists()
