@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
+from pythiageo.lens.faithful import TriedLogits
 from pythiageo.lens.placing import SPLIT, place
 from pythiageo.names import FINAL_NORM
 
@@ -33,7 +34,7 @@ class BridgeReader:
     free at once (``_take_apart``); nothing can be asked of either any more.
 
     Raises:
-        CheckpointError: TransformerLens has no adapter for this architecture.
+        CheckpointError: TransformerLens has no adapter for this architecture, or does not compute what it computes.
     """
 
     def __init__(self, model: nn.Module, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
@@ -41,6 +42,7 @@ class BridgeReader:
         from transformers import AutoTokenizer  # noqa: PLC0415
 
         model.config.use_cache = False  # type: ignore[union-attr] # keys and values of every block, for nobody
+        tried = TriedLogits(model)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             self._bridge = TransformerBridge.boot_transformers(
@@ -63,6 +65,12 @@ class BridgeReader:
                 module.register_forward_hook(_forget_pattern)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
+        try:
+            _, logits = self.read(tried.ids, [], torch.arange(tried.ids.shape[1]))
+            tried.check(logits, dtype, folder.name)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> BridgeReader:
         return self
