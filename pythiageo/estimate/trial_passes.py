@@ -14,7 +14,7 @@ from pythiageo.config.tables import ComputeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, time_items
 from pythiageo.lens import BridgeReader
-from pythiageo.measurement.check_forest import find_obstacle
+from pythiageo.measurement.check_forest import try_forest
 from pythiageo.measurement.forest import Pack
 from pythiageo.measurement.plain_reading import plain_passes
 from pythiageo.measurement.probe_sets import Prepared
@@ -51,7 +51,7 @@ class TrialPasses:
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
-        self.all = list(_list_packs(self.forests, Bounds(compute.batch_tokens, 0).nodes, shape.vocab))
+        self.all = list(_list_packs(self.forests, Bounds(compute.batch_tokens, 0).nodes(shape.d_model), shape.vocab))
         if not self.forests:
             self.all = [Pass(*one) for one in plain_passes(list(prepared), compute.batch_tokens, linear_probe)]
 
@@ -60,7 +60,7 @@ class TrialPasses:
             return False
         longest = max(task.forest.longest for task in self.forests)
         with suppress(CheckpointError), BridgeReader(self._shape.one_block(), self._folder) as reader:
-            return find_obstacle(reader, list(reader.sites()), np.arange(FEW), longest, "float32")[0] is None
+            return try_forest(reader, list(reader.sites()), np.arange(FEW), longest, "float32").obstacle is None
         return False
 
     def time(self) -> float:

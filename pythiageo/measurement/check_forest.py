@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +25,19 @@ _BRANCH = 8
 """Tokens by which a trial prompt differs from the one it branches off."""
 
 
-def find_obstacle(
-    reader: Reader, sites: list[str], tokens: Int[np.ndarray, " token"], longest: int, dtype: str
-) -> tuple[str | None, int]:
-    """Return why prefix forests cannot go through a model, ``None`` if they can, and the size of its vocabulary.
+class Fit(NamedTuple):
+    """Whether prefix forests can go through a model: what is in the way, ``None`` if nothing.
+
+    ``vocab``, ``width``: of its logits, and of the narrowest site's states.
+    """
+
+    obstacle: str | None
+    vocab: int = 1
+    width: int = 1
+
+
+def try_forest(reader: Reader, sites: list[str], tokens: Int[np.ndarray, " token"], longest: int, dtype: str) -> Fit:
+    """Return whether prefix forests can go through a model.
 
     A few prompts of random ``tokens`` are tried, as long as the ``longest`` that is to be fed: a sliding window that
     none of them leaves is no obstacle. One branches off another near its beginning, one near its end, one shares
@@ -39,7 +49,7 @@ def find_obstacle(
         prompts = list(_make_prompts(tokens, longest, rng))
         return _compare(reader, sites, prompts, None if dtype == "float32" else rng)
     except Exception as error:  # whatever a library makes of a mask that it does not know
-        return f"a pass over a forest ends in an error: {describe_error(error)}", 1
+        return Fit(f"a pass over a forest ends in an error: {describe_error(error)}")
 
 
 def _make_prompts(tokens: np.ndarray, length: int, rng: np.random.Generator) -> Iterator[tuple[int, ...]]:
@@ -50,9 +60,7 @@ def _make_prompts(tokens: np.ndarray, length: int, rng: np.random.Generator) -> 
     yield tuple(whole.tolist())
 
 
-def _compare(
-    reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], rng: np.random.Generator | None
-) -> tuple[str | None, int]:
+def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], rng: np.random.Generator | None) -> Fit:
     """Compare a forest with plain passes; ``rng`` orders its nodes anew where rounding has to be known."""
     forest = Forest(prompts)
     pack = forest.pack(0, len(forest), np.arange(len(forest)), len(forest))
@@ -63,7 +71,7 @@ def _compare(
         again = _read(reader, sites, pack.reorder(order))
         rounding = {site: _find_distance(again[site], states[order]) for site, states in found.items()}
         bounds = {site: min(max(LOW_BOUNDS[0], 4 * moved), LOW_BOUNDS[1]) for site, moved in rounding.items()}
-    vocab = found[_LOGITS].shape[-1]
+    fit = Fit(None, found[_LOGITS].shape[-1], min(states.shape[-1] for states in found.values()))
     for ids in prompts:
         plain, logits = reader.read(torch.tensor([ids]), sites, torch.arange(len(ids)))
         assert logits is not None
@@ -74,8 +82,8 @@ def _compare(
                 what = (
                     "are not finite" if np.isnan(distance) else f"differ from those of plain passes by {distance:.1g}"
                 )
-                return f"{site if site == _LOGITS else f'states at {site}'} {what}", vocab
-    return None, vocab
+                return fit._replace(obstacle=f"{site if site == _LOGITS else f'states at {site}'} {what}")
+    return fit
 
 
 def _read(reader: Reader, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pythiageo.geometry.spectrum import is_finite
+from pythiageo.measurement.check_forest import Fit
 from pythiageo.measurement.forest import Pack
 from pythiageo.measurement.plain_reading import count_fitting
 from pythiageo.measurement.probe_sets import Prepared
@@ -34,11 +35,11 @@ class ForestReading:
             no weight: 0 times NaN.
     """
 
-    def __init__(self, reader: Reader, bounds: Bounds, task: TaskForest, vocab: int) -> None:
+    def __init__(self, reader: Reader, bounds: Bounds, task: TaskForest, fit: Fit) -> None:
         self._reader = reader
         self._bounds = bounds
         self.task = task
-        self._vocab = vocab
+        self._fit = fit
         self._states: dict[str, Tensor] = {}
         self._takers: dict[str, int] = {}
         self._predictions: tuple[Tensor, Tensor] | None = None
@@ -100,7 +101,7 @@ class ForestReading:
 
         first = 0
         while first < task.forest.prompts:
-            pack = task.pack(first, self._bounds.nodes, self._vocab)
+            pack = task.pack(first, self._bounds.nodes(self._fit.width), self._fit.vocab)
             divisible = pack.end > first + 1
             if self._bounds.attempt(partial(read, pack), divisible):
                 first = pack.end

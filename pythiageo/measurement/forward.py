@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
-from pythiageo.measurement.check_forest import find_obstacle
+from pythiageo.measurement.check_forest import Fit, try_forest
 from pythiageo.measurement.failures import concerns_all, describe_error
 from pythiageo.measurement.forest_reading import ForestReading, UnfitError
 from pythiageo.measurement.plain_reading import PlainReading
@@ -58,14 +58,13 @@ class Reading:
         self._reader = reader
         self._bounds = Bounds(batch_tokens, state_bytes)
         self._plain = PlainReading(reader, self._bounds)
-        self._obstacle: str | None = None
+        self._fit = Fit(None)
         self._set_aside: dict[str, str] = {}
-        self._vocab = 1
         if forests:
             tokens = np.unique(np.concatenate([task.forest.tokens for task in forests]))
             longest = max(task.forest.longest for task in forests)
-            self._obstacle, self._vocab = find_obstacle(reader, list(sites), tokens, longest, dtype)
-        self._tasks = {} if self._obstacle else {id(probe): task for task in forests for probe in task.probes}
+            self._fit = try_forest(reader, list(sites), tokens, longest, dtype)
+        self._tasks = {} if self._fit.obstacle else {id(probe): task for task in forests for probe in task.probes}
         self._current: ForestReading | None = None
 
     @classmethod
@@ -83,8 +82,8 @@ class Reading:
     @property
     def passes(self) -> str:
         """How prompts went through the model so far, and why not as a prefix forest where they did not."""
-        if self._obstacle is not None:
-            return f"{PLAIN}: {self._obstacle}"
+        if self._fit.obstacle is not None:
+            return f"{PLAIN}: {self._fit.obstacle}"
         if not self._tasks:
             return PLAIN
         return "; ".join([FOREST, *(f"{PLAIN} for {task}: {why}" for task, why in self._set_aside.items())])
@@ -148,7 +147,7 @@ class Reading:
             return None
         if self._current is None or self._current.task is not task:
             self._current = None  # the earlier task's states are free before others are made
-            self._current = ForestReading(self._reader, self._bounds, task, self._vocab)
+            self._current = ForestReading(self._reader, self._bounds, task, self._fit)
         try:
             return ask(self._current)
         except Exception as error:
