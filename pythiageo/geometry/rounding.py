@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from pythiageo.lazy import lazy_property
 
 TOLERANCE = 0.005
 """A measure of which rounding may make more than this share is withheld. The share is that of a mean over roundings:
@@ -44,12 +45,12 @@ class Rounding:
         self._matrix = matrix
         self._directions: dict[bool, Directions] = {}
 
-    @cached_property
+    @lazy_property
     def rows(self) -> Float[Tensor, " row"]:
         """The size of each row's rounding."""
         return self.unit * torch.linalg.vector_norm(self._matrix, dim=1, dtype=torch.float64)
 
-    @cached_property
+    @lazy_property
     def columns(self) -> Float[Tensor, " d_model"]:
         """The size of each column's rounding, over all rows."""
         return self.unit * torch.linalg.vector_norm(self._matrix, dim=0, dtype=torch.float64)

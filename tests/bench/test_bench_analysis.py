@@ -36,7 +36,8 @@ torch.set_num_threads(1)
 from pythiageo.config.tables import ComputeConfig, ProbeConfig, MeasureConfig
 from pythiageo.measurement.forward import Reading, batches
 from pythiageo.measurement.probe_sets import choose_probes, prepare
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.result import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer
