@@ -62,10 +62,15 @@ def reduce(
 
 def find_squares(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
     """Return the squares of one matrix's singular values, descending, none below zero, and how far each may be off."""
-    if matrix.device.type == "cpu":
-        squares = _find_eigenvalues(*_tridiagonal(_multiply(matrix.numpy())))
-    else:
-        squares = _find_on_device(_multiply_on_device(matrix))
+    if matrix.device.type != "cpu":
+        return find_squares_on_device(matrix)
+    squares = _find_eigenvalues(*_tridiagonal(_multiply(matrix.numpy())))
+    return squares, _bound(squares, matrix.shape)
+
+
+def find_squares_on_device(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
+    """Return the same by torch, on whatever device the matrix is."""
+    squares = _find_on_device(_multiply_on_device(matrix))
     return squares, _bound(squares, matrix.shape)
 
 

@@ -71,7 +71,7 @@ class Rounding:
             columns = (right.square() @ self.columns.square()).sqrt()
             tall = states.shape[0] >= states.shape[1]
             noise = columns if tall else (self.rows.square() @ left.square()).sqrt()
-            self._directions[centred] = Directions(sigma, noise, columns)
+            self._directions[centred] = Directions(sigma.cpu(), noise.cpu(), columns.cpu())
         return self._directions[centred]
 
     def share_of_rows(self, states: Float[Tensor, "row d_model"]) -> float:
