@@ -1,11 +1,26 @@
-"""Names of a package that are imported from its modules when they are first used (PEP 562)."""
+"""What comes when it is first used: names of a package from its modules (PEP 562), properties that are kept."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class lazy_property(cached_property[T]):
+    """``functools.cached_property`` as it is from Python 3.12 on.
+
+    In 3.11 it computes under a lock that all instances of a class share, so that no two threads would do so at a time.
+    """
+
+    def __init__(self, func: Callable[[Any], T]) -> None:
+        super().__init__(func)
+        self.lock = nullcontext()
 
 
 def lazy_names(

@@ -26,7 +26,8 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.plain_reading import SCORED

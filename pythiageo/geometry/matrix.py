@@ -51,7 +51,7 @@ class Varying(NamedTuple):
 
 
 def take_mean_off(weighted: Float[Tensor, "distinct d_model"], ones: Float[Tensor, " distinct"]) -> Varying:
-    """Take the mean off what ``distinct`` returns; a row that is the mean but for rounding is 0, as in ``centre``."""
+    """Take the mean off what ``distinct`` returns; a row that is it but for rounding is zero, as in ``centre``."""
     count = 1 / float(ones.square().min())
     mean = ones @ weighted
     varying = torch.addr(weighted, ones, mean, alpha=-1)

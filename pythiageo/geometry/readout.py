@@ -90,7 +90,7 @@ def select(states: Float[Tensor, "token d_model"], layout: Layout, positions: st
     if positions == "last":
         return states[layout.lengths.cumsum(0) - 1]
     if positions == "mean":
-        return torch.segment_reduce(states.double(), "mean", lengths=layout.lengths, axis=0)
+        return torch.segment_reduce(states.double(), "mean", lengths=layout.lengths.to(states.device), axis=0)
     raise ValueError(f"no positions {positions!r}")
 
 

@@ -18,15 +18,19 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
-from scipy.linalg import blas, lapack  # type: ignore[import-untyped]
+from scipy.linalg import blas  # type: ignore[import-untyped]
 from torch import Tensor
 
+from pythiageo.geometry.lapack import (
+    Array,
+    add_gram,
+    add_outer_gram,
+    positive_values,
+    tridiagonal,
+    tridiagonal_values,
+)
 from pythiageo.geometry.matrix import EPS
 
-Array = NDArray[np.float64]
-BLOCK = 64
-"""Columns LAPACK's blocked reductions may take at once: their workspace is this times the side of the matrix."""
 CHUNK = 256
 """Rows multiplied at a time: a sum of partial sums rounds less than one long sum."""
 
@@ -62,10 +66,15 @@ def reduce(
 
 def find_squares(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
     """Return the squares of one matrix's singular values, descending, none below zero, and how far each may be off."""
-    if matrix.device.type == "cpu":
-        squares = _find_eigenvalues(*_tridiagonal(_multiply(matrix.numpy())))
-    else:
-        squares = _find_on_device(_multiply_on_device(matrix))
+    if matrix.device.type != "cpu":
+        return find_squares_on_device(matrix)
+    squares = _find_eigenvalues(*tridiagonal(_multiply(matrix.numpy())))
+    return squares, _bound(squares, matrix.shape)
+
+
+def find_squares_on_device(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
+    """Return the same by torch, on whatever device the matrix is."""
+    squares = _find_on_device(_multiply_on_device(matrix))
     return squares, _bound(squares, matrix.shape)
 
 
@@ -85,7 +94,7 @@ class Tridiagonal:
                 beside = centred @ mean
                 beside -= scale * float(mirror @ beside) * mirror
                 gram[1:, 0] = beside[1:]
-        self._diagonal, self._beside = _tridiagonal(gram)
+        self._diagonal, self._beside = tridiagonal(gram)
         own = slice(None) if self._tall else slice(1, None)
         self._centred = _find_eigenvalues(self._diagonal[own], self._beside[own])
         self._error = _bound(self._centred, centred.shape)
@@ -98,7 +107,7 @@ class Tridiagonal:
         diagonal[0] = self._raised + (diagonal[0] if self._tall else 0.0)
         # rounding of Z may have made eigenvalues below zero, but no further below than this
         shift = max(self._error, EPS**2 * self._raised)
-        return (_find_positive(diagonal + shift, self._beside) - shift).clamp_min(0.0)
+        return (torch.from_numpy(positive_values(diagonal + shift, self._beside)) - shift).clamp_min(0.0)
 
     def error(self, centred: bool) -> float:
         """See ``Reduction``."""
@@ -161,39 +170,19 @@ def _find_on_device(gram: Float[Tensor, "side side"]) -> Float[Tensor, " value"]
 
 def _multiply(matrix: Array) -> Array:
     """Return the lower triangle of the Gram matrix on the smaller side; of a tall one a sum over chunks of rows."""
+    gram = np.zeros((min(matrix.shape), min(matrix.shape)), order="F")
     if not _is_tall(matrix.shape):
-        # the transpose of a C-ordered matrix is Fortran-ordered: nothing is copied
-        return np.asarray(blas.dsyrk(1.0, matrix.T, trans=1, lower=1))
-    gram = np.zeros((matrix.shape[1], matrix.shape[1]), order="F")
+        add_outer_gram(matrix, gram)
+        return gram
     for begin in range(0, len(matrix), CHUNK):
-        blas.dsyrk(1.0, matrix[begin : begin + CHUNK].T, lower=1, beta=1.0, c=gram, overwrite_c=1)
+        add_gram(matrix[begin : begin + CHUNK], gram)
     return gram
-
-
-def _tridiagonal(gram: Array) -> tuple[Array, Array]:
-    """Return diagonal and the one beside it of a lower triangle, which is overwritten, reduced with e1 as it is."""
-    if len(gram) == 1:
-        return gram[0], np.empty(0)
-    _, diagonal, beside, _, _ = lapack.dsytrd(gram, lower=1, lwork=BLOCK * len(gram), overwrite_a=1)
-    return diagonal, beside
 
 
 def _find_eigenvalues(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
     """Return the eigenvalues of a tridiagonal matrix, descending, none below zero."""
-    if len(diagonal) > 1:
-        diagonal, info = lapack.dsterf(diagonal, beside)
-        if info:
-            raise ArithmeticError(f"LAPACK's dsterf did not converge (info {info})")
-    return torch.from_numpy(np.maximum(diagonal[::-1], 0.0))
-
-
-def _find_positive(diagonal: Array, beside: Array) -> Float[Tensor, " value"]:
-    """Return the eigenvalues, descending, of a positive definite one, small ones to as many digits as large ones."""
-    if len(diagonal) > 1:
-        diagonal, _, _, info = lapack.dpteqr(diagonal, beside, np.empty((1, 1)), compute_z=0)
-        if info:
-            raise ArithmeticError(f"LAPACK's dpteqr found no positive definite matrix (info {info})")
-    return torch.from_numpy(diagonal)
+    values = tridiagonal_values(diagonal, beside)[::-1] if len(diagonal) > 1 else diagonal
+    return torch.from_numpy(np.maximum(values, 0.0))
 
 
 def _mirror(vector: Array) -> tuple[Array, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from pythiageo.lazy import lazy_property
 
 TOLERANCE = 0.005
 """A measure of which rounding may make more than this share is withheld. The share is that of a mean over roundings:
@@ -44,12 +45,12 @@ class Rounding:
         self._matrix = matrix
         self._directions: dict[bool, Directions] = {}
 
-    @cached_property
+    @lazy_property
     def rows(self) -> Float[Tensor, " row"]:
         """The size of each row's rounding."""
         return self.unit * torch.linalg.vector_norm(self._matrix, dim=1, dtype=torch.float64)
 
-    @cached_property
+    @lazy_property
     def columns(self) -> Float[Tensor, " d_model"]:
         """The size of each column's rounding, over all rows."""
         return self.unit * torch.linalg.vector_norm(self._matrix, dim=0, dtype=torch.float64)
@@ -70,7 +71,7 @@ class Rounding:
             columns = (right.square() @ self.columns.square()).sqrt()
             tall = states.shape[0] >= states.shape[1]
             noise = columns if tall else (self.rows.square() @ left.square()).sqrt()
-            self._directions[centred] = Directions(sigma, noise, columns)
+            self._directions[centred] = Directions(sigma.cpu(), noise.cpu(), columns.cpu())
         return self._directions[centred]
 
     def share_of_rows(self, states: Float[Tensor, "row d_model"]) -> float:

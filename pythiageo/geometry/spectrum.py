@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from pythiageo.compute.threads import one_thread
 from pythiageo.geometry.deflation import Split, split
 from pythiageo.geometry.matrix import EPS, Varying, distinct, is_finite, take_mean_off
 from pythiageo.geometry.reductions import Reduction, find_squares, reduce
+from pythiageo.lazy import lazy_property
 
 TOLERANCE = 1e-6
 """Greatest error of the entropy of sigma / sum sigma (so, relative, of RankMe) that the Gram matrix may bring, and,
@@ -130,7 +130,7 @@ class Spectra:
         for name in ("_distinct", "_varying", "_split", "_reduction"):
             vars(self).pop(name, None)
 
-    @cached_property
+    @lazy_property
     def largest(self) -> float:
         """The largest singular value of the uncentred states, or up to the root of two times that."""
         varying = 0.0
@@ -140,7 +140,7 @@ class Spectra:
             varying = math.sqrt(float(self._reduction.squares(True)[0]))
         return math.hypot(varying, float(torch.linalg.vector_norm(self._varying.mean)))
 
-    @cached_property
+    @lazy_property
     def _centred(self) -> Spectrum:
         with one_thread():
             varying = self._varying
@@ -152,7 +152,7 @@ class Spectra:
                 found = self._accept(self._reduction.squares(True), self._reduction.error(True))
             return found or self._spectrum(torch.linalg.svdvals(varying.rows), "svd")
 
-    @cached_property
+    @lazy_property
     def _uncentred(self) -> Spectrum:
         with one_thread():
             matrix, _ = self._distinct
@@ -167,23 +167,23 @@ class Spectra:
                 found = self._accept(*find_squares(matrix))
             return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
 
-    @cached_property
+    @lazy_property
     def _distinct(self) -> tuple[Tensor, Tensor]:
         return distinct(self._states)
 
-    @cached_property
+    @lazy_property
     def _varying(self) -> Varying:
         return take_mean_off(*self._distinct)
 
-    @cached_property
+    @lazy_property
     def _split(self) -> Split | None:
         return split(self._varying.rows)
 
-    @cached_property
+    @lazy_property
     def _reduction(self) -> Reduction:
         return reduce(self._varying.rows, self._distinct[1], self._varying.mean)
 
-    @cached_property
+    @lazy_property
     def _rounded(self) -> float:
         """How far any singular value may be off because the mean was taken off, in digits of the whole."""
         return 4 * EPS * float(torch.linalg.vector_norm(self._distinct[0]))

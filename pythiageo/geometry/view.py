@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,6 +11,7 @@ from pythiageo.geometry.matrix import centre, is_finite
 from pythiageo.geometry.readout import Layout, Readout, select
 from pythiageo.geometry.rounding import Directions, Rounding, unit_of
 from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum
+from pythiageo.lazy import lazy_property
 
 
 class Rows:
@@ -31,22 +31,22 @@ class Rows:
         self._every_value = every_value
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 
-    @cached_property
+    @lazy_property
     def finite(self) -> bool:
         """Whether no value is NaN or infinite."""
         return is_finite(self.matrix)
 
-    @cached_property
+    @lazy_property
     def spectra(self) -> Spectra:
         """The spectra, centred and not; raises as ``Spectra``."""
         return Spectra(self.matrix, self._every_value)
 
-    @cached_property
+    @lazy_property
     def centred(self) -> Float[Tensor, "row d_model"]:
         """The rows without their mean; see ``centre``."""
         return centre(self.matrix)
 
-    @cached_property
+    @lazy_property
     def rounding(self) -> Rounding:
         """How far the rows were rounded."""
         return Rounding(self.matrix, self._unit)

@@ -13,7 +13,8 @@ from torch import nn
 from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits
 from pythiageo.measurement.probe_sets import Prepared, Probe
@@ -218,7 +219,10 @@ class CheckpointMeasurer(Generic[C]):
         with model.open_reader() as reader:
             forests = [] if nonfinite else self._grow(model.prepared)
             reading = Reading.of(reader, config.measures, config.compute, forests)
-            rows = observe(reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures)
+            waiting = config.compute.state_bytes
+            rows = observe(
+                reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting
+            )
         return [*rows, *landscape, *model.further(origin)], None if nonfinite else reading.passes
 
     def _grow(self, prepared: list[Prepared]) -> list[TaskForest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
+from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
-from pythiageo.geometry.measure import Estimate, Measure, get_measures
-from pythiageo.geometry.readout import Readout, get_readouts
-from pythiageo.geometry.rounding import unit_of
+from pythiageo.geometry.measure import Estimate, Measure
+from pythiageo.geometry.readout import Readout
 from pythiageo.geometry.view import SiteStates
 from pythiageo.measurement.failures import FAILED, Failures
 from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.result import Origin
@@ -30,45 +31,9 @@ from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, scor
 
 LEFT_OUT = "items_left_out"
 """How many items of a probe set cannot be measured, with the reason which and why: a row where there are any."""
+WORKSPACE = 8
+"""Bytes that a site takes while it is measured, in those of its states: they, and three matrices of them in float64."""
 BLURRED = "rounding of bfloat16 states makes small singular values of its own: take float32 (docs/geometry.md)"
-
-
-@dataclass(frozen=True)
-class GeometryPlan:
-    """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
-
-    measures: list[Measure]
-    readouts: list[Readout]
-    resamples: int = 0
-    dtype: str = "float32"
-    """The type that states were computed in."""
-    linear_probe: LinearProbeConfig | None = None
-
-    @classmethod
-    def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
-        """Look the names of a config up; ``dtype`` is that of the forward pass."""
-        measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe)
-
-    def blurs(self, measure: Measure) -> bool:
-        """Whether a forward pass in this type would make this measure another number, whatever the states.
-
-        What a network of few digits adds on the way is more than the rounding of its states themselves.
-        """
-        return self.dtype != "float32" and measure.small_values
-
-    @property
-    def unit(self) -> float:
-        """How far states of this type are rounded, as a share."""
-        return unit_of(getattr(torch, self.dtype))
-
-    def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
-        """Return the resamples of a probe set, if any are wanted."""
-        if not self.resamples:
-            return None
-        probe_set = prepared.probe.probe_set
-        strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
-        return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
 
 
 def observe(
@@ -79,8 +44,12 @@ def observe(
     nonfinite: str | None = None,
     report_share: Callable[[float], None] = lambda _: None,
     failures: Failures | None = None,
+    waiting: int = 2**30,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
+
+    What is measured of states is measured beside the next forward passes, on as many threads as torch is set to;
+    ``waiting``: bytes that it may take together.
 
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
     would have been has the status ``nonfinite`` and that reason. ``report_share`` is told which share is done.
@@ -90,8 +59,23 @@ def observe(
     Raises:
         CheckpointError: the passes of every probe set ended in an error.
     """
-    rows: list[Observation] = []
     failures = failures or Failures()
+    with SideBySide(torch.get_num_threads(), waiting) as side_by_side:
+        found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side))
+        return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
+
+
+def _observe(
+    reading: Reading,
+    probes: list[Prepared],
+    plan: GeometryPlan,
+    origin: Origin,
+    nonfinite: str | None,
+    report_share: Callable[[float], None],
+    failures: Failures,
+    side_by_side: SideBySide,
+) -> Iterator[Observation | Future[list[Observation]]]:
+    """Yield rows, or what is at work on them beside the next forward passes, in order."""
     unread: list[str] = []
     for number, prepared in enumerate(probes):
         report_share(number / len(probes))
@@ -99,15 +83,16 @@ def observe(
         if prepared.loss is not None:
             total = len(prepared.probe.probe_set.examples)
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
-            rows.append(origin.row(measure=LEFT_OUT, **found, **columns_of(prepared)))
+            yield origin.row(measure=LEFT_OUT, **found, **columns_of(prepared))
             no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
-        measure = _score_probe_set if prepared.probe.purpose == SCORE else _measure_sites
         subject = _Subject(reading, prepared, plan, origin, no_value, failures)
-        rows += measure(subject)
+        if prepared.probe.purpose == SCORE:
+            yield from _score_probe_set(subject)
+        else:
+            yield from _measure_sites(subject, side_by_side)
         unread += subject.unread
     if unread and len(unread) == sum(1 for prepared in probes if prepared.kept):
         raise CheckpointError(f"no probe set could be read: {unread[0]}")
-    return rows
 
 
 def columns_of(prepared: Prepared) -> dict[str, Any]:
@@ -185,8 +170,8 @@ def _score_probe_set(subject: _Subject) -> Iterator[Observation]:
         yield origin.row(measure=result.measure, **found, **columns)
 
 
-def _measure_sites(subject: _Subject) -> Iterator[Observation]:
-    reading, prepared, plan, origin = subject.reading, subject.prepared, subject.plan, subject.origin
+def _measure_sites(subject: _Subject, side_by_side: SideBySide) -> Iterator[Observation | Future[list[Observation]]]:
+    reading, prepared, plan = subject.reading, subject.prepared, subject.plan
     bootstrap = plan.bootstrap(prepared) if prepared.kept else None
     every_value = any(measure.needs == "every value" for measure in plan.measures)
     below: SiteStates | None = None
@@ -208,15 +193,29 @@ def _measure_sites(subject: _Subject) -> Iterator[Observation]:
                     yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
             continue
         here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
-        for number, readout in enumerate(plan.readouts):
-            for measure in measures:
-                if plan.blurs(measure):
-                    yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
-            sharp = [measure for measure in measures if not plan.blurs(measure)]
-            yield from _measure_readout(subject, here, readout, sharp, bootstrap, columns)
-            if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
-                here.rows(readout.positions).release()
+        work = partial(_measure_site, subject, here, measures, bootstrap, columns)
+        yield side_by_side.submit(work, WORKSPACE * states.nbytes)
         below = here.alone()
+
+
+def _measure_site(
+    subject: _Subject,
+    here: SiteStates,
+    measures: list[Measure],
+    bootstrap: Bootstrap | None,
+    columns: dict[str, Any],
+) -> list[Observation]:
+    plan, rows = subject.plan, []
+    for number, readout in enumerate(plan.readouts):
+        for measure in measures:
+            if plan.blurs(measure):
+                place = {**columns, "readout": readout.name}
+                rows.append(subject.origin.failed(measure.name, "imprecise", BLURRED, **place))
+        sharp = [measure for measure in measures if not plan.blurs(measure)]
+        rows += _measure_readout(subject, here, readout, sharp, bootstrap, columns)
+        if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
+            here.rows(readout.positions).release()
+    return rows
 
 
 def _make_linear_probe(subject: _Subject) -> LinearProbe | None:

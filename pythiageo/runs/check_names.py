@@ -8,7 +8,7 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.lens.versions import check_versions
-from pythiageo.measurement.geometry import GeometryPlan
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.landscape import llc_settings
 from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.measurement.sites import check_layers

@@ -38,7 +38,8 @@ from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.plain_reading import batches
 from pythiageo.measurement.task_forest import grow
 from pythiageo.measurement.probe_sets import choose_probes, prepare
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.result import Origin
 from pythiageo.geometry.readout import get_readouts, select
 from pythiageo.probes.encoding import FileTokenizer

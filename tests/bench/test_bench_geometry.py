@@ -14,7 +14,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.probes import tokenizer

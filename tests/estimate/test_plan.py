@@ -23,7 +23,8 @@ from pythiageo.estimate.timer import scale, spread, time_items
 from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.measurement.result import Origin

@@ -22,7 +22,8 @@ from pythiageo.linear_probe.fit import (
 )
 from pythiageo.linear_probe.split import split_by_example, split_by_position
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.probe_sets import GEOMETRY, Probe, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.no_value import NoValueError

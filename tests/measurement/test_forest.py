@@ -22,7 +22,8 @@ from pythiageo.lens import BridgeReader
 from pythiageo.measurement.check_forest import try_forest
 from pythiageo.measurement.forest import Forest
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, Probe, prepare
 from pythiageo.measurement.reader import NODES
 from pythiageo.measurement.result import Origin

@@ -18,7 +18,8 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.tables import MeasureConfig
 from pythiageo.errors import UserError
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.probe_sets import DIAGNOSTIC, GEOMETRY, SCORE, Prepared, Probe, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.observations import read_observations

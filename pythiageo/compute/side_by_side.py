@@ -1,0 +1,66 @@
+"""Pieces of linear algebra side by side on the machine's cores, while the caller goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Condition
+from types import TracebackType
+from typing import TypeVar
+
+from pythiageo.compute.threads import one_thread
+
+T = TypeVar("T")
+
+
+class SideBySide:
+    """Threads that work while their caller does something else, bounded in number and in the memory of what waits.
+
+    LAPACK and torch release Python's lock, so they do work at the same time. Every piece is computed on one thread
+    (``one_thread``): its bits are the same whatever number of threads there are. With one thread each piece is done
+    when it is handed in. Use it as a context manager: at the end pieces that have not begun are dropped.
+
+    Args:
+        threads: how many pieces are worked on at a time.
+        memory: bytes that all pieces together may take which are handed in and not done; one alone may take more.
+    """
+
+    def __init__(self, threads: int, memory: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, "pythiageo-spectra") if threads > 1 else None
+        self._memory = memory
+        self._taken = 0
+        self._changed = Condition()
+
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def submit(self, work: Callable[[], T], memory: int) -> Future[T]:
+        """Hand in a piece that takes so many bytes; waits until there is room. Its error is raised by ``result()``."""
+        if self._threads is None:
+            done: Future[T] = Future()
+            done.set_result(_work(work))
+            return done
+        with self._changed:
+            # a wait with an end, so that Ctrl-C is heard
+            while self._taken and self._taken + memory > self._memory:
+                self._changed.wait(0.5)
+            self._taken += memory
+        future = self._threads.submit(_work, work)
+        future.add_done_callback(lambda _: self._give_back(memory))
+        return future
+
+    def _give_back(self, memory: int) -> None:
+        with self._changed:
+            self._taken -= memory
+            self._changed.notify_all()
+
+
+def _work(work: Callable[[], T]) -> T:
+    with one_thread():
+        return work()
