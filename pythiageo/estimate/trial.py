@@ -186,6 +186,9 @@ class Trial:
         found = 4 * self._sites * width * max((examples * length for examples, length, _ in self.passes), default=0)
         # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
         spectra = 3 * 2 * site + 4 * 8 * min(tokens, width) ** 2
+        if self._config.compute.thread_count > 1:
+            # sites that are measured beside the next passes: so much of them, or a single one, may be at work
+            spectra = max(spectra, self._config.compute.state_bytes) + site
         scored = max((min(examples * positions, SCORED) for examples, _, positions in self.passes), default=0)
         return passing + max(states + max(found, spectra), 4 * scored * self._shape.vocab)
 
