@@ -178,10 +178,15 @@ class Trial:
         states = min(max(self._config.compute.state_bytes, site), site * self._sites)
         found = 4 * self._sites * width * max((one.tokens for one in passes), default=0)
         # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
-        spectra = 3 * 2 * 4 * tokens * width + 4 * 8 * min(tokens, width) ** 2
+        laid_out = 4 * tokens * width
+        spectra = 3 * 2 * laid_out + 4 * 8 * min(tokens, width) ** 2
+        beside = self._config.compute.thread_count > 1
+        if beside:  # sites that are measured beside the next passes: so much of them, or a single one, may be at work
+            spectra = max(spectra, self._config.compute.state_bytes) + laid_out
         logits = 4 * max((min(one.examples * one.scored, SCORED) for one in passes), default=0) * self._shape.vocab
         if forests:  # states and logits come out of the same pass; a site's states are laid out for every example
-            return passing + states + max(found + logits, 4 * tokens * width + spectra)
+            parts = (found + logits, laid_out + spectra)
+            return passing + states + (sum(parts) if beside else max(parts))
         return passing + max(states + max(found, spectra), logits)
 
     def _estimate_process(self) -> int:

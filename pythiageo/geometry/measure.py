@@ -16,8 +16,8 @@ from pythiageo.geometry.view import View
 from pythiageo.no_value import NoValueError
 
 NEEDS = {
-    "spectrum": "singular values whose entropy is right to 1e-6",
-    "every value": "singular values of which each one that is resolved is right to 1e-6",
+    "spectrum": "singular values whose entropy is right to 1e-6 (1e-4 for more than 512 of them)",
+    "every value": "singular values of which each resolved one is right to 1e-6 (1e-4 for more than 512 of them)",
     "states": "the rows themselves",
     "distances": "the rows themselves, and how far they were rounded",
     "layers": "the rows, and the same rows at the site below",
