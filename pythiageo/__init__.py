@@ -1,7 +1,8 @@
 """pythiageo: layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.
 
-``open_run`` opens a run folder, ``measure`` measures a model in memory, ``MeasureCallback`` measures while
-transformers' ``Trainer`` trains. Each is imported when it is first used: ``import pythiageo`` loads no library.
+``open_run`` opens a run folder, ``plot`` draws runs, ``measure`` measures a model in memory, and ``MeasureCallback``
+does while transformers' ``Trainer`` trains. Each is imported when it is first used: ``import pythiageo`` loads no
+library.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pythiageo.lazy import lazy_names
 if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.memory import measure
+    from pythiageo.api.plotting import plot
     from pythiageo.errors import PythiageoError, UserError
     from pythiageo.events.run import Run, open_run
     from pythiageo.no_value import NoValue, NoValueError
@@ -28,6 +30,7 @@ __all__ = [
     "__version__",
     "measure",
     "open_run",
+    "plot",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -35,6 +38,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "api.callback": ["MeasureCallback"],
         "api.memory": ["measure"],
+        "api.plotting": ["plot"],
         "events.run": ["Run", "open_run"],
         "errors": ["PythiageoError", "UserError"],
         "no_value": ["NoValue", "NoValueError"],

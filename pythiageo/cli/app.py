@@ -17,6 +17,7 @@ from pythiageo.cli import (
     importing,
     llc,
     measures,
+    plot,
     price,
     published,
     push,
@@ -67,6 +68,7 @@ app.command()(results.compare)
 app.command()(claims.claims)
 app.command()(results.export)
 app.command()(results.report)
+app.command()(plot.plot)
 app.command()(results.figures)
 app.command()(push.push)
 app.command()(readout.readout)

@@ -104,7 +104,7 @@ def figures(
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several by commas.")] = "png,svg,pdf",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the figures and tables of arXiv 2602.15997 for these runs, each with what it lacks."""
+    """Write the figures and tables of arXiv 2602.15997 that these runs have, each with what it lacks."""
     from pythiageo.figures.write import write_paper
 
     written = write_paper(runs, out, by_commas(formats) or [])
@@ -116,11 +116,14 @@ def figures(
             ]
         )
         return
-    rows = [
-        (each.title, ", ".join(path.name for path in each.files), "; ".join(each.lacks) or "nothing")
-        for each in written
-    ]
-    display.print_table(f"figures and tables in {out}/", ("for this data", "files", "lacks"), rows)
+    rows = [(each.title, ", ".join(path.name for path in each.files)) for each in written if each.files]
+    display.print_table(f"figures and tables in {out}/", ("for these runs", "files"), rows)
+    for each in written:
+        if each.files and each.lacks:
+            display.say(f"{each.title}: lacks {'; '.join(each.lacks)}")
+    for each in written:
+        if not each.files:
+            display.say(f"{each.title}: left out, {'; '.join(each.lacks)}")
 
 
 def by_commas(text: str | None) -> list[str] | None:

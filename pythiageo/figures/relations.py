@@ -38,6 +38,7 @@ MEASURES = (COVARIANCE_RANK, RANKME, "gradient_rank", "llc", "hessian_top", "gra
 PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-easy": "easy", "prediction-swap": "swap"}
 """The claims of Figure 5b and what its axis calls them."""
 _CLASSES = ("easy", "hard", "other")
+_MARKS = ("circle", "diamond", "square", "triangle")
 
 
 def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
@@ -111,8 +112,9 @@ def _rates(claims: Sequence[ClaimResult]) -> Panel:
         if rows.height:
             places = [measures.index(measure) + (number - 1.5) / 8 for measure in rows["measure"]]
             text = [f"{row['measure']}, {name}: {row['n']} events" for row in rows.iter_rows(named=True)]
+            # colours are the measures' in (a): here classes are told apart by their marks
             lines.append(
-                Line(name, places, rows["rate"].to_list(), f"category-{number}", mode="markers", text=text,
+                Line(name, places, rows["rate"].to_list(), "ink", mode="markers", text=text, symbol=_MARKS[number],
                      low=rows["low"].to_list(), high=rows["high"].to_list())
             )  # fmt: skip
     null = table.filter((pl.col("class") == "all") & pl.col("null_rate").is_not_null())
@@ -138,7 +140,7 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
         "share of pairs",
         [names.index(name) for _, name in drawn],
         [claim.estimate for claim, _ in drawn],
-        "category-0",
+        "ink",  # colours are the classes' in (a)
         mode="markers",
         low=[end[0] for end in ends],
         high=[end[1] for end in ends],

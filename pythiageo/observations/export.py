@@ -60,17 +60,39 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     Raises:
         UserError: a measure that the table does not hold, or holds without layers; or no layer at all.
     """
-    of_block = pl.col("site").is_null() & pl.col("readout").str.contains(_BLOCK_PARAMETERS).fill_null(False)
-    layered = observations.filter(pl.col("layer").is_not_null() & (pl.col("site").is_not_null() | of_block))
-    known = layered["measure"].unique().sort().to_list()
+    placed = place_rows(observations).drop_nulls("place")
+    known = placed["measure"].unique().sort().to_list()
     for measure in measures or ():
         if measure not in known:
             raise UserError(f"no measure {measure!r} by layer here{nearest(measure, known)}; {_listed(known)}.")
     if not known:
         raise UserError("these observations hold no measure by layer, so there is no per-layer table.")
-    kept = layered if measures is None else layered.filter(pl.col("measure").is_in(list(measures)))
-    depth = int(kept["layer"].max()) + 1  # type: ignore[arg-type]
+    placed = placed if measures is None else placed.filter(pl.col("measure").is_in(list(measures)))
+    depth = int(placed["layer"].max()) + 1  # type: ignore[arg-type]
     layers = [f"layer_{index}" for index in range(depth)]
+    key = [*WIDE_KEY, "measure"]
+    cells = [pl.col("value").filter(pl.col("place") == name).first().alias(name) for name in [*layers, "final_ln"]]
+    bad = (pl.col("status") != "ok").sum()
+    status = pl.when(bad == 0).then(pl.lit("ok")).otherwise(pl.format("{} of {} not ok", bad, pl.len()))
+    return (
+        placed.group_by(key, maintain_order=True)
+        .agg(*cells, status.alias("status"))
+        .sort(key, nulls_last=False, maintain_order=True)
+    )
+
+
+def place_rows(observations: pl.DataFrame) -> pl.DataFrame:
+    """Return the observations with ``site_kind`` and ``place``, and readouts that name no block's own number.
+
+    ``place``: ``layer_N`` or ``final_ln``; null for what has no layer: scores, and measures of all parameters.
+    ``site_kind``: as for ``wide``; null where ``place`` is.
+    """
+    of_block = (
+        pl.col("layer").is_not_null()
+        & pl.col("site").is_null()
+        & pl.col("readout").str.contains(_BLOCK_PARAMETERS).fill_null(False)
+    )
+    layered = of_block | (pl.col("layer").is_not_null() & pl.col("site").is_not_null())
     final = (pl.col("site") == FINAL_NORM).fill_null(False)
     residual = final | (pl.col("site").str.extract(_BLOCK_SITE) == "hook_resid_post").fill_null(False)
     kind = (
@@ -82,15 +104,10 @@ def wide(observations: pl.DataFrame, measures: Sequence[str] | None = None) -> p
     )
     place = pl.when(final).then(pl.lit("final_ln")).otherwise(pl.format("layer_{}", "layer"))
     readout = pl.when(of_block).then(pl.col("readout").str.replace(_BLOCK_PARAMETERS, "${1}.N.*;")).otherwise("readout")
-    placed = kept.with_columns(kind.alias("site_kind"), place.alias("place"), readout.alias("readout"))
-    key = [*WIDE_KEY, "measure"]
-    cells = [pl.col("value").filter(pl.col("place") == name).first().alias(name) for name in [*layers, "final_ln"]]
-    bad = (pl.col("status") != "ok").sum()
-    status = pl.when(bad == 0).then(pl.lit("ok")).otherwise(pl.format("{} of {} not ok", bad, pl.len()))
-    return (
-        placed.group_by(key, maintain_order=True)
-        .agg(*cells, status.alias("status"))
-        .sort(key, nulls_last=False, maintain_order=True)
+    return observations.with_columns(
+        pl.when(layered).then(kind).alias("site_kind"),
+        pl.when(layered).then(place).alias("place"),
+        readout.alias("readout"),
     )
 
 
