@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.markers import TICKDOWN
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -19,6 +18,7 @@ CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", 
 """Okabe and Ito's colours, as on the page."""
 _FINAL, _GREY, _INK = "#B4430C", "#767676", "#1d2126"
 _DEPTH = ("#9DBFDB", "#5B98C6", "#2B6EA6", "#0B2F5E")
+MAP_COLOURS = "cividis"
 _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 _SYMBOLS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "x": "x"}
 _MANY = 400
@@ -26,28 +26,36 @@ _MANY = 400
 
 
 def draw_panel(
-    drawn: Figure, axes: Axes, panel: Panel, steps: Sequence[float], width: float, same_x: bool, same_y: bool
+    axes: Axes,
+    panel: Panel,
+    steps: Sequence[float],
+    size: tuple[float, float],
+    scale: Normalize,
+    same_x: bool,
+    same_y: bool,
 ) -> None:
-    """Draw a panel that is ``width`` inches wide, without the names of its axes.
+    """Draw a panel of a size in inches.
 
-    ``steps``: those of all panels, so that their step axes are one. ``same_x``, ``same_y``: whether the panel below, or
+    ``steps``: those of all panels, so that their step axes are one; ``scale``: of all maps, so that a colour is one
+    value. ``same_x``, ``same_y``: whether the panel below, or
     the one on the left, has this very axis, so that its names need not stand here too.
     """
     # names come from others: shortened, and drawn as they are
-    axes.set_title("\n".join(textwrap.wrap(panel.title, max(12, int(width * 16)))), loc="left", fontsize=8)
+    width, height = size
+    axes.set_title(_wrapped(panel.title, width - 0.45), loc="left", fontsize=8)
     right = axes.twinx() if panel.right else None
     if panel.shade:
         axes.axvspan(*panel.shade, color=_GREY, alpha=0.15, linewidth=0)
     if panel.level is not None:
         axes.axhline(panel.level, color="#55606b", linewidth=0.8, linestyle=":" if panel.cells is None else "-")
-    _cells(drawn, axes, panel)
+    _cells(axes, panel, scale)
     many = sum(len(line.x) for line in panel.lines) > _MANY
     for line in panel.lines:
         _line(right if line.right and right is not None else axes, line, many, panel.x.kind == "step")
     _axis(axes, "x", panel.x, steps, width)
-    _axis(axes, "y", panel.y, (), width)
+    _axis(axes, "y", panel.y, (), height)
     if right is not None and panel.right:
-        _axis(right, "y", panel.right, (), width)
+        _axis(right, "y", panel.right, (), height)
         right.grid(visible=False)
     elif panel.cells is None:
         axes.spines.right.set_visible(False)
@@ -86,26 +94,27 @@ def _line(axes: Axes, line: Line, many: bool, on_steps: bool) -> None:
         axes.vlines(places, lows, highs, color=colour, linewidth=0.8)
 
 
-def _cells(drawn: Figure, axes: Axes, panel: Panel) -> None:
+def _wrapped(text: str, inches: float) -> str:
+    """Return a text of size 8 in lines that are no longer than that."""
+    return "\n".join(textwrap.wrap(text, max(12, int(inches * 16))))
+
+
+def _cells(axes: Axes, panel: Panel, scale: Normalize) -> None:
     cells = panel.cells
     if cells is None:
         return
     grid = [[math.nan if value is None else value for value in row] for row in cells.z]
-    known = [value for row in grid for value in row if not math.isnan(value)]
     axes.grid(visible=False)
-    if known:
-        mesh = axes.imshow(grid, aspect="auto", origin="lower", cmap="cividis", interpolation="nearest")
-        drawn.colorbar(mesh, ax=axes, label=cells.title, pad=0.02)
-    middle = (min(known) + max(known)) / 2 if known else 0.0
+    axes.imshow(grid, aspect="auto", origin="lower", cmap=MAP_COLOURS, norm=scale, interpolation="nearest")
     for row, texts in enumerate(cells.text):
         for column, text in enumerate(texts):
-            dark = not math.isnan(grid[row][column]) and grid[row][column] <= middle
+            dark = not math.isnan(grid[row][column]) and scale(grid[row][column]) <= 0.5
             axes.text(column, row, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
 
 
-def _axis(axes: Axes, which: str, axis: Axis, steps: Sequence[float], width: float) -> None:
-    is_x = which == "x"
-    (axes.set_xlabel if is_x else axes.set_ylabel)("\n".join(textwrap.wrap(axis.title, 28)))
+def _axis(axes: Axes, which: str, axis: Axis, steps: Sequence[float], inches: float) -> None:
+    is_x, width = which == "x", inches
+    (axes.set_xlabel if is_x else axes.set_ylabel)(_wrapped(axis.title, inches - (0.45 if is_x else 0.5)))
     scale, limits = (axes.set_xscale, axes.set_xlim) if is_x else (axes.set_yscale, axes.set_ylim)
     if axis.kind == "names":
         ticks = axes.set_xticks if is_x else axes.set_yticks

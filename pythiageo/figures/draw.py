@@ -15,12 +15,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from pythiageo.figures.axes import depth_colours, draw_panel
+from pythiageo.figures.axes import MAP_COLOURS, depth_colours, draw_panel
 from pythiageo.figures.spec import ColourBar, Panel
 
 WIDTHS = {"column": 3.25, "text": 5.5}
 """Widths in inches by name: a column of a two-column paper (ICML), and the text of a paper in one (NeurIPS, ICLR)."""
 _DPI = 300
+_SLANTED = 0.5
+"""Inches that names under a panel take, more than numbers do."""
 _ROW = 0.17
 """Inches of a row of a map."""
 _STYLE: Any = {
@@ -59,6 +61,10 @@ class Drawable(Protocol):
     def panels(self) -> tuple[Panel, ...]:
         """The panels, row by row."""
 
+    @property
+    def bar(self) -> ColourBar | None:
+        """What the colours of depth stand for, if no legend says so."""
+
 
 def draw(figure: Drawable, formats: Sequence[str], width: float = WIDTHS["text"]) -> dict[str, bytes]:
     """Return the figure's file in each of the formats, ``width`` inches wide.
@@ -66,7 +72,7 @@ def draw(figure: Drawable, formats: Sequence[str], width: float = WIDTHS["text"]
     A panel with nothing to draw is left out: the caption has to say so.
     """
     panels = [panel for panel in figure.panels if not panel.lack]
-    bar: ColourBar | None = getattr(figure, "bar", None)
+    bar = figure.bar
     with matplotlib.rc_context(_STYLE):
         columns = _columns(panels, width)
         rows = math.ceil(len(panels) / columns)
@@ -76,16 +82,27 @@ def draw(figure: Drawable, formats: Sequence[str], width: float = WIDTHS["text"]
         grid = drawn.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
         places = [axes for row in grid for axes in row]
         steps = sorted({x for panel in panels if panel.x.kind == "step" for line in panel.lines for x in line.x})
+        scale = _scale(panels)
         for number, panel in enumerate(panels):
             beside, below = number % columns > 0, number + columns < len(panels)
-            same_y = beside and panel.y == panels[number - 1].y and panel.y.range is not None
+            shared = panel.y.range is not None or panel.y.kind == "names"
+            same_y = beside and shared and panel.y == panels[number - 1].y
             same_x = below and panel.x == panels[number + columns].x and panel.x.kind in ("step", "linear")
-            draw_panel(drawn, places[number], panel, steps, width / columns, same_x, same_y)
+            # beside a panel with names below it the axes are as low as its own
+            size = (
+                width / columns,
+                heights[number // columns] - _SLANTED * any(each.x.kind == "names" for each in panels),
+            )
+            draw_panel(places[number], panel, steps, size, scale, same_x, same_y)
         for axes in places[len(panels) :]:
             axes.set_axis_off()
         _name_axes(drawn, places[: len(panels)], panels, columns, sum(heights))
         if bar is not None:
             _bar(drawn, places[: len(panels)], bar)
+        titles = [panel.cells.title for panel in panels if panel.cells]
+        if titles:
+            maps = ScalarMappable(scale, MAP_COLOURS)
+            drawn.colorbar(maps, ax=places[: len(panels)], label=titles[0], pad=0.02, aspect=40, fraction=0.04)
         legend = _legend(drawn, skip=bar is not None)
         drawn.set_size_inches(width, sum(heights) + legend)
         files = {}
@@ -99,7 +116,8 @@ def draw(figure: Drawable, formats: Sequence[str], width: float = WIDTHS["text"]
 def _columns(panels: Sequence[Panel], width: float) -> int:
     """Return how many panels stand in a row: maps have names beside them, and need all of it."""
     if any(panel.cells for panel in panels):
-        return 1
+        wide = max(len(panel.x.names) for panel in panels) * 0.42
+        return max(1, min(len(panels), int((width - 1.4) / wide)))
     most = max(1, int(width / 1.6))
     return 2 if len(panels) == 4 and most >= 2 else min(most, max(len(panels), 1))
 
@@ -108,8 +126,8 @@ def _height(row: Sequence[Panel], width: float) -> float:
     """Return the inches of a row of panels."""
     tallest = max(0.62 * width, 1.5)
     names = [0.9 + _ROW * len(panel.cells.y) for panel in row if panel.cells]
-    slanted = [0.4 for panel in row if panel.x.kind == "names"]
-    return max([min(tallest, 2.6) + max(slanted, default=0.0), *names])
+    slanted = any(panel.x.kind == "names" and not panel.cells for panel in row)
+    return max([min(tallest, 2.6) + _SLANTED * slanted, *names])
 
 
 def _name_axes(drawn: Figure, places: Sequence[Axes], panels: Sequence[Panel], columns: int, height: float) -> None:
@@ -125,6 +143,12 @@ def _name_axes(drawn: Figure, places: Sequence[Axes], panels: Sequence[Panel], c
     for number, panel in enumerate(panels):
         if number % columns and panel.y == panels[number - 1].y and panel.right is None:
             places[number].set_ylabel("")
+
+
+def _scale(panels: Sequence[Panel]) -> Normalize:
+    """Return one scale of colours for the maps of a figure."""
+    known = [value for panel in panels if panel.cells for row in panel.cells.z for value in row if value is not None]
+    return Normalize(min(known, default=0.0), max(known, default=1.0))
 
 
 def _bar(drawn: Figure, places: Sequence[Axes], bar: ColourBar) -> None:

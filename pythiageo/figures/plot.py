@@ -14,7 +14,7 @@ from pythiageo.events.questions import other_questions
 from pythiageo.events.run import Run
 from pythiageo.figures.captions import describe
 from pythiageo.figures.selection import BY, FINAL, Asked, select_rows
-from pythiageo.figures.spec import Axis, ColourBar, Line, Panel, Plot
+from pythiageo.figures.spec import RELATIVE_DEPTH, Axis, ColourBar, Line, Panel, Plot
 from pythiageo.observations.measures import axis_title, declared_measures
 from pythiageo.observations.ranges import range_of
 
@@ -66,7 +66,9 @@ def plot_runs(runs: Sequence[Run], asked: Asked, hue: str | None = None) -> Plot
     grammar = _Grammar(asked, hue, parts, colours, rows)
     drawn = [grammar.panel(" · ".join(_name(part, _first(group, part)) for part in panels), group) for group in groups]
     bar = None
-    if hue and hue in ("layer", "step") and sum(value != FINAL for value in parts[hue]) > _NAMED:
+    if hue == "layer" and rows["depth"].n_unique() > 1:
+        bar = RELATIVE_DEPTH
+    elif hue and hue in ("layer", "step") and sum(value != FINAL for value in parts[hue]) > _NAMED:
         bar = _bar(hue, parts[hue])
     questions = other_questions(
         pl.concat([run.distinct.filter(pl.col("task").is_in(rows["task"].unique().implode())) for run in runs])

@@ -32,6 +32,7 @@ from pythiageo.figures.values import (
     spectrum_name,
 )
 from pythiageo.names import COVARIANCE_RANK, RANKME
+from pythiageo.observations.measures import declared_measures
 
 MEASURES = (COVARIANCE_RANK, RANKME, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
@@ -64,7 +65,14 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
             continue
         scaled = rows.with_columns((pl.col("value") - low) / (high - low))  # type: ignore[operator]
         lines.append(
-            Line(measure, scaled["step"].to_list(), scaled["value"].to_list(), f"category-{number}", right=True)
+            Line(
+                measure,
+                scaled["step"].to_list(),
+                scaled["value"].to_list(),
+                f"category-{number}",
+                right=True,
+                legend=_title(measure),
+            )
         )
     panel = Panel(
         title,
@@ -85,6 +93,11 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
         ),
         (*lacks, *([] if nano.size == "nano" else [f"no run of size nano; {nano.label} is drawn"])),
     )
+
+
+def _title(measure: str) -> str:
+    known = declared_measures().get(measure)
+    return known.title if known else measure
 
 
 def find_claim(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
@@ -122,7 +135,8 @@ def _rates(claims: Sequence[ClaimResult]) -> Panel:
         places = [measures.index(measure) for measure in null["measure"]]
         name = "null: other tasks' acquisitions"
         lines.append(Line(name, places, null["null_rate"].to_list(), "grey", mode="markers", symbol="x"))
-    return Panel(title, Axis("names", names=tuple(measures)), Axis("linear", "share led", (-0.05, 1.05)), tuple(lines))
+    names = tuple(_title(measure) for measure in measures)
+    return Panel(title, Axis("names", names=names), Axis("linear", "share led", (-0.05, 1.05)), tuple(lines))
 
 
 def _concordance(claims: Sequence[ClaimResult]) -> Panel:

@@ -85,6 +85,10 @@ class ColourBar:
     names: tuple[str, ...]
 
 
+RELATIVE_DEPTH = ColourBar("relative depth of the block", ("0", "0.2", "0.4", "0.6", "0.8", "1"))
+"""For panels of runs of different depth: one shade, one depth."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """A plot of observations: panels, and as text what stands in no picture.
@@ -123,6 +127,7 @@ class PaperFigure:
     caption: str
     panels: tuple[Panel, ...]
     lacks: tuple[str, ...] = ()
+    bar: ColourBar | None = None
 
     @property
     def left_out(self) -> tuple[str, ...]:

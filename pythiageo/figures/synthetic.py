@@ -12,6 +12,7 @@ from pythiageo.events.run import Run
 from pythiageo.figures.spec import (
     EASY,
     HARD,
+    RELATIVE_DEPTH,
     Axis,
     Cells,
     Line,
@@ -213,6 +214,7 @@ def layers_over_training(runs: Sequence[Run]) -> PaperFigure:
         f"{spectrum_name(measure)} by step, a line a block, light to dark with depth, and the final LayerNorm.",
         tuple(panels) or (leave_empty("Layers", NO_RANK),),
         tuple(lacks),
+        RELATIVE_DEPTH if len({depth(run) for run in runs if depth(run)}) > 1 else None,
     )
 
 

@@ -12,7 +12,6 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.figures.draw import FORMATS, WIDTHS, draw
 from pythiageo.figures.spec import Plot
 from pythiageo.locations import check_file, make_folder
-from pythiageo.report.embedding import drawing_library, page_scripts, page_style, page_template, security_policy
 
 HTML = "html"
 ENDINGS = (*FORMATS, HTML)
@@ -81,6 +80,14 @@ def write_plot(plot: Plot, out: Sequence[Path], width: str | float = "column") -
 
 
 def _page(plot: Plot) -> str:
+    from pythiageo.report.embedding import (  # noqa: PLC0415 - plotly brings pandas, which takes a second, for pages alone
+        drawing_library,
+        page_scripts,
+        page_style,
+        page_template,
+        security_policy,
+    )
+
     library, packed = drawing_library()
     script = page_scripts(_SCRIPTS)
     return page_template("plot.html.j2").render(

@@ -59,7 +59,7 @@ def test_by_step_a_line_is_a_layer_and_a_panel_a_task(tmp_path: Path) -> None:
 def test_by_layer_a_line_is_a_checkpoint_and_the_choice_is_named(tmp_path: Path) -> None:
     run = write(tmp_path, steps=range(0, 2001, 100), layers=3)
     plot = pythiageo.plot(run, "covariance_effective_rank", "layer", task="MOD")
-    assert plot.said == ("steps: 0, 100, 300, 600, 1,100, 2,000, 6 of 21 (--steps)",)
+    assert plot.said == ("steps: 0, 100, 200, 500, 1,000, 2,000, 6 of 21 (--steps)",)
     few = pythiageo.plot(run, "covariance_effective_rank", "layer", task="MOD", steps="300")
     assert [(list(line.x), list(line.y), line.mode) for line in few.panels[0].lines] == [
         ([0, 1, 2], [8.0, 5.0, 2.0], None), ([3], [2.5], "markers"),
