@@ -160,7 +160,11 @@ def top_down(runs: Sequence[Run]) -> PaperFigure:
                 if step is None:
                     lacks.append(f"{run.label}, {moment}, {spectrum_name(measure)}: {why}")
                     continue
-                lines.append(_profile(run, measure, step, f"category-{number}"))
+                profile = _profile(run, measure, step, f"category-{number}")
+                if not any(value is not None for value in profile.y):
+                    lacks.append(f"{run.label}, {moment}, {spectrum_name(measure)}: not measured at step {step:,}")
+                    continue
+                lines.append(profile)
                 taken.append(f"{lines[-1].name} ({moment}, {spectrum_name(measure)})")
                 lacks += edge_floors(run, measure, ["MOD"]) if moment == "at the floor" else []
             title = f"MOD {moment}, {spectrum_name(measure)}"

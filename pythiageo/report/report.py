@@ -30,7 +30,7 @@ from pythiageo.report.embedding import drawing_library, page_scripts, page_style
 from pythiageo.report.findings import findings
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 
-_SCRIPTS = ("data", "theme", "panels", "save", "explorer", "page")
+_SCRIPTS = ("data", "theme", "panels", "save", "explorer", "link", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
 _TERMS = {

@@ -122,8 +122,10 @@ async function start() {
   makeFigures();
   byId("controls").hidden = false;
   startTheme(showAll);
+  startLink(() => showAll().then(typedZoom));
   listen();
   await showAll();
+  if (chosen("from") || chosen("to")) typedZoom();
   await settle();
 }
 start();
