@@ -14,6 +14,7 @@ from pythiageo.cli import (
     audit,
     claims,
     display,
+    export,
     importing,
     llc,
     measures,
@@ -66,7 +67,7 @@ app.command()(analyze.plan)
 app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(claims.claims)
-app.command()(results.export)
+app.command()(export.export)
 app.command()(results.report)
 app.command()(plot.plot)
 app.command()(results.figures)

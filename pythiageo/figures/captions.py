@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.figures.selection import FINAL, Asked
+from pythiageo.figures.selection import Asked
 from pythiageo.observations.export import RESIDUAL
+from pythiageo.observations.layers import FINAL_PLACE
 from pythiageo.observations.measures import declared_measures
 
 _HUES = {
@@ -27,7 +28,7 @@ def describe(rows: pl.DataFrame, asked: Asked, hue: str | None, parts: dict[str,
     sentences.append(_where(parts, bool((rows["layer"] == rows["depth"] - 1).all())))
     if hue is not None:
         drawn = _HUES.get(hue, f"A colour a {hue}")
-        if hue == "layer" and FINAL in parts["layer"]:
+        if hue == "layer" and FINAL_PLACE in parts["layer"]:
             drawn += "; dashed: after the final LayerNorm"
         sentences.append(drawn)
     if asked.by == "step":
@@ -56,7 +57,7 @@ def _where(parts: dict[str, list[Any]], last: bool) -> str:
     readouts = [each for each in parts["readout"] if each is not None]
     said += [_named("readout", readouts)] if readouts else []
     sites = [each for each in parts["site"] if each is not None]
-    blocks = [place for place in parts["layer"] if place not in (FINAL, None)]
+    blocks = [place for place in parts["layer"] if place not in (FINAL_PLACE, None)]
     if sites == [RESIDUAL]:
         where = []
         if blocks:
@@ -64,7 +65,7 @@ def _where(parts: dict[str, list[Any]], last: bool) -> str:
                 "the last block" if last else "each block" if len(blocks) > 1 else blocks[0].replace("layer_", "block ")
             )
             where.append(f"after {one}")
-        if FINAL in parts["layer"]:
+        if FINAL_PLACE in parts["layer"]:
             where.append("after the final LayerNorm")
         said.append("residual stream " + " and ".join(where))
     elif sites:

@@ -13,8 +13,9 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.events.questions import other_questions
 from pythiageo.events.run import Run
 from pythiageo.figures.captions import describe
-from pythiageo.figures.selection import BY, FINAL, Asked, select_rows
+from pythiageo.figures.selection import BY, Asked, select_rows
 from pythiageo.figures.spec import RELATIVE_DEPTH, Axis, ColourBar, Line, Panel, Plot
+from pythiageo.observations.layers import FINAL_PLACE
 from pythiageo.observations.measures import axis_title, declared_measures
 from pythiageo.observations.ranges import range_of
 
@@ -68,7 +69,7 @@ def plot_runs(runs: Sequence[Run], asked: Asked, hue: str | None = None) -> Plot
     bar = None
     if hue == "layer" and rows["depth"].n_unique() > 1:
         bar = RELATIVE_DEPTH
-    elif hue and hue in ("layer", "step") and sum(value != FINAL for value in parts[hue]) > _NAMED:
+    elif hue and hue in ("layer", "step") and sum(value != FINAL_PLACE for value in parts[hue]) > _NAMED:
         bar = _bar(hue, parts[hue])
     questions = other_questions(
         pl.concat([run.distinct.filter(pl.col("task").is_in(rows["task"].unique().implode())) for run in runs])
@@ -81,7 +82,7 @@ def _values(rows: pl.DataFrame, part: str) -> list[Any]:
     """Return the values of a part in the order in which they are drawn."""
     column = _COLUMN.get(part, part)
     if part == "layer":
-        found = rows.select("place", "layer").unique().sort(pl.col("place") == FINAL, "layer", nulls_last=False)
+        found = rows.select("place", "layer").unique().sort(pl.col("place") == FINAL_PLACE, "layer", nulls_last=False)
         return found["place"].unique(maintain_order=True).to_list()
     if part in ("run", "measure"):
         return rows[column].unique(maintain_order=True).to_list()
@@ -108,7 +109,7 @@ def _name(part: str, value: Any) -> str:
     if value is None:
         return f"no {part}"
     if part == "layer":
-        return "final LayerNorm" if value == FINAL else "block " + str(value).removeprefix("layer_")
+        return "final LayerNorm" if value == FINAL_PLACE else "block " + str(value).removeprefix("layer_")
     if part == "measure":
         known = declared_measures().get(value)
         return known.title if known else str(value)
@@ -119,7 +120,7 @@ def _colours(hue: str, values: Sequence[Any], rows: pl.DataFrame) -> dict[Any, s
     """Return a colour a value: light to dark for layers and steps, which have an order; else one each."""
     if hue == "layer":
         deepest = max(_deepest(rows) - 1, 1)
-        layers = {value: int(str(value).removeprefix("layer_")) for value in values if value not in (FINAL, None)}
+        layers = {value: int(str(value).removeprefix("layer_")) for value in values if value not in (FINAL_PLACE, None)}
         return {value: f"depth-{layers[value] / deepest:.3f}" if value in layers else "final" for value in values}
     if hue == "step":
         return {value: f"depth-{number / max(len(values) - 1, 1):.3f}" for number, value in enumerate(values)}
@@ -138,7 +139,7 @@ def _check_size(
 
 
 def _bar(hue: str, values: Sequence[Any]) -> ColourBar:
-    names = [_name(hue, value).removeprefix("block ").removeprefix("step ") for value in values if value != FINAL]
+    names = [_name(hue, value).removeprefix("block ").removeprefix("step ") for value in values if value != FINAL_PLACE]
     return ColourBar("block" if hue == "layer" else "training step", tuple(names))
 
 
@@ -176,7 +177,7 @@ class _Grammar:
             return Axis("step", "training step")
         if by in ("task", "run"):
             return Axis("names", names=tuple(_name(by, value) for value in self.parts[by]))
-        final, depth = FINAL in self.parts["layer"], _deepest(self.rows)
+        final, depth = FINAL_PLACE in self.parts["layer"], _deepest(self.rows)
         name, end, last = "block", float(depth), depth - 0.6
         places: list[float] = list(range(0, depth, math.ceil(depth / 7)))
         if self._relative:
@@ -198,14 +199,14 @@ class _Grammar:
         number = list(self.colours).index(value)
         dash = (
             "dash"
-            if value == FINAL or (self.colours[value].startswith("category") and number >= _CATEGORIES)
+            if value == FINAL_PLACE or (self.colours[value].startswith("category") and number >= _CATEGORIES)
             else "solid"
         )
         if by == "step":
             return [self._line(name, own, value, own["step"].to_list(), dash)]
         if by == "layer":
-            lines, final = [], own.filter(pl.col("place") == FINAL)
-            blocks = own.filter(pl.col("place") != FINAL).sort("layer")
+            lines, final = [], own.filter(pl.col("place") == FINAL_PLACE)
+            blocks = own.filter(pl.col("place") != FINAL_PLACE).sort("layer")
             last = (blocks["depth"] - 1).clip(1).to_list() if self._relative else [1] * blocks.height
             if blocks.height:
                 x = [layer / end for layer, end in zip(blocks["layer"], last, strict=True)]

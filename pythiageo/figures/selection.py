@@ -15,16 +15,15 @@ from pythiageo.events.run import Run
 from pythiageo.figures.seeds import pool_seeds
 from pythiageo.names import FINAL_LN, LAST_BLOCK, READOUT
 from pythiageo.observations.export import RESIDUAL, place_rows
+from pythiageo.observations.layers import FINAL_PLACE, keep_layers
 
 BY = ("step", "layer", "task", "run")
 """What can lie along x."""
 FEW_STEPS = 6
 """Checkpoints that are drawn where each is a line and nobody says which."""
-FINAL = "final_ln"
 _COLUMNS = ["measure", "run", "regime", "size", "seed", "task", "level", "probe_set", "readout", "site_kind", "place",
             "layer", "step", "value", "stderr", "status"]  # fmt: skip
 _COUNT = re.compile(r";count=\d+$")
-_LAYERS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ def _choose_site(table: pl.DataFrame, wanted: Sequence[str] | None, said: list[s
         places = [pl.col("site_kind").is_in([name for name in wanted if name not in words])]
         last = pl.col("layer") == pl.col("layer").max().over("run")
         if LAST_BLOCK in wanted:
-            places.append((pl.col("site_kind") == RESIDUAL) & (pl.col("place") != FINAL) & last)
+            places.append((pl.col("site_kind") == RESIDUAL) & (pl.col("place") != FINAL_PLACE) & last)
         if FINAL_LN in wanted:
-            places.append(pl.col("place") == FINAL)
+            places.append(pl.col("place") == FINAL_PLACE)
         kept = table.filter(pl.any_horizontal(places).fill_null(False))
         if not kept.height or set(wanted) - words - set(table["site_kind"]):
             known = [*table["site_kind"].drop_nulls().unique().sort(), LAST_BLOCK, FINAL_LN]
@@ -160,23 +159,7 @@ def _choose_layers(table: pl.DataFrame, asked: Asked, said: list[str]) -> pl.Dat
             return table
         text = "last"
         said.append("layer: each run's last block, before the final LayerNorm (--layers)")
-    final = pl.col("place") == FINAL
-    kept = [pl.lit(False)]
-    for word in (each.strip() for each in text.split(",")):
-        if word == "all":
-            kept.append(pl.lit(True))
-        elif word == "last":
-            kept.append((pl.col("layer") == pl.col("depth") - 1) & ~final)
-        elif word == FINAL_LN:
-            kept.append(final)
-        elif match := _LAYERS.fullmatch(word):
-            kept.append(pl.col("layer").is_between(int(match[1]), int(match[2] or match[1])) & ~final)
-        else:
-            raise UserError(f"--layers: {word!r} is no layer; expected all, or e.g. 0,3-5,last,{FINAL_LN}")
-    chosen = table.filter(pl.any_horizontal(kept).fill_null(False))
-    if not chosen.height:
-        raise UserError(f"--layers: no layer {text} here; the blocks are 0 to {table['depth'].max() - 1}")  # type: ignore[operator]
-    return chosen
+    return keep_layers(table, text)
 
 
 def _choose_steps(table: pl.DataFrame, asked: Asked, said: list[str]) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from pythiageo.figures.catalogue import paper_figures, paper_tables
 from pythiageo.figures.draw import FORMATS, draw
 from pythiageo.figures.spec import PaperFigure, PaperTable
 from pythiageo.locations import check_folder, make_folder
-from pythiageo.observations.export import latex_text, write_table
+from pythiageo.observations.export import Typeset, write_table
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,8 @@ def _write_table(table: PaperTable, out: Path) -> Written:
     """Write a table as a LaTeX float that says what it lacks, and its cells as CSV where there are any."""
     if not table.frame.height:
         return Written(table.title, (), table.lacks)
-    tex = out / f"{table.id}.tex"
-    body = write_table(table.frame, tex, "latex").read_text(encoding="utf-8")
-    paths = [tex, write_table(table.frame, out / f"{table.id}.csv", "csv")]
     lacks = f" Lacks: {'; '.join(table.lacks)}." if table.lacks else ""
-    title = latex_text(f"{table.title}. {table.caption}{lacks}".replace("..", "."))
-    lines = [r"\begin{table}", r"\centering", r"\caption{" + title + "}", body.rstrip(), r"\end{table}", ""]
-    replace_file(tex, "\n".join(lines).encode("utf-8"), "an earlier table is unchanged")
-    return Written(table.title, tuple(paths), table.lacks)
+    caption = f"{table.title}. {table.caption}{lacks}".replace("..", ".")
+    look = Typeset(caption=caption, label=f"tab:{table.id}")
+    paths = [write_table(table.frame, out / f"{table.id}.tex", "latex", look)]
+    return Written(table.title, (*paths, write_table(table.frame, out / f"{table.id}.csv", "csv")), table.lacks)

@@ -21,7 +21,7 @@ from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tabl
 from pythiageo.figures.axes import short_step
 from pythiageo.figures.draw import draw
 from pythiageo.figures.write import write_paper
-from pythiageo.observations.export import latex_text
+from pythiageo.observations.latex import latex_text
 from pythiageo.observations.store import SCHEMA_KEY
 
 STEPS = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200, 12_000]
