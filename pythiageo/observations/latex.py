@@ -13,7 +13,7 @@ LINE = 345.0
 LONG = 40
 """Printed lines from which on a table runs over pages."""
 PACKAGES = ("array", "booktabs", "longtable")
-_CHARACTER, _CAPITAL, _SEPARATION = 4.2, 6.1, 6.0
+_CHARACTER, _CAPITAL, _SEPARATION = 4.6, 6.3, 6.0
 """Points of a character of 8pt type, of a wide one, and between columns; on the large side."""
 _WIDEST = 110.0
 """Points of a column of text beside others; longer text is folded."""
