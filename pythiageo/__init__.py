@@ -1,8 +1,8 @@
 """pythiageo: layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.
 
-``open_run`` opens a run folder, ``measure`` measures a model in memory, ``MeasureCallback`` measures while
-transformers' ``Trainer`` trains, ``checkpoints`` gives those of a series to code of your own. Each is imported when it
-is first used: ``import pythiageo`` loads no library.
+``open_run`` opens a run folder, ``plot`` draws runs, ``measure`` measures a model in memory, ``MeasureCallback``
+measures while transformers' ``Trainer`` trains, ``checkpoints`` gives those of a series to code of your own. Each is
+imported when it is first used: ``import pythiageo`` loads no library.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pythiageo.api.callback import MeasureCallback
     from pythiageo.api.checkpoints import Checkpoints, CheckpointValue, checkpoints
     from pythiageo.api.memory import measure
+    from pythiageo.api.plotting import plot
     from pythiageo.api.series_checkpoint import SeriesCheckpoint
     from pythiageo.errors import PythiageoError, UserError
     from pythiageo.events.run import Run, open_run
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoints",
     "measure",
     "open_run",
+    "plot",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy_names(
         "api.callback": ["MeasureCallback"],
         "api.checkpoints": ["CheckpointValue", "Checkpoints", "checkpoints"],
         "api.memory": ["measure"],
+        "api.plotting": ["plot"],
         "api.series_checkpoint": ["SeriesCheckpoint"],
         "events.run": ["Run", "open_run"],
         "errors": ["PythiageoError", "UserError"],

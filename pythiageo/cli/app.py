@@ -15,9 +15,11 @@ from pythiageo.cli import (
     claims,
     display,
     error_rates,
+    export,
     importing,
     llc,
     measures,
+    plot,
     price,
     published,
     push,
@@ -67,8 +69,9 @@ app.command()(audit.audit)
 app.command()(results.compare)
 app.command()(claims.claims)
 app.command()(error_rates.error_rates)
-app.command()(results.export)
+app.command()(export.export)
 app.command()(results.report)
+app.command()(plot.plot)
 app.command()(results.figures)
 app.command()(push.push)
 app.command()(readout.readout)

@@ -13,8 +13,13 @@ import typer
 from pythiageo.untrusted_text import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pythiageo.estimate.plan import Plan
     from pythiageo.progress import Progress, Reporter
+
+_GAP = 2
+"""Cells between the columns of a table."""
 
 
 @contextmanager
@@ -29,17 +34,21 @@ def shown_progress(names: list[str], quiet: bool) -> Iterator[Reporter]:
         yield _Lines().report
     else:
         from rich import progress as rich_progress
+        from rich.table import Column
 
+        # names and notes give way, and the bar: the time left never does
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=24)
+        note = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         columns = (
-            rich_progress.TextColumn("[bold]{task.description}"),
-            rich_progress.BarColumn(bar_width=28),
+            rich_progress.TextColumn("[bold]{task.description}", table_column=name),
+            rich_progress.BarColumn(bar_width=28 if console.width >= 110 else 10),
             rich_progress.TextColumn("{task.fields[count]}"),
             rich_progress.TimeElapsedColumn(),
             rich_progress.TextColumn("left"),
             rich_progress.TimeRemainingColumn(elapsed_when_finished=False),
-            rich_progress.TextColumn("[dim]{task.fields[note]}"),
+            rich_progress.TextColumn("[dim]{task.fields[note]}", table_column=note),
         )
-        with rich_progress.Progress(*columns, console=console) as bars:
+        with rich_progress.Progress(*columns, console=console, expand=True) as bars:
             ids = {name: bars.add_task(_escape(name), total=1, note="waiting", count="", start=False) for name in names}
 
             def report(event: Progress) -> None:
@@ -98,22 +107,70 @@ def say(text: str = "", err: bool = False) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table to stdout; cells are shown as they are, never as markup. Long cells wrap."""
+    """Print a table to stdout; cells are shown as they are, never as markup.
+
+    Text of several words folds between them; a name or a number is never broken. Where the columns do not fit
+    beside one another even so, each row is a list of its cells.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     body = [[_cell(cell) for cell in row] for row in rows]
-    for index, name in enumerate(header):
-        numeric = bool(body) and all(_is_number(row[index]) for row in body)
-        table.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
-    for row in body:
-        table.add_row(*(Text(cell) for cell in row))
     console = Console()
     # piped output keeps whole rows: there is no terminal to fold them for
-    Console(width=None if console.is_terminal else 200).print(table)
+    console = Console(width=None if console.is_terminal else 200)
+    columns = [[visible(name), *(row[index] for row in body)] for index, name in enumerate(header)]
+    widths = _fit([_cells(column) for column in columns], [_words(column) for column in columns], console.width)
+    if widths is None:
+        _print_rows(console, title, header, body)
+        return
+    for index, name in enumerate(header):
+        numeric = bool(body) and all(_is_number(row[index]) for row in body)
+        justify: Any = "right" if numeric else "left"
+        table.add_column(Text(visible(name)), justify=justify, overflow="fold", width=widths[index])
+    for row in body:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _fit(natural: Sequence[int], least: Sequence[int], width: int) -> list[int] | None:
+    """Return widths of columns side by side, the widest narrowed first but none below its least; ``None``: no way."""
+    room = width - _GAP * len(natural)
+    for widest in range(max(natural, default=1), 0, -1):
+        widths = [min(wish, max(low, widest)) for wish, low in zip(natural, least, strict=True)]
+        if sum(widths) <= room:
+            return widths
+    return None
+
+
+def _cells(texts: Iterable[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.split("\n")), default=1)
+
+
+def _words(texts: Iterable[str]) -> int:
+    """Return the cells of the longest word."""
+    return _cells(word for text in texts for word in text.split())
+
+
+def _print_rows(console: Console, title: str, header: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    """Print each row as a list: its first cell, and under it the others with their heads."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    say(title)
+    for row in body:
+        console.print(Text(f"{visible(header[0])} {row[0]}"), soft_wrap=True)
+        for name, cell in zip(header[1:], row[1:], strict=True):
+            text = Text(f"{visible(name)}: {cell}")
+            fits = _words([text.plain]) + 4 <= console.width
+            console.print(Padding(text, (0, 0, 0, 4)) if fits else Text("    ") + text, soft_wrap=not fits)
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str]]:
@@ -166,7 +223,7 @@ def _cell(value: object) -> str:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", ""))
     except ValueError:
         return cell == "-"
     return True

@@ -1,4 +1,4 @@
-"""``pythiageo compare``, ``export`` and ``report``: from finished observations to tables and a page."""
+"""``pythiageo compare``, ``figures`` and ``report``: from finished observations to tables and a page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.errors import UserError, nearest
-from pythiageo.locations import check_folder, make_folder
-from pythiageo.untrusted_files import check_own
+from pythiageo.locations import check_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,57 +16,6 @@ if TYPE_CHECKING:
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 FLOOR_READOUT, FLOOR_MEASURE = "answer/centred", "covariance_effective_rank"
-
-
-def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    wide: Annotated[bool, typer.Option("--wide/--long", help="A column a layer, or one row an observation.")] = True,
-    formats: Annotated[str, typer.Option("--format", help="csv, parquet, md, latex, json; several by commas.")] = "csv",
-    measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
-    readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default RUN/tables.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write per-layer tables."""
-    import polars as pl
-
-    from pythiageo.observations import read_observations
-    from pythiageo.observations.export import FORMATS, write_table
-    from pythiageo.observations.export import wide as per_layer
-
-    chosen = [name.strip() for name in formats.split(",")]
-    for name in chosen:
-        if name not in FORMATS:
-            raise UserError(f"--format: no format {name!r}{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
-    folder = out if out is not None else run / "tables"
-    check_folder(folder)
-    table = read_observations(run)
-    for column, text in (("measure", measures), ("readout", readouts)):
-        if text is not None:
-            names = [name.strip() for name in text.split(",")]
-            known = table[column].drop_nulls().unique().sort().to_list()
-            for name in names:
-                if name not in known:
-                    raise UserError(
-                        f"{run}: no {column} {name!r}{nearest(name, known)}; it has {', '.join(known) or 'none'}"
-                    )
-            table = table.filter(pl.col(column).is_in(names))
-    if wide:
-        table = per_layer(table)
-    if out is None:  # in somebody else's run folder the name may lead elsewhere
-        check_own(run, set(), {"tables"})
-    folder = out if out is not None else run / "tables"
-    make_folder(folder)
-    stem = "per_layer" if wide else "observations"
-    endings = {"latex": "tex"}
-    paths = [folder / f"{stem}.{endings.get(name, name)}" for name in chosen]
-    for path, name in zip(paths, chosen, strict=True):
-        write_table(table, path, name)
-    if as_json:
-        display.print_json({"rows": table.height, "files": [str(path) for path in paths]})
-    else:
-        for path in paths:
-            display.say(f"{path}: {table.height:,} rows")
 
 
 def report(
@@ -104,7 +51,7 @@ def figures(
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several by commas.")] = "png,svg,pdf",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the figures and tables of arXiv 2602.15997 for these runs, each with what it lacks."""
+    """Write the figures and tables of arXiv 2602.15997 that these runs have, each with what it lacks."""
     from pythiageo.figures.write import write_paper
 
     written = write_paper(runs, out, by_commas(formats) or [])
@@ -116,11 +63,14 @@ def figures(
             ]
         )
         return
-    rows = [
-        (each.title, ", ".join(path.name for path in each.files), "; ".join(each.lacks) or "nothing")
-        for each in written
-    ]
-    display.print_table(f"figures and tables in {out}/", ("for this data", "files", "lacks"), rows)
+    rows = [(each.title, ", ".join(path.name for path in each.files)) for each in written if each.files]
+    display.print_table(f"figures and tables in {out}/", ("for these runs", "files"), rows)
+    for each in written:
+        if each.files and each.lacks:
+            display.say(f"{each.title}: lacks {'; '.join(each.lacks)}")
+    for each in written:
+        if not each.files:
+            display.say(f"{each.title}: left out, {'; '.join(each.lacks)}")
 
 
 def by_commas(text: str | None) -> list[str] | None:

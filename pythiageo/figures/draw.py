@@ -1,35 +1,43 @@
-"""Draw a figure of the paper with matplotlib, for print: white ground, fonts as text, the same marks as the page's."""
+"""Draw panels with matplotlib, for print: sizes in inches, fonts embedded, and no title: that stands in the caption."""
 
 from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure
+from pythiageo.figures.axes import MAP_COLOURS, depth_colours, draw_panel
+from pythiageo.figures.spec import ColourBar, Panel
 
-CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1d2126")
-"""Okabe and Ito's colours, as on the page."""
-_FINAL, _GREY = "#B4430C", "#767676"
-_DEPTH = ("#9DBFDB", "#5B98C6", "#2B6EA6", "#0B2F5E")
-_DASHES = {"solid": "-", "dash": "--", "dot": ":"}
-_SYMBOLS = {"circle": "o", "diamond": "D", "x": "x"}
-_WIDTH, _HEIGHT = 3.3, 2.5
-_COLUMNS = 4
+WIDTHS = {"column": 3.25, "text": 5.5}
+"""Widths in inches by name: a column of a two-column paper (ICML), and the text of a paper in one (NeurIPS, ICLR)."""
+_DPI = 300
+_SLANTED = 0.5
+"""Inches that names under a panel take, more than numbers do."""
+_ROW = 0.17
+"""Inches of a row of a map."""
 _STYLE: Any = {
     "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
     "axes.spines.top": False,
     "axes.grid": True,
     "grid.color": "#e6e9ec",
-    "grid.linewidth": 0.6,
+    "grid.linewidth": 0.5,
     "axes.axisbelow": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "pythiageo",
@@ -38,182 +46,142 @@ _STYLE: Any = {
     "text.parse_math": False,
 }
 _METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": "pythiageo"},
     "svg": {"Date": None, "Creator": "pythiageo"},
     "pdf": {"CreationDate": None, "Creator": "pythiageo", "Producer": "pythiageo"},
-    "png": {"Software": "pythiageo"},
 }
 """No dates: equal runs give equal files."""
+FORMATS = tuple(_METADATA)
 
 
-def draw(figure: PaperFigure, formats: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the figure's file in each of the formats (``png``, ``svg``, ``pdf``)."""
+class Drawable(Protocol):
+    """What has panels: a plot, a figure of the paper."""
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The panels, row by row."""
+
+    @property
+    def bar(self) -> ColourBar | None:
+        """What the colours of depth stand for, if no legend says so."""
+
+
+def draw(figure: Drawable, formats: Sequence[str], width: float = WIDTHS["text"]) -> dict[str, bytes]:
+    """Return the figure's file in each of the formats, ``width`` inches wide.
+
+    A panel with nothing to draw is left out: the caption has to say so.
+    """
+    panels = [panel for panel in figure.panels if not panel.lack]
+    bar = figure.bar
     with matplotlib.rc_context(_STYLE):
-        columns = min(_COLUMNS, len(figure.panels))
-        rows = math.ceil(len(figure.panels) / columns)
-        heights = [_height(figure, row, columns) for row in range(rows)]
-        drawn = Figure(figsize=(_width(figure) * columns, sum(heights) + 0.9), layout="constrained")
+        columns = _columns(panels, width)
+        rows = math.ceil(len(panels) / columns)
+        heights = [_height(panels[row * columns : (row + 1) * columns], width / columns) for row in range(rows)]
+        drawn = Figure(figsize=(width, sum(heights)), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(drawn)
         grid = drawn.subplots(rows, columns, squeeze=False, gridspec_kw={"height_ratios": heights})
         places = [axes for row in grid for axes in row]
-        for axes, panel in zip(places, figure.panels, strict=False):
-            _panel(drawn, axes, panel)
-        for axes in places[len(figure.panels) :]:
+        steps = sorted({x for panel in panels if panel.x.kind == "step" for line in panel.lines for x in line.x})
+        scale = _scale(panels)
+        for number, panel in enumerate(panels):
+            beside, below = number % columns > 0, number + columns < len(panels)
+            shared = panel.y.range is not None or panel.y.kind == "names"
+            same_y = beside and shared and panel.y == panels[number - 1].y
+            same_x = below and panel.x == panels[number + columns].x and panel.x.kind in ("step", "linear")
+            # beside a panel with names below it the axes are as low as its own
+            size = (
+                width / columns,
+                heights[number // columns] - _SLANTED * any(each.x.kind == "names" for each in panels),
+            )
+            draw_panel(places[number], panel, steps, size, scale, same_x, same_y)
+        for axes in places[len(panels) :]:
             axes.set_axis_off()
-        _legend(drawn, figure)
-        drawn.suptitle(figure.title, x=0.01, ha="left", fontweight="bold", fontsize=10)
-        _footnote(drawn, figure)
+        _name_axes(drawn, places[: len(panels)], panels, columns, sum(heights))
+        if bar is not None:
+            _bar(drawn, places[: len(panels)], bar)
+        titles = [panel.cells.title for panel in panels if panel.cells]
+        if titles:
+            maps = ScalarMappable(scale, MAP_COLOURS)
+            drawn.colorbar(maps, ax=places[: len(panels)], label=titles[0], pad=0.02, aspect=40, fraction=0.04)
+        legend = _legend(drawn, skip=bar is not None)
+        drawn.set_size_inches(width, sum(heights) + legend)
         files = {}
         for name in formats:
             buffer = BytesIO()
-            drawn.savefig(buffer, format=name, dpi=160, metadata=_METADATA[name])
+            drawn.savefig(buffer, format=name, dpi=_DPI, metadata=_METADATA[name])
             files[name] = buffer.getvalue()
     return files
 
 
-def _height(figure: PaperFigure, row: int, columns: int) -> float:
-    panels = figure.panels[row * columns : (row + 1) * columns]
-    return max([_HEIGHT, *(0.8 + 0.19 * len(panel.cells.y) for panel in panels if panel.cells)])
+def _columns(panels: Sequence[Panel], width: float) -> int:
+    """Return how many panels stand in a row: maps have names beside them, and need all of it."""
+    if any(panel.cells for panel in panels):
+        wide = max(len(panel.x.names) for panel in panels) * 0.42
+        return max(1, min(len(panels), int((width - 1.4) / wide)))
+    most = max(1, int(width / 1.6))
+    return 2 if len(panels) == 4 and most >= 2 else min(most, max(len(panels), 1))
 
 
-def _width(figure: PaperFigure) -> float:
-    return _WIDTH if len(figure.panels) > 1 else 2 * _WIDTH
+def _height(row: Sequence[Panel], width: float) -> float:
+    """Return the inches of a row of panels."""
+    tallest = max(0.62 * width, 1.5)
+    names = [0.9 + _ROW * len(panel.cells.y) for panel in row if panel.cells]
+    slanted = any(panel.x.kind == "names" and not panel.cells for panel in row)
+    return max([min(tallest, 2.6) + _SLANTED * slanted, *names])
 
 
-def _footnote(drawn: Figure, figure: PaperFigure) -> None:
-    if figure.lacks:
-        wide = int(drawn.get_figwidth() * 18)
-        text = "\n".join(textwrap.wrap("Lacks: " + "; ".join(figure.lacks) + ".", wide))
-        drawn.supxlabel(text, x=0.01, ha="left", fontsize=7, color="#55606b")
+def _name_axes(drawn: Figure, places: Sequence[Axes], panels: Sequence[Panel], columns: int, height: float) -> None:
+    """Name an axis that all panels have once, beside all of them; else each at its own, unless a neighbour has it."""
+    if len({panel.x.title for panel in panels}) == 1:
+        drawn.supxlabel(panels[0].x.title, fontsize=8)
+        for axes in places:
+            axes.set_xlabel("")
+    if len({panel.y.title for panel in panels}) == 1 and len(panels) > 1:
+        drawn.supylabel("\n".join(textwrap.wrap(panels[0].y.title, max(20, int(height * 15)))), fontsize=8)
+        for axes in places:
+            axes.set_ylabel("")
+    for number, panel in enumerate(panels):
+        if number % columns and panel.y == panels[number - 1].y and panel.right is None:
+            places[number].set_ylabel("")
 
 
-def _panel(drawn: Figure, axes: Axes, panel: Panel) -> None:
-    axes.set_title("\n".join(textwrap.wrap(panel.title, 44)), loc="left", fontsize=8)
-    if panel.lack:
-        axes.set_axis_off()
-        said = "\n".join(textwrap.wrap(f"not estimable: {panel.lack}", 44))
-        axes.text(0.02, 0.5, said, transform=axes.transAxes, va="center", fontsize=8, color="#55606b")
-        return
-    right = axes.twinx() if panel.right else None
-    if panel.shade:
-        axes.axvspan(*panel.shade, color=_GREY, alpha=0.15, linewidth=0)
-    if panel.level is not None:
-        axes.axhline(panel.level, color="#55606b", linewidth=0.8, linestyle=":" if panel.cells is None else "-")
-    _cells(drawn, axes, panel)
-    count = sum(len(line.x) for line in panel.lines)
-    for line in panel.lines:
-        _line(right if line.right and right is not None else axes, line, count > 400)
-    _axis(axes, "x", panel.x, [x for line in panel.lines for x in line.x])
-    _axis(axes, "y", panel.y, [])
-    if right is not None and panel.right:
-        _axis(right, "y", panel.right, [])
-        right.grid(visible=False)
-    elif panel.cells is None:
-        axes.spines.right.set_visible(False)
+def _scale(panels: Sequence[Panel]) -> Normalize:
+    """Return one scale of colours for the maps of a figure."""
+    known = [value for panel in panels if panel.cells for row in panel.cells.z for value in row if value is not None]
+    return Normalize(min(known, default=0.0), max(known, default=1.0))
 
 
-def _line(axes: Axes, line: Line, many: bool) -> None:
-    y = [math.nan if value is None else value for value in line.y]
-    colour = colour_of(line.colour)
-    style = "none" if line.mode == "markers" else _DASHES[line.dash]
-    marker = _SYMBOLS[line.symbol] if line.mode == "markers" else "none" if many or line.dash == "dot" else "."
-    axes.plot(
-        line.x,
-        y,
-        color=colour,
-        linestyle=style,
-        marker=marker,
-        markersize=4,
-        linewidth=1.2,
-        label=line.legend or line.name,
-    )
-    if line.low is not None and line.high is not None:
-        ends = [
-            (x, low, high)
-            for x, low, high in zip(line.x, line.low, line.high, strict=True)
-            if low is not None and high is not None
-        ]
-        axes.vlines(
-            [end[0] for end in ends], [end[1] for end in ends], [end[2] for end in ends], color=colour, linewidth=1
-        )
+def _bar(drawn: Figure, places: Sequence[Axes], bar: ColourBar) -> None:
+    last = len(bar.names) - 1
+    scale = ScalarMappable(Normalize(0, last), depth_colours())
+    made = drawn.colorbar(scale, ax=list(places), pad=0.02, aspect=30, fraction=0.05)
+    shown = sorted({round(place * last / 5) for place in range(6)})
+    made.set_ticks(shown, labels=[bar.names[place] for place in shown])
+    made.set_label(bar.title)
+    made.outline.set_visible(False)
 
 
-def _cells(drawn: Figure, axes: Axes, panel: Panel) -> None:
-    cells = panel.cells
-    if cells is None:
-        return
-    grid = [[math.nan if value is None else value for value in row] for row in cells.z]
-    known = [value for row in grid for value in row if not math.isnan(value)]
-    axes.grid(visible=False)
-    if known:
-        mesh = axes.imshow(grid, aspect="auto", origin="lower", cmap="cividis", interpolation="nearest")
-        drawn.colorbar(mesh, ax=axes, label=cells.title, pad=0.02)
-    middle = (min(known) + max(known)) / 2 if known else 0.0
-    for row, texts in enumerate(cells.text):
-        for column, text in enumerate(texts):
-            dark = not math.isnan(grid[row][column]) and grid[row][column] <= middle
-            axes.text(column, row, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+def _legend(drawn: Figure, skip: bool) -> float:
+    """Put one legend of all panels above them, in as many columns as fit; return its height in inches.
 
-
-def _axis(axes: Axes, which: str, axis: Axis, points: list[float]) -> None:
-    is_x = which == "x"
-    (axes.set_xlabel if is_x else axes.set_ylabel)(axis.title)
-    scale, limits = (axes.set_xscale, axes.set_xlim) if is_x else (axes.set_yscale, axes.set_ylim)
-    if axis.kind == "names":
-        ticks = axes.set_xticks if is_x else axes.set_yticks
-        # names come from others: shortened, and drawn as they are
-        ticks(range(len(axis.names)), [name if len(name) <= 22 else name[:21] + "…" for name in axis.names])
-        limits(-0.5, len(axis.names) - 0.5)
-        if is_x:
-            axes.tick_params(axis="x", rotation=30 if len(axis.names) > 2 else 0)
-    elif axis.kind == "step":
-        unit = min((point for point in points if point > 0), default=1)
-        last = max([unit, *points])
-        axes.set_xscale("symlog", linthresh=unit, linscale=0.5)
-        powers = [10**power for power in range(math.ceil(math.log10(unit)), math.floor(math.log10(last)) + 1)]
-        marked = [0, *powers[:: max(1, math.ceil(len(powers) / 5))]]
-        axes.set_xticks(marked if len(marked) > 2 else [0, *powers, last], minor=False)
-        axes.minorticks_off()
-        axes.xaxis.set_major_formatter(lambda value, _: short_step(value))
-        limits(-0.3 * unit, last * 1.25)
-    elif axis.kind == "log":
-        scale("log")
-        which_axis = axes.xaxis if is_x else axes.yaxis
-        which_axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        which_axis.set_major_formatter(lambda value, _: short_step(value))
-        which_axis.set_minor_formatter(NullFormatter())
-    if axis.range:
-        limits(*axis.range)
-
-
-def short_step(step: float) -> str:
-    """Return a step as a tick says it: 100, 1K, 143K, 1.5M."""
-    if step >= 1e6:
-        return f"{step / 1e6:g}M"
-    return f"{step / 1e3:g}K" if step >= 1e3 else f"{step:g}"
-
-
-def colour_of(name: str) -> str:
-    """Return the colour that a line's word stands for on white."""
-    kind, _, number = name.partition("-")
-    if kind == "category":
-        return CATEGORIES[int(number) % len(CATEGORIES)]
-    if kind == "depth":
-        return to_hex(LinearSegmentedColormap.from_list("depth", _DEPTH)(float(number)))
-    return {"final": _FINAL, "grey": _GREY}[kind]
-
-
-def _legend(drawn: Figure, figure: PaperFigure) -> None:
+    ``skip``: lines by depth have a colour bar instead.
+    """
     entries: dict[str, Any] = {}
     for axes in drawn.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(name, handle)
-    if entries:
-        shown = [name if len(name) <= 60 else name[:59] + "…" for name in entries]
-        drawn.legend(
-            list(entries.values()),
-            shown,
-            loc="outside upper right",
-            ncols=min(6, len(shown)),
-            fontsize=7,
-            frameon=False,
-        )
+            if not (skip and getattr(handle, "by_depth", False)):
+                entries.setdefault(name, handle)
+    if not entries:
+        return 0.0
+    shown = [name if len(name) <= 48 else name[:47] + "…" for name in entries]
+    renderer = drawn.canvas.get_renderer()  # type: ignore[attr-defined]
+    for columns in range(min(8, len(shown)), 0, -1):
+        legend = drawn.legend(
+            list(entries.values()), shown, loc="outside upper center", ncols=columns, fontsize=7, frameon=False,
+            handlelength=1.6, columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
+        size = legend.get_window_extent(renderer)
+        if size.width <= drawn.get_figwidth() * drawn.dpi or columns == 1:
+            return size.height / drawn.dpi
+        legend.remove()
+    return 0.0

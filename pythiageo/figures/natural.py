@@ -20,6 +20,7 @@ from pythiageo.figures.values import (
 )
 
 COLLAPSE_UNTIL = 512
+_MARKS = ("circle", "diamond", "square", "triangle", "x")
 
 
 def collapse(runs: Sequence[Run]) -> PaperFigure:
@@ -35,7 +36,9 @@ def collapse(runs: Sequence[Run]) -> PaperFigure:
         if ends.height:
             places = [names.index(task) for task in ends["task"]]
             text = [f"{task}, step {step:,}" for task, step in ends.select("task", "step").rows()]
-            lines.append(Line(run.label, places, values(ends), f"category-{number}", mode="markers", text=text))
+            # colours are the probe sets' in (a): here runs are told apart by their marks
+            mark = _MARKS[number % len(_MARKS)]
+            lines.append(Line(run.label, places, values(ends), "ink", mode="markers", text=text, symbol=mark))
     title = "(b) at the last checkpoint"
     if lines:
         y = Axis(

@@ -32,12 +32,14 @@ from pythiageo.figures.values import (
     spectrum_name,
 )
 from pythiageo.names import COVARIANCE_RANK, RANKME
+from pythiageo.observations.measures import declared_measures
 
 MEASURES = (COVARIANCE_RANK, RANKME, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
 PAIRS = {"prediction-across": "across", "prediction-hard": "hard", "prediction-easy": "easy", "prediction-swap": "swap"}
 """The claims of Figure 5b and what its axis calls them."""
 _CLASSES = ("easy", "hard", "other")
+_MARKS = ("circle", "diamond", "square", "triangle")
 
 
 def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperFigure:
@@ -63,7 +65,14 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
             continue
         scaled = rows.with_columns((pl.col("value") - low) / (high - low))  # type: ignore[operator]
         lines.append(
-            Line(measure, scaled["step"].to_list(), scaled["value"].to_list(), f"category-{number}", right=True)
+            Line(
+                measure,
+                scaled["step"].to_list(),
+                scaled["value"].to_list(),
+                f"category-{number}",
+                right=True,
+                legend=_title(measure),
+            )
         )
     panel = Panel(
         title,
@@ -84,6 +93,11 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
         ),
         (*lacks, *([] if nano.size == "nano" else [f"no run of size nano; {nano.label} is drawn"])),
     )
+
+
+def _title(measure: str) -> str:
+    known = declared_measures().get(measure)
+    return known.title if known else measure
 
 
 def find_claim(claims: Sequence[ClaimResult], name: str) -> ClaimResult | None:
@@ -111,8 +125,9 @@ def _rates(claims: Sequence[ClaimResult]) -> Panel:
         if rows.height:
             places = [measures.index(measure) + (number - 1.5) / 8 for measure in rows["measure"]]
             text = [f"{row['measure']}, {name}: {row['n']} events" for row in rows.iter_rows(named=True)]
+            # colours are the measures' in (a): here classes are told apart by their marks
             lines.append(
-                Line(name, places, rows["rate"].to_list(), f"category-{number}", mode="markers", text=text,
+                Line(name, places, rows["rate"].to_list(), "ink", mode="markers", text=text, symbol=_MARKS[number],
                      low=rows["low"].to_list(), high=rows["high"].to_list())
             )  # fmt: skip
     null = table.filter((pl.col("class") == "all") & pl.col("null_rate").is_not_null())
@@ -120,7 +135,8 @@ def _rates(claims: Sequence[ClaimResult]) -> Panel:
         places = [measures.index(measure) for measure in null["measure"]]
         name = "null: other tasks' acquisitions"
         lines.append(Line(name, places, null["null_rate"].to_list(), "grey", mode="markers", symbol="x"))
-    return Panel(title, Axis("names", names=tuple(measures)), Axis("linear", "share led", (-0.05, 1.05)), tuple(lines))
+    names = tuple(_title(measure) for measure in measures)
+    return Panel(title, Axis("names", names=names), Axis("linear", "share led", (-0.05, 1.05)), tuple(lines))
 
 
 def _concordance(claims: Sequence[ClaimResult]) -> Panel:
@@ -138,7 +154,7 @@ def _concordance(claims: Sequence[ClaimResult]) -> Panel:
         "share of pairs",
         [names.index(name) for _, name in drawn],
         [claim.estimate for claim, _ in drawn],
-        "category-0",
+        "ink",  # colours are the classes' in (a)
         mode="markers",
         low=[end[0] for end in ends],
         high=[end[1] for end in ends],

@@ -1,4 +1,4 @@
-"""What a figure or table of the paper is before anything draws it: the page and the files are drawn from the same."""
+"""What a figure or table is before anything draws it: the page and the files are drawn from the same."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ EASY, HARD = study.EASY["billa-v1"], study.HARD_IN_FIGURES
 
 @dataclass(frozen=True)
 class Axis:
-    """``kind``: ``step`` (logarithmic, step 0 kept), ``linear``, ``log`` or ``names`` (places 0, 1, .. have names)."""
+    """``kind``: ``step`` (logarithmic, step 0 kept), ``linear``, ``log`` or ``names`` (places 0, 1, .. have names).
+
+    ``ticks``: places and what stands there, of a linear axis on which round numbers would say something else.
+    """
 
     kind: str
     title: str = ""
     range: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points in their order. ``colour``: ``category-N``, ``depth-SHARE``, ``final`` or ``grey``; ``mode``: None (a line
-    with points) or ``markers``; ``low`` and ``high``: ends of intervals; ``right``: whether it goes by the right axis;
-    ``legend``: the entry that it shares with others, its own name where there is none; ``symbol``: ``circle``,
-    ``diamond`` or ``x``."""
+    """Points in their order. ``colour``: ``category-N``, ``depth-SHARE``, ``final``, ``ink`` or ``grey``; ``mode``:
+    None (a line with points) or ``markers``; ``low`` and ``high``: ends of intervals, a ``band`` or a bar a point;
+    ``right``: whether it goes by the right axis; ``legend``: the entry that it shares with others, its own name where
+    there is none; ``symbol``: ``circle``, ``diamond``, ``square``, ``triangle`` or ``x``."""
 
     name: str
     x: Sequence[float]
@@ -44,6 +48,7 @@ class Line:
     text: Sequence[str] | None = None
     legend: str | None = None
     symbol: str = "circle"
+    band: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,47 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class ColourBar:
+    """What the colours of ``depth-SHARE`` stand for where there are too many lines for a legend: names at 0, .., 1."""
+
+    title: str
+    names: tuple[str, ...]
+
+
+RELATIVE_DEPTH = ColourBar("relative depth of the block", ("0", "0.2", "0.4", "0.6", "0.8", "1"))
+"""For panels of runs of different depth: one shade, one depth."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of observations: panels, and as text what stands in no picture.
+
+    ``caption``: what is drawn; ``said``: what was chosen because nobody said otherwise, and what is not drawn;
+    ``rows``: the observations in it. In a notebook it shows itself.
+    """
+
+    panels: tuple[Panel, ...]
+    caption: str
+    said: tuple[str, ...]
+    rows: pl.DataFrame
+    bar: ColourBar | None = None
+
+    @property
+    def text(self) -> str:
+        """Caption and sentences, a line each."""
+        return "\n".join((self.caption, *self.said))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the page's script draws."""
+        return _as_json("plot", self.panels)
+
+    def _repr_png_(self) -> bytes:
+        from pythiageo.figures.draw import draw  # noqa: PLC0415 - matplotlib is loaded when something is drawn
+
+        return draw(self, ("png",))["png"]
+
+
+@dataclass(frozen=True)
 class PaperFigure:
     """A figure of the paper for this data; ``lacks`` says what the paper's has and this one cannot have, and why."""
 
@@ -81,15 +127,23 @@ class PaperFigure:
     caption: str
     panels: tuple[Panel, ...]
     lacks: tuple[str, ...] = ()
+    bar: ColourBar | None = None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Why there is nothing in it that could be drawn; none where there is something."""
+        reasons = [panel.lack for panel in self.panels if panel.lack]
+        return tuple(dict.fromkeys(reasons)) if len(reasons) == len(self.panels) else ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What it lacks, panel by panel too."""
+        empty = [f"{panel.title}: {panel.lack}" for panel in self.panels if panel.lack]
+        return tuple(dict.fromkeys((*self.lacks, *empty)))
 
     def as_json(self) -> dict[str, Any]:
         """Return what the page's script draws: empty entries left out, all steps of its step axes collected."""
-        panels = [_dense(asdict(panel)) for panel in self.panels]
-        return {
-            "id": self.id,
-            "panels": panels,
-            "steps": sorted({step for panel in self.panels for step in _steps(panel)}),
-        }
+        return _as_json(self.id, self.panels)
 
 
 @dataclass(frozen=True)
@@ -127,6 +181,14 @@ def select_naturalistic(runs: Sequence[Run]) -> list[Run]:
 def class_of(task: str | None) -> str:
     """Return ``easy`` or ``hard`` as in version 1, or ``other``."""
     return "easy" if task in EASY else "hard" if task in HARD else "other"
+
+
+def _as_json(name: str, panels: Sequence[Panel]) -> dict[str, Any]:
+    return {
+        "id": name,
+        "panels": [_dense(asdict(panel)) for panel in panels],
+        "steps": sorted({step for panel in panels for step in _steps(panel)}),
+    }
 
 
 def _dense(value: Any) -> Any:

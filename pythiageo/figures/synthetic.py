@@ -12,6 +12,7 @@ from pythiageo.events.run import Run
 from pythiageo.figures.spec import (
     EASY,
     HARD,
+    RELATIVE_DEPTH,
     Axis,
     Cells,
     Line,
@@ -34,8 +35,10 @@ from pythiageo.figures.values import (
     missing_sizes,
     short_runs,
     spectrum_name,
+    tasks,
     values,
 )
+from pythiageo.names import RANKME
 
 FLOOR_UNTIL = 25_000
 AFTER = 10_000
@@ -148,7 +151,7 @@ def top_down(runs: Sequence[Run]) -> PaperFigure:
     """Figure 3: the rank of MOD by layer, at the floor and 10,000 steps after emergence, a line a run."""
     shown = select_task_aligned(runs)
     lacks = [text for text in missing_sizes(shown) if not text.startswith("seeds")]
-    panels = []
+    panels, taken = [], []
     for measure in SPECTRA:
         for moment in ("at the floor", "10K steps after emergence"):
             lines = []
@@ -157,7 +160,12 @@ def top_down(runs: Sequence[Run]) -> PaperFigure:
                 if step is None:
                     lacks.append(f"{run.label}, {moment}, {spectrum_name(measure)}: {why}")
                     continue
-                lines.append(_profile(run, measure, step, f"category-{number}"))
+                profile = _profile(run, measure, step, f"category-{number}")
+                if not any(value is not None for value in profile.y):
+                    lacks.append(f"{run.label}, {moment}, {spectrum_name(measure)}: not measured at step {step:,}")
+                    continue
+                lines.append(profile)
+                taken.append(f"{lines[-1].name} ({moment}, {spectrum_name(measure)})")
                 lacks += edge_floors(run, measure, ["MOD"]) if moment == "at the floor" else []
             title = f"MOD {moment}, {spectrum_name(measure)}"
             x = Axis("linear", "relative depth of the block", (-0.04, 1.04))
@@ -165,6 +173,7 @@ def top_down(runs: Sequence[Run]) -> PaperFigure:
             why = "no run has this step (see below)" if shown else NO_ALIGNED
             panels.append(Panel(title, x, y, tuple(lines)) if lines else leave_empty(title, why))
     caption = "Rank by block for MOD; 0 is the first block and 1 the last. The floor is billa-v4's, emergence MOD L2's."
+    caption += f" Drawn: {'; '.join(taken)}." if taken else ""
     return PaperFigure("fig-3", "Figure 3. Top-down", caption, tuple(panels), tuple(lacks))
 
 
@@ -184,33 +193,37 @@ def _moment(run: Run, measure: str, moment: str) -> tuple[int | None, str]:
 def _profile(run: Run, measure: str, step: int, colour: str) -> Line:
     rows = blocks(run, measure, "MOD").filter((pl.col("step") == step) & ~pl.col("final"))
     last = max(depth(run) - 1, 1)
-    return Line(f"{run.label}, step {step:,}", [layer / last for layer in rows["layer"]], values(rows), colour)
+    name = f"{run.label}, step {step:,}"
+    return Line(name, [layer / last for layer in rows["layer"]], values(rows), colour, legend=run.label)
 
 
 def layers_over_training(runs: Sequence[Run]) -> PaperFigure:
-    """Figure 7: the rank of the hard tasks against the step, a line a layer, a panel a run and task."""
-    shown = select_task_aligned(runs)
-    measure = next(iter(SPECTRA))
+    """Figure 7: the rank against the step, a line a layer, a panel a run and task (of trained tasks the hard)."""
+    measure = next((name for name in SPECTRA if any(_has(run, name) for run in runs)), None)
+    measure = measure or next((name for run in runs for name in run.geometry["measure"].unique().sort()), RANKME)
     panels = []
-    for run in shown:
-        for task in HARD:
+    for run in runs:
+        measured = tasks([run])
+        hard = [task for task in HARD if task in measured] if run.regime == "task-aligned" else []
+        for task in hard or measured:
             lines = _layer_lines(run, measure, task)
             title = f"{task} · {run.label}"
             y = Axis("linear", spectrum_name(measure), _from_zero(lines))
             full = Panel(title, Axis("step", "training step"), y, tuple(lines))
-            panels.append(
-                full if lines else leave_empty(title, NO_RANK if not depth(run) else f"no rank of {task} was measured")
-            )
-    lacks = (
-        [] if any(run.size == "micro" for run in shown) else ["the paper shows size micro, of which there is no run"]
-    )
+            panels.append(full if lines else leave_empty(title, f"no {spectrum_name(measure)} of {task} was measured"))
+    lacks = [] if any(run.size == "micro" for run in runs) else ["the paper shows size micro, of which there is no run"]
     return PaperFigure(
         "fig-7",
         "Figure 7. Layers over training",
         f"{spectrum_name(measure)} by step, a line a block, light to dark with depth, and the final LayerNorm.",
-        tuple(panels) or (leave_empty("Layers", NO_ALIGNED),),
+        tuple(panels) or (leave_empty("Layers", NO_RANK),),
         tuple(lacks),
+        RELATIVE_DEPTH if len({depth(run) for run in runs if depth(run)}) > 1 else None,
     )
+
+
+def _has(run: Run, measure: str) -> bool:
+    return bool((run.geometry["measure"] == measure).any())
 
 
 def _layer_lines(run: Run, measure: str, task: str) -> list[Line]:

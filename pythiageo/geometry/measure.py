@@ -56,7 +56,8 @@ class Measure:
     """A number of the states at a readout, with what there is to know about it.
 
     ``definition`` says in a sentence what it is, for people who read a page. ``kind``: a ``rank`` has a collapse floor.
-    ``transition``: what counts as the step of its change. These are read by rooms that never import torch, so they must
+    ``transition``: what counts as the step of its change. ``unit``: what the value counts, for axes and heads of
+    tables; empty for a pure number. These are read by rooms that never import torch, so they must
     be written out where the measure is made (``observations.measures``).
 
     ``uses`` names what it normalises or compares: ``sigma`` (singular values), ``sigma^2`` (covariance eigenvalues),
@@ -83,6 +84,7 @@ class Measure:
     definition: str = ""
     kind: Literal["rank", "geometry"] = "geometry"
     transition: Literal["minimum", "maximum", "half-way"] = "half-way"
+    unit: str = ""
 
     def __post_init__(self) -> None:
         for what, names, known in (

@@ -15,7 +15,7 @@ SECOND_DERIVATIVES = "second derivatives"
 
 @dataclass(frozen=True)
 class LandscapeMeasure:
-    """``definition`` and ``transition``: as for a geometry measure.
+    """``definition``, ``transition`` and ``unit``: as for a geometry measure.
 
     ``needs``: derivatives of the loss. ``cost``: in passes, one being forward and backward over all examples.
 
@@ -33,6 +33,7 @@ class LandscapeMeasure:
     invariances: tuple[str, ...]
     function: str
     transition: Literal["minimum", "maximum", "half-way"] = "half-way"
+    unit: str = ""
     gradients: float = 0.0
     """About how many gradients of all examples it takes beside the others, as measured on small models."""
     gradients_a_probe: float = 0.0
@@ -48,6 +49,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
         LandscapeMeasure(
             name="gradient_rank",
             title="gradient effective rank",
+            unit="dimensions",
             definition=(
                 "Gradient effective rank: exp(−Σ p log p), p the eigenvalues of G Gᵀ over their sum, G the per-"
                 "example gradients."
@@ -64,6 +66,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
         LandscapeMeasure(
             name="gradient_covariance_rank",
             title="gradient covariance rank",
+            unit="dimensions",
             definition="Effective rank of batch gradients less their mean, on all parameters.",
             transition="minimum",
             needs=PER_EXAMPLE_GRADIENTS,
@@ -77,6 +80,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
         LandscapeMeasure(
             name="first_parameters_covariance_rank",
             title="gradient covariance rank, first 50,000 parameters",
+            unit="dimensions",
             definition="As the gradient covariance rank, on the first 50,000 parameters only.",
             transition="minimum",
             needs=GRADIENT,
@@ -90,6 +94,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
         LandscapeMeasure(
             name="hessian_top",
             title="top Hessian eigenvalues",
+            unit="nats",
             definition="Largest eigenvalues of the loss's second derivative, by Lanczos.",
             transition="maximum",
             needs=SECOND_DERIVATIVES,
@@ -103,6 +108,7 @@ LANDSCAPE_MEASURES: dict[str, LandscapeMeasure] = {
         LandscapeMeasure(
             name="hessian_trace",
             title="Hessian trace",
+            unit="nats",
             definition="Trace of the loss's second derivative, by random signs.",
             needs=SECOND_DERIVATIVES,
             cost="one product a probe and two a sketched direction, two passes each",

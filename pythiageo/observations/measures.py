@@ -38,12 +38,15 @@ class DeclaredMeasure:
 
     ``transition``: ``minimum``, ``maximum`` or ``half-way``; ``None`` for what has none (scores, linear probes,
     weights).
+    ``title`` and ``unit``: what an axis calls it, and what it counts; a unit may be empty.
     """
 
     name: str
     definition: str
     kind: str
     transition: str | None
+    title: str
+    unit: str = ""
 
     @property
     def is_rank(self) -> bool:
@@ -75,7 +78,8 @@ def read_declarations(path: Path, kind: str) -> Iterator[DeclaredMeasure]:
         if {"name", "definition"} <= given.keys():
             own = given.get("kind", kind)
             default = None if own in {SCORE, LINEAR_PROBE, WEIGHTS} else HALF_WAY
-            yield DeclaredMeasure(given["name"], given["definition"], own, given.get("transition", default))
+            transition, title = given.get("transition", default), given.get("title", given["name"])
+            yield DeclaredMeasure(given["name"], given["definition"], own, transition, title, given.get("unit", ""))
 
 
 def _sources(module: str) -> list[Path]:
@@ -89,6 +93,18 @@ def _sources(module: str) -> list[Path]:
     if spec.submodule_search_locations:
         return sorted(path for folder in spec.submodule_search_locations for path in Path(folder).glob("[!_]*.py"))
     return [Path(spec.origin)] if spec.origin else []
+
+
+def axis_title(measure: str) -> str:
+    """Return a measure's name and unit as an axis shows them; a name that nobody declared as it is.
+
+    >>> axis_title("log_prob")
+    'mean log-probability (nats a token)'
+    """
+    known = declared_measures().get(measure)
+    if known is None:
+        return measure.replace("_", " ")
+    return f"{known.title} ({known.unit})" if known.unit else known.title
 
 
 @cache

@@ -3,8 +3,6 @@ offline."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -12,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from pythiageo.claims import ClaimResult
 from pythiageo.claims.of_runs import ask, ask_under_every_specification, claims_of_figures
@@ -30,12 +26,11 @@ from pythiageo.names import BLOCK_END
 from pythiageo.observations.measures import declared_measures, rank_measures
 from pythiageo.report.claims import case_tables, claims_table, specification_curve
 from pythiageo.report.columns import Column, columns, floor_steps, pack_columns
+from pythiageo.report.embedding import drawing_library, page_scripts, page_style, page_template, security_policy
 from pythiageo.report.findings import findings
-from pythiageo.report.packing import deflate
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 
-_HERE = Path(__file__).parent
-_SCRIPTS = ("data", "theme", "panels", "explorer", "page")
+_SCRIPTS = ("data", "theme", "panels", "save", "explorer", "link", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
 _BY_POSITION = (
@@ -98,18 +93,16 @@ def _render(
     entries, blocks, left_out = pack_columns(_chosen(every, measures, readouts))
     # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
     library, packed_library = drawing_library()
-    script = "\n".join((_HERE / "page" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_HERE / "page" / "report.html.j2").read_text(encoding="utf-8"))
+    script = page_scripts(_SCRIPTS)
     definitions = measure_definitions()
     of_figures = claims_of_figures(claims)
     figures = paper_figures(runs, of_figures)
     curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
     tasks = sorted({line[1] for column in every for line in column.lines}, key=lambda task: (task is None, task))
-    return template.render(
-        policy=_policy([library, script]),
-        style=Markup((_HERE / "page" / "report.css").read_text(encoding="utf-8")),
+    return page_template("report.html.j2").render(
+        policy=security_policy([library, script]),
+        style=Markup(page_style()),
         script=Markup(script),
         plotly=packed_library,
         blocks=blocks,
@@ -123,13 +116,14 @@ def _render(
             "columns": entries,
             "floors": floor_steps(runs),
             "ranks": rank_measures(),
-            "paper": [figure.as_json() for figure in (*figures, *([curve] if curve else []))],
+            "paper": [each.as_json() for each in (*figures, *([curve] if curve else [])) if not each.left_out],
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
         runs=[_section(run) for run in runs],
         run_table=run_table(runs),
         audit_table=audit_table(runs),
-        paper_figures=[_captions(figure) for figure in figures],
+        paper_figures=[_captions(figure) for figure in figures if not figure.left_out],
+        left_out_figures=[f"{figure.title}: {'; '.join(figure.left_out)}" for figure in figures if figure.left_out],
         paper_tables=[_paper_table(table) for table in paper_tables(runs, of_figures)],
         claims=claims_table(claims),
         claim_cases=case_tables(claims),
@@ -164,13 +158,6 @@ def _chosen(every: Sequence[Column], measures: Sequence[str] | None, readouts: S
         if (measures is None or column.measure in measures)
         and (readouts is None or column.readout is None or column.readout in readouts)
     ]
-
-
-@cache
-def drawing_library() -> tuple[str, str]:
-    """Return the source of plotly.js, and the same deflated: 4.8 MB and 1.9."""
-    source = get_plotlyjs()
-    return source, deflate(source)
 
 
 @cache
@@ -241,13 +228,3 @@ def _comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
             for run, other, why, count in missing.rows()
         ],
     }
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Return a content security policy under which only these scripts run, and nothing is fetched or sent."""
-    digests = (base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "connect-src 'none'; base-uri 'none'; form-action 'none'"
-    )

@@ -18,9 +18,10 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
 from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
-from pythiageo.figures.draw import draw, short_step
+from pythiageo.figures.axes import short_step
+from pythiageo.figures.draw import draw
 from pythiageo.figures.write import write_paper
-from pythiageo.observations.export import latex_text
+from pythiageo.observations.latex import latex_text
 from pythiageo.observations.store import SCHEMA_KEY
 
 STEPS = [0, 100, 200, 300, 400, 500, 700, 900, 1000, 1200, 12_000]
@@ -211,7 +212,10 @@ def test_files_are_written_escaped_and_the_same_twice(tmp_path: Path) -> None:
     written = write_paper([run], tmp_path / "out", ["svg"])
     assert len(written) == len({each.title for each in written})
     names = {path.name for each in written for path in each.files}
-    assert {"fig-1.svg", "fig-8.svg", "table-8.tex", "table-3.csv"} <= names
+    assert {"fig-6.svg", "fig-6.txt", "fig-7.svg", "fig-8.svg", "table-2.tex", "table-3.csv"} <= names
+    left_out = {each.title: each.lacks for each in written if not each.files}
+    assert left_out["Figure 1. Emergence map"] == ("none of the runs is task-aligned",)
+    assert "Table 9. Gradient rank and LLC under denoising" in left_out
     for path in (tmp_path / "out").glob("*.svg"):
         text = path.read_text(encoding="utf-8")
         assert "<script" not in text
@@ -274,7 +278,9 @@ def test_the_command_says_what_each_lacks(tmp_path: Path, capsys: pytest.Capture
     assert cli(arguments) == 0
     said = json.loads(capsys.readouterr().out)
     assert [each["title"].split(".")[0] for each in said[:8]] == [f"Figure {number}" for number in range(1, 9)]
-    assert "none of the runs is naturalistic" in said[7]["lacks"]
+    assert (said[7]["files"], said[7]["lacks"]) == ([], ["none of the runs is naturalistic"])
+    # what is drawn has its caption beside it, and what it lacks there, not in the picture
+    assert "Lacks: no run of size micro" in (tmp_path / "out" / "fig-2.txt").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "fig-2.png").read_bytes().startswith(b"\x89PNG")
     first = figure(open_runs([run]), "fig-4")
     pdf = draw(first, ("pdf",))["pdf"]

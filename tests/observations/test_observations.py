@@ -319,9 +319,9 @@ def test_markdown_and_latex_escape_markup(tmp_path: Path) -> None:
         "| 50% &amp; \\$x\\$ {y} \\\\z \\~ ^ \\# | 2 |",
     ]
     latex = write_table(frame, tmp_path / "t.tex", "latex").read_text().splitlines()
-    assert latex[0] == "\\begin{tabular}{lr}"
-    assert latex[4:7] == [
-        "a\\textbar{}b\\_c & 0.333333 \\\\",
+    assert latex[3].startswith("\\begin{tabular}{@{}>{\\raggedright\\arraybackslash}p{")
+    assert latex[7:10] == [
+        "a\\textbar{}b\\_\\allowbreak{}c & 0.333333 \\\\",
         "\\textless{}img src=x\\textgreater{} &  \\\\",
         "50\\% \\& \\$x\\$ \\{y\\} \\textbackslash{}z \\textasciitilde{} \\textasciicircum{} \\# & 2 \\\\",
     ]

@@ -23,7 +23,7 @@ from planted import Plant
 
 from pythiageo.errors import UserError
 from pythiageo.events.run import open_runs
-from pythiageo.figures.draw import CATEGORIES
+from pythiageo.figures.axes import CATEGORIES
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
 from pythiageo.measurement.linear_probe import ANSWER, ANSWER_MODEL, CONTROL, MAJORITY, MODEL, PROBE, SELECTIVITY

@@ -29,6 +29,7 @@ def covariance_effective_rank(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="covariance_effective_rank",
     title="covariance effective rank",
+    unit="dimensions",
     kind="rank",
     transition="minimum",
     definition=(

@@ -33,6 +33,7 @@ def participation_ratio(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="participation_ratio",
     title="participation ratio",
+    unit="dimensions",
     kind="rank",
     transition="minimum",
     definition="Participation ratio: (Σσ²)² / Σσ⁴.",

@@ -29,6 +29,7 @@ def rankme(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="rankme",
     title="RankMe",
+    unit="dimensions",
     kind="rank",
     transition="minimum",
     definition="RankMe: exp(−Σ p log p) with p = σ / Σσ, over the singular values σ of the matrix of states.",

@@ -31,6 +31,7 @@ def stable_rank(spectrum: Spectrum) -> float:
 MEASURE = Measure(
     name="stable_rank",
     title="stable rank",
+    unit="dimensions",
     kind="rank",
     transition="minimum",
     definition="Stable rank: Σσ² / max σ².",

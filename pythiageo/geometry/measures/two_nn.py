@@ -128,6 +128,7 @@ def _nearest(points: Tensor) -> tuple[Float[Tensor, " point"], Float[Tensor, " p
 MEASURE = Measure(
     name="two_nn",
     title="two-NN intrinsic dimension",
+    unit="dimensions",
     definition="Two-NN intrinsic dimension: (n − 1) / Σ log(r₂ / r₁) over the distances to the two nearest rows.",
     uses="rows",
     formula="(n - 1) / sum log(r2 / r1)",

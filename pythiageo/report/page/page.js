@@ -100,7 +100,7 @@ function listen() {
   on("reset", "click", () => { zoomShown(null); zoomTo(null); });
   on("at", "change", () => { explorer.at = chosen("at"); showGeometry(); });
   on("step", "input", () => { explorer.at = "step"; byId("at").value = "step"; showGeometry(); });
-  window.addEventListener("beforeprint", () => { for (const figure of [...Object.values(explorer.figures), ...explorer.paper.map((each) => each[0])]) for (const panel of figure.panels) if (panel.dirty && panel.spec) figure.draw(panel); });
+  window.addEventListener("beforeprint", () => { for (const figure of [...Object.values(explorer.figures), ...explorer.paper.map((each) => each[0])]) figure.drawAll(); });
 }
 
 async function start() {
@@ -108,9 +108,7 @@ async function start() {
     byId("old").hidden = false;
     return;
   }
-  const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await inflate("plotly"));
-  document.head.append(library);
+  await loadLibrary();
   if (byId("measure")) {
     options("measure", [...new Set(layered().map(([each]) => each.measure))].map((name) => [name, name]));
     readoutOptions("readout", chosen("measure"));
@@ -124,10 +122,10 @@ async function start() {
   makeFigures();
   byId("controls").hidden = false;
   startTheme(showAll);
+  startLink(() => showAll().then(typedZoom));
   listen();
   await showAll();
-  // panels in view are drawn within the next frames
-  for (let frame = 0; frame < 3; frame++) await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  document.documentElement.dataset.drawn = Math.round(performance.now());
+  if (chosen("from") || chosen("to")) typedZoom();
+  await settle();
 }
 start();

@@ -2,7 +2,21 @@
 // Panels: small plots of one figure, drawn when they come into view, zoomed together, toggled by the figure's legend.
 //
 // A figure is {panels, x, hidden?}; a panel {title, lack?, lines?, cells?, x, y}. x and y are axes: {kind: "step" | "linear" |
-// "log" | "names", title, range?, names?}. A line is {name, x, y, colour, dash?, mode?, low?, high?, right?, text?}.
+// "log" | "names", title, range?, names?, ticks?}. A line is {name, x, y, colour, dash?, mode?, low?, high?, band?, right?, text?}.
+const symbols = { square: "square", triangle: "triangle-up", diamond: "diamond", x: "x" };
+
+async function loadLibrary() {
+  const library = document.createElement("script");
+  library.textContent = new TextDecoder().decode(await inflate("plotly"));
+  document.head.append(library);
+}
+
+// Panels in view are drawn within the next frames; then the page says so.
+async function settle() {
+  for (let frame = 0; frame < 3; frame++) await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  document.documentElement.dataset.drawn = Math.round(performance.now());
+}
+
 const margins = { t: 8, b: 40, l: 54, r: 10 };
 const fontFamily = '"Source Sans 3", "Segoe UI", "Helvetica Neue", Arial, sans-serif';
 
@@ -20,7 +34,9 @@ function stepAxis(steps, logarithmic) {
   const every = Math.ceil(ticks.length / 6);
   const kept = ticks.filter((_, index) => index === 0 || (ticks.length - 1 - index) % every === 0);
   const end = place(last) || 1;
-  return { place, back, layout: { range: [-0.03 * end, 1.04 * end], tickvals: kept.map(place), ticktext: kept.map(shortStep) } };
+  // every checkpoint has a tick: where they are far apart a straight line says nothing of what lies between
+  const minor = { tickmode: "array", tickvals: steps.map(place), ticks: "outside", ticklen: 2, tickwidth: 0.5 };
+  return { place, back, layout: { range: [-0.03 * end, 1.04 * end], tickvals: kept.map(place), ticktext: kept.map(shortStep), minor } };
 }
 
 function axisLayout(axis) {
@@ -28,6 +44,7 @@ function axisLayout(axis) {
     return { tickvals: axis.names.map((_, i) => i), ticktext: axis.names.map((name) => label(name, 30)), range: [-0.5, axis.names.length - 0.5] };
   }
   const range = axis.range || undefined;
+  if (axis.ticks) return { range, tickvals: axis.ticks.map((tick) => tick[0]), ticktext: axis.ticks.map((tick) => label(tick[1], 30)) };
   return axis.kind === "log" ? { type: "log", range: range && range.map(Math.log10), dtick: 1 } : { range, nticks: 5 };
 }
 
@@ -63,6 +80,8 @@ class Figure {
       panel.spec = spec;
       panel.dirty = true;
       panel.title.textContent = spec.title;
+      panel.save.hidden = Boolean(spec.lack);
+      for (const button of panel.save.children) button.setAttribute("aria-label", "Save " + (spec.title || "the panel") + " as " + button.textContent);
       panel.box.setAttribute("aria-label", spec.title + (spec.lack ? ": not estimable: " + spec.lack : ""));
       if (panel.visible || spec.lack) this.draw(panel);
     });
@@ -71,10 +90,16 @@ class Figure {
 
   add() {
     const box = element("div", null, { class: "panel", role: "group", "data-index": this.panels.length });
-    const title = element("h4"), plot = element("div", null, { class: "plot" });
-    box.append(title, plot);
+    const title = element("h4"), plot = element("div", null, { class: "plot" }), save = element("div", null, { class: "save" });
+    const panel = { box, title, plot, save, spec: null, dirty: true, visible: false };
+    save.append(...["PNG", "SVG", "CSV"].map((format) => {
+      const button = element("button", format, { type: "button" });
+      button.addEventListener("click", () => savePanel(this, panel, format));
+      return button;
+    }));
+    box.append(title, save, plot);
     this.host.append(box);
-    this.panels.push({ box, title, plot, spec: null, dirty: true, visible: false });
+    this.panels.push(panel);
     this.observer.observe(box);
   }
 
@@ -118,6 +143,10 @@ class Figure {
     panel.drawn = true;
   }
 
+  drawAll() {
+    for (const panel of this.panels) if (panel.dirty && panel.spec) this.draw(panel);
+  }
+
   zoomed(panel, change) {
     if (this.zooming || !("xaxis.range[0]" in change)) return;
     this.setZoom([change["xaxis.range[0]"], change["xaxis.range[1]"]], panel);
@@ -145,7 +174,7 @@ class Figure {
     if (spec.right) layout.yaxis2 = { ...axis, ...axisLayout(spec.right), overlaying: "y", side: "right", showgrid: false, title: titled(spec.right.title) };
     if (spec.shade) layout.shapes.push({ type: "rect", xref: "x", yref: "paper", x0: place(spec.shade[0]), x1: place(spec.shade[1]), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour("grey"), opacity: 0.15, layer: "below" });
     if (spec.level !== undefined && spec.level !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: spec.level, y1: spec.level, line: { color: soft, width: 1, dash: "dot" } });
-    const traces = (spec.lines || []).filter((line) => !this.hidden.has(line.legend || line.name)).map((line) => this.line(line, place, onSteps, spec));
+    const traces = (spec.lines || []).filter((line) => !this.hidden.has(line.legend || line.name)).flatMap((line) => this.line(line, place, onSteps, spec));
     if (spec.cells) traces.push(...this.cells(spec, place, onSteps, font));
     return { traces, layout };
   }
@@ -154,13 +183,19 @@ class Figure {
     const count = (spec.lines || []).reduce((sum, each) => sum + each.x.length, 0);
     const hue = colour(line.colour), marked = line.dash === "dot" || count > 400 ? "lines" : "lines+markers";
     const trace = { type: "scatter", mode: line.mode || marked, name: label(line.name), x: Array.from(line.x, place), y: line.y, customdata: line.text ? line.text.map((each) => label(each, 90)) : Array.from(line.x, (x, i) => [x, plusMinus(line, i)]),
-      yaxis: line.right ? "y2" : "y", line: { color: hue, width: 1.7, dash: line.dash || "solid" }, marker: { size: line.mode === "markers" ? 7 : 4.5, color: hue, symbol: line.symbol || "circle" },
+      yaxis: line.right ? "y2" : "y", line: { color: hue, width: 1.7, dash: line.dash || "solid" }, marker: { size: line.mode === "markers" ? 7 : 4.5, color: hue, symbol: symbols[line.symbol] || "circle" },
       connectgaps: false, cliponaxis: true, hovertemplate: (line.text ? "%{customdata}<br>%{y:.5~g}" : (onSteps ? "step %{customdata[0]:,}<br>" : "") + "%{y:.5~g}%{customdata[1]}") + "<extra>%{fullData.name}</extra>" };
+    if (line.low && line.band) {
+      const inside = line.low.flatMap((low, i) => (low === null || line.high[i] === null ? [] : [i]));
+      const around = { type: "scatter", mode: "lines", name: trace.name, hoverinfo: "skip", fill: "toself", fillcolor: hue, opacity: 0.2, line: { width: 0 }, showlegend: false,
+        x: [...inside, ...[...inside].reverse()].map((i) => place(line.x[i])), y: [...inside.map((i) => line.high[i]), ...inside.reverse().map((i) => line.low[i])] };
+      return [around, trace];
+    }
     if (line.low) {
       trace.error_y = { type: "data", symmetric: false, color: hue, thickness: 1.2, width: 3,
         array: line.high.map((high, i) => (high === null ? 0 : high - line.y[i])), arrayminus: line.low.map((low, i) => (low === null ? 0 : line.y[i] - low)) };
     }
-    return trace;
+    return [trace];
   }
 
   cells(spec, place, onSteps, font) {

@@ -2,9 +2,9 @@
 // Light and dark: the system's choice until the reader makes another. Colours are told apart under the common kinds of
 // colour blindness (Okabe and Ito), and depth is also an order of lightness.
 const palettes = {
-  light: { categories: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1d2126"], final: "#B4430C", grey: "#767676",
+  light: { categories: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#1d2126"], final: "#B4430C", grey: "#767676", ink: "#1d2126",
     depth: [[0x9d, 0xbf, 0xdb], [0x5b, 0x98, 0xc6], [0x2b, 0x6e, 0xa6], [0x0b, 0x2f, 0x5e]] },
-  dark: { categories: ["#56B4E9", "#E69F00", "#2fc79a", "#e3a0c5", "#f0e442", "#e8743b", "#e8ebee"], final: "#ff9b63", grey: "#98a1aa",
+  dark: { categories: ["#56B4E9", "#E69F00", "#2fc79a", "#e3a0c5", "#f0e442", "#e8743b", "#e8ebee"], final: "#ff9b63", grey: "#98a1aa", ink: "#e8ebee",
     depth: [[0x4a, 0x78, 0xa6], [0x5a, 0x9b, 0xd4], [0x93, 0xc5, 0xec], [0xe6, 0xf3, 0xfd]] },
 };
 const theme = { chosen: "auto", system: matchMedia("(prefers-color-scheme: dark)"), changed: () => {} };
