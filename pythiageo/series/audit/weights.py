@@ -16,6 +16,7 @@ class WeightMeasure(NamedTuple):
 
     name: str
     definition: str
+    title: str
     formula: str
 
 
@@ -23,16 +24,19 @@ WEIGHT_MEASURES = (
     WeightMeasure(
         name="weight_rms",
         definition="Root mean square of the entries of the rows of a matrix that an audit by value reads.",
+        title="root mean square of weights",
         formula="||W||_F / sqrt(rows columns)",
     ),
     WeightMeasure(
         name="weight_distance",
         definition="Distance of these rows from those of the series' first step that was read, over the latter's norm.",
+        title="distance of weights from the first step",
         formula="||W - W_0||_F / ||W_0||_F",
     ),
     WeightMeasure(
         name="weight_stable_rank",
         definition="Stable rank of these rows: the sum of squared singular values over the largest.",
+        title="stable rank of weights",
         formula="||W||_F^2 / sigma_1^2",
     ),
 )
