@@ -304,3 +304,27 @@ def test_a_run_of_pythias_size_stays_small_and_is_drawn_at_once(browser: Any, tm
         f"every panel {whole / 1000:.2f} s more, another readout {switch / 1000:.2f} s"
     )
     assert spent < 3
+
+
+def test_runs_of_different_depth_say_of_how_many_blocks(browser: Any, tmp_path: Path) -> None:
+    """One shade is the last block of each: block 1 of two, block 3 of four."""
+    steps, model = range(0, 1001, 100), ("run", "series")
+    deep = [
+        row._replace(layer=layer, site=f"blocks.{layer}.hook_resid_post")
+        for row in planted.rows({"MOD": planted.Plant()}, steps=steps, size="micro", **dict.fromkeys(model, "micro-42"))
+        if row.site == "blocks.1.hook_resid_post"
+        for layer in range(4)
+    ]
+    runs = [
+        planted.write_run(tmp_path / "nano", planted.rows({"MOD": planted.Plant()}, steps=steps)),
+        planted.write_run(tmp_path / "micro", deep),
+    ]
+    report = opened(browser, build_report(runs, tmp_path / "report.html"))
+    report.drawn("curves")
+    shown = report.page.eval_on_selector_all(
+        "#legend-curves button",
+        "all => Object.fromEntries(all.map(b => [b.textContent, b.querySelector('.mark').style.borderColor]))",
+    )
+    assert {"block 0 of 2", "block 1 of 2", "block 0 of 4", "block 3 of 4"} <= set(shown)
+    assert shown["block 1 of 2"] == shown["block 3 of 4"] != shown["block 1 of 4"]
+    report.page.close()

@@ -49,6 +49,8 @@ function layerColour(line) {
   return "depth-" + (depth > 1 ? line.layer / (depth - 1) : 1);
 }
 
+// Runs of different depth share a shade where they are equally deep, so the legend says of how many blocks each is one.
+const depthNote = (line) => (isBlock(line) && new Set(chosenRuns().map(depthOf)).size > 1 ? " of " + depthOf(line.run) : "");
 const siteNote = (line) => (!line.site || line.site === "ln_final.hook_out" || line.site.endsWith(".hook_resid_post") ? "" : " " + line.site.replace(/^blocks\.\d+\./, ""));
 const nameOf = (line) => (line.layer === null ? line.level || line.site || "whole" : blockOf(line) + (line.levelled && line.level ? " " + line.level : "")) + siteNote(line);
 const curve = (line, hue, name, dash) => ({ name, x: data.runs[line.run].steps, y: line.values, colour: hue, dash, errors: line.errors });
@@ -85,7 +87,7 @@ function byTaskAndRun(column, lines, make) {
 function curves(column, lines) {
   return byTaskAndRun(column, lines, (own, run, task, title, range) => {
     const kept = own.filter(layersKept(run));
-    const drawn = kept.map((line) => curve(line, layerColour(line), nameOf(line), line.site === "ln_final.hook_out" ? "dash" : "solid"));
+    const drawn = kept.map((line) => ({ ...curve(line, layerColour(line), nameOf(line), line.site === "ln_final.hook_out" ? "dash" : "solid"), legend: nameOf(line) + depthNote(line) }));
     const lack = anyValue(kept) ? undefined : "this run has no such layer";
     return [{ title, lack, lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", range } }];
   });
