@@ -55,10 +55,16 @@ const siteNote = (line) => (!line.site || line.site === "ln_final.hook_out" || l
 const nameOf = (line) => (line.layer === null ? line.level || line.site || "whole" : blockOf(line) + (line.levelled && line.level ? " " + line.level : "")) + siteNote(line);
 const curve = (line, hue, name, dash) => ({ name, x: data.runs[line.run].steps, y: line.values, colour: hue, dash, errors: line.errors });
 
-// One range for all panels of a task, so that runs can be compared by eye.
-function commonRange(lines, fromZero) {
+// The smallest and the greatest value of lines.
+function extentOf(lines) {
   let low = Infinity, high = -Infinity;
   for (const line of lines) for (const value of line.values) if (!Number.isNaN(value)) { low = Math.min(low, value); high = Math.max(high, value); }
+  return [low, high];
+}
+
+// One range for all panels of a task, so that runs can be compared by eye.
+function commonRange(lines, fromZero) {
+  const [low, high] = extentOf(lines);
   if (low > high) return undefined;
   if (fromZero && low >= 0) return [0, high * 1.06 || 1];
   const room = (high - low) * 0.06 || Math.abs(high) * 0.06 || 1;
@@ -100,7 +106,8 @@ function heatMaps(column, lines) {
     const z = ordered.map((line) => Array.from(line.values, (value) => (Number.isNaN(value) ? null : value)));
     const every = Math.ceil(names.length / 9);
     const axis = { kind: "names", names: names.map((name, i) => (i % every === 0 || name === "LN" ? name : "")), title: "block" };
-    return [{ title, cells: { x: data.runs[run].steps, y: ordered.map(nameOf), z, title }, x: { kind: "step", title: "training step" }, y: axis }];
+    const [low, high] = extentOf(lines.filter((line) => line.task === task));
+    return [{ title, cells: { x: data.runs[run].steps, y: ordered.map(nameOf), z, title, low, high }, x: { kind: "step", title: "training step" }, y: axis }];
   });
 }
 
@@ -131,7 +138,7 @@ function profiles(column, lines) {
     const floorless = data.ranks.includes(column.measure) ? "no floor was found in the runs' checkpoints (see the tables of floors)" : "a floor is defined for rank measures; choose a step";
     const lack = drawn.length ? undefined : explorer.at === "floor" ? floorless : "there is no value at this step";
     const high = Math.max(0, ...drawn.flatMap((line) => Array.from(line.y)));
-    return { title: taskName(task), lack, lines: drawn, x: { kind: "linear", title: "relative depth of the block (◆ final LayerNorm)", range: [-0.06, 1.2] }, y: { kind: "linear", range: high > 0 ? [0, high * 1.06] : undefined } };
+    return { title: taskName(task), lack, lines: drawn, x: { kind: "linear", title: "relative depth (◆ final LayerNorm)", range: [-0.06, 1.2] }, y: { kind: "linear", range: high > 0 ? [0, high * 1.06] : undefined } };
   });
 }
 
