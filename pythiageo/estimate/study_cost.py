@@ -14,11 +14,12 @@ from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.config.tables import LandscapeConfig
 from pythiageo.estimate.timer import scale, time_items
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.subject import GeometryPlan
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader

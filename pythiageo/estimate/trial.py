@@ -26,7 +26,7 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.plain_reading import SCORED
@@ -34,6 +34,8 @@ from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.sites import parse_layers
+from pythiageo.measurement.subject import GeometryPlan
+from pythiageo.no_value import NoValueError
 from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
@@ -248,6 +250,12 @@ class _StandIn:
         visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position width"]], None]:
         return dict.fromkeys(sites, self.states(*ids.shape)), None
+
+    def attention_to_first(
+        self, ids: Int[Tensor, "example position"], layers: list[int]
+    ) -> dict[int, Float[Tensor, "example head"]]:
+        """Raise ``NoValueError``: it has no heads."""
+        raise NoValueError("made-up states come of no attention")
 
 
 def count_sites(config: RunConfig, shape: ModelShape) -> int:

@@ -13,12 +13,13 @@ from torch import nn
 from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import GeometryPlan, observe
+from pythiageo.measurement.geometry import observe
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits
 from pythiageo.measurement.probe_sets import Prepared, Probe
 from pythiageo.measurement.reader import Reader
 from pythiageo.measurement.result import CheckpointResult, Origin
+from pythiageo.measurement.subject import GeometryPlan
 from pythiageo.measurement.task_forest import TaskForest, grow
 from pythiageo.observations import Observation
 from pythiageo.series.checkpoint import Step

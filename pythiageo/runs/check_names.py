@@ -8,10 +8,10 @@ from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.lens.versions import check_versions
-from pythiageo.measurement.geometry import GeometryPlan
 from pythiageo.measurement.landscape import llc_settings
 from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.measurement.sites import check_layers
+from pythiageo.measurement.subject import GeometryPlan
 from pythiageo.probes.task import get_levels
 from pythiageo.series.steps import check_selection
 

@@ -1,0 +1,106 @@
+"""What one probe set of one checkpoint is measured with: the plan of a run, and how errors become rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
+from pythiageo.geometry.bootstrap import Bootstrap
+from pythiageo.geometry.measure import Measure, get_measures
+from pythiageo.geometry.readout import Readout, get_readouts
+from pythiageo.geometry.rounding import unit_of
+from pythiageo.measurement.failures import FAILED, Failures
+from pythiageo.measurement.forward import Reading
+from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.result import Origin
+from pythiageo.no_value import NoValue
+from pythiageo.observations import Observation
+
+
+@dataclass(frozen=True)
+class GeometryPlan:
+    """The measures and readouts of a run, and the number of bootstrap resamples (0: none)."""
+
+    measures: list[Measure]
+    readouts: list[Readout]
+    resamples: int = 0
+    dtype: str = "float32"
+    """The type that states were computed in."""
+    linear_probe: LinearProbeConfig | None = None
+    sinks: bool = False
+    """Whether the measures of sinks are taken."""
+
+    @classmethod
+    def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
+        """Look the names of a config up; ``dtype`` is that of the forward pass."""
+        measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
+        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe, config.sinks)
+
+    def blurs(self, measure: Measure) -> bool:
+        """Whether a forward pass in this type would make this measure another number, whatever the states.
+
+        What a network of few digits adds on the way is more than the rounding of its states themselves.
+        """
+        return self.dtype != "float32" and measure.small_values
+
+    @property
+    def unit(self) -> float:
+        """How far states of this type are rounded, as a share."""
+        return unit_of(getattr(torch, self.dtype))
+
+    def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
+        """Return the resamples of a probe set, if any are wanted."""
+        if not self.resamples:
+            return None
+        probe_set = prepared.probe.probe_set
+        strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
+        return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
+
+
+def columns_of(prepared: Prepared) -> dict[str, Any]:
+    """Return the columns that all rows of a probe set share."""
+    probe_set = prepared.probe.probe_set
+    return {"task": probe_set.task, "level": probe_set.level, "probe_set": probe_set.sha}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
+
+    reading: Reading
+    prepared: Prepared
+    plan: GeometryPlan
+    origin: Origin
+    no_value: NoValue | None
+    failures: Failures
+    unread: list[str] = field(default_factory=list)
+
+    def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:
+        """Return a row without a value."""
+        if no_value.status == FAILED:
+            self.failures.note_lost(measure, no_value.reason)
+        return self.origin.failed(measure, no_value.status, no_value.reason, **columns)
+
+    def explain(self, error: BaseException) -> NoValue:
+        """Return why there is no number after an error. Raises it where it concerns more than this."""
+        return NoValue(FAILED, self.failures.reason(error))
+
+    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
+        """Yield each site with its states, or with why there are none."""
+        no_value, waiting = self.no_value, list(self.reading.sites)
+        if no_value is None:
+            try:
+                for site, states in self.reading.states(self.prepared):
+                    yield site, states, None
+                    waiting.remove(site)
+            except Exception as error:
+                no_value = self.explain(error)
+                if len(waiting) == len(self.reading.sites):
+                    self.unread.append(no_value.reason)
+        for site in waiting:
+            yield site, None, no_value
