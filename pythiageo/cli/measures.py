@@ -13,6 +13,7 @@ def measures(
     """List what can be measured: names, formulas, sources, needs, costs."""
     from pythiageo.cli import display
     from pythiageo.geometry.measure import load_measures
+    from pythiageo.geometry.sinks import SINK_MEASURES
     from pythiageo.landscape.measures import LANDSCAPE_MEASURES
     from pythiageo.series.audit.weights import WEIGHT_MEASURES
 
@@ -29,6 +30,18 @@ def measures(
                 "invariances": sorted(measure.invariances),
             }
             for measure in load_measures().values()
+        ],
+        "sinks": [
+            {
+                "name": measure.name,
+                "title": measure.name.replace("_", " "),
+                "formula": measure.formula,
+                "source": measure.source,
+                "needs": "attention patterns" if measure.name == "sink_rate" else "all states of a site",
+                "cost": "plain passes over 50 examples" if measure.name == "sink_rate" else "O(n d)",
+                "invariances": ["scale", "order"],
+            }
+            for measure in SINK_MEASURES
         ],
         "linear probe": [
             {

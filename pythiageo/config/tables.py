@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pythiageo.config.fields import Count, Option, Size, Steps, Table, parse_size
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 
-LINEAR_PROBE = "linear_probe"
+LINEAR_PROBE, SINKS = "linear_probe", "sinks"
 
 
 def example_keys(count: Any) -> dict[str, Any]:
@@ -119,14 +119,16 @@ class LinearProbeConfig(Table):
 
 
 def measure_keys(names: Sequence[str]) -> dict[str, Any]:
-    """Return the config's keys for measures that are named together: geometry, landscape and the linear probe."""
+    """Return the config's keys for measures that are named together: geometry, landscape, and the two switches."""
     expensive = [name for name in names if name in {*LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS}]
     keys: dict[str, Any] = {
-        "measures.geometry": [name for name in names if name not in {*expensive, LINEAR_PROBE}],
+        "measures.geometry": [name for name in names if name not in {*expensive, LINEAR_PROBE, SINKS}],
         "measures.landscape.measures": expensive,
     }
     if LINEAR_PROBE in names:
         keys["measures.linear_probe"] = True
+    if SINKS in names:
+        keys["measures.sinks"] = True
     return keys
 
 
@@ -154,6 +156,8 @@ class MeasureConfig(Table):
     landscape: LandscapeConfig = LandscapeConfig()
     linear_probe: LinearProbeConfig | None = None
     """``true`` or a table of settings; default: none."""
+    sinks: bool = False
+    """Whether the measures of sinks are taken: norms of first and massive positions, and the sink rate of heads."""
     layers: Annotated[str, Option("all, or e.g. 0,3-5,last.", keyword=True)] = "all"
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0

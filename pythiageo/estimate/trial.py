@@ -35,6 +35,7 @@ from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.sites import parse_layers
+from pythiageo.no_value import NoValueError
 from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
@@ -254,6 +255,12 @@ class _StandIn:
         visible: Bool[Tensor, "position position"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, "example position width"]], None]:
         return dict.fromkeys(sites, self.states(*ids.shape)), None
+
+    def attention_to_first(
+        self, ids: Int[Tensor, "example position"], layers: list[int]
+    ) -> dict[int, Float[Tensor, "example head"]]:
+        """Raise ``NoValueError``: it has no heads."""
+        raise NoValueError("made-up states come of no attention")
 
 
 def count_sites(config: RunConfig, shape: ModelShape) -> int:

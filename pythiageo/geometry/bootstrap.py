@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.readout import Layout, examples_of
+from pythiageo.geometry.sinks import Sinks
 from pythiageo.geometry.view import View, resample
 from pythiageo.no_value import NoValueError
 
@@ -44,17 +45,17 @@ class Bootstrap:
         self._layout = layout
         self._rows: dict[str, list[Tensor]] = {}
 
-    def rows(self, positions: str) -> list[Int[Tensor, " row"]]:
-        """Return, for each resample, the rows of the readout's matrix that it holds."""
+    def rows(self, positions: str, without: Sinks | None = None) -> list[Int[Tensor, " row"]]:
+        """Return, for each resample, the rows of the readout's matrix that it holds; ``without`` some sinks, if so."""
+        if without is not None:  # another site has others
+            return self._find(examples_of(self._layout, positions, without.all))
         if positions not in self._rows:
-            example = examples_of(self._layout, positions).numpy()
-            order = np.argsort(example, kind="stable")
-            starts = np.searchsorted(example[order], np.arange(len(self._layout.lengths) + 1))
-            blocks = [order[a:b] for a, b in pairwise(starts)]
-            self._rows[positions] = [
-                torch.from_numpy(np.concatenate([blocks[chosen] for chosen in draw])) for draw in self._draws
-            ]
+            self._rows[positions] = self._find(examples_of(self._layout, positions))
         return self._rows[positions]
+
+    def _find(self, examples: Int[Tensor, " row"]) -> list[Int[Tensor, " row"]]:
+        blocks = rows_by_example(examples, len(self._layout.lengths))
+        return [torch.from_numpy(np.concatenate([blocks[chosen] for chosen in draw])) for draw in self._draws]
 
     def stderrs(self, view: View, positions: str, measures: Sequence[Measure]) -> dict[str, float | None]:
         """Return each measure's standard deviation over the resamples, by its name.
@@ -64,11 +65,19 @@ class Bootstrap:
         sample: their spread is used, never their mean.
         """
         taken: dict[str, list[float | None]] = {measure.name: [] for measure in measures}
-        for rows in self.rows(positions):
+        for rows in self.rows(positions, view.rows.without):
             again = resample(view, rows)
             for measure in measures:
                 taken[measure.name].append(_value(measure, again))
         return {name: _spread(values) for name, values in taken.items()}
+
+
+def rows_by_example(examples: Int[Tensor, " row"], count: int) -> list[np.ndarray]:
+    """Return the rows of each of ``count`` examples, where ``examples`` says which one each row comes from."""
+    example = examples.numpy()
+    order = np.argsort(example, kind="stable")
+    starts = np.searchsorted(example[order], np.arange(count + 1))
+    return [order[a:b] for a, b in pairwise(starts)]
 
 
 def _value(measure: Measure, view: View) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.errors import UserError, nearest
@@ -18,6 +18,9 @@ POSITIONS = {
     "mean": "one row an example: the mean over its positions",
     "last": "the last position fed of each example",
 }
+BUT_SINKS = "-but-sinks"
+"""What ends the name of positions that leave sinks out: first ones, and those of outlying norm (``geometry.sinks``)."""
+SPARED = tuple(name + BUT_SINKS for name in ("answer", "all", "mean"))
 CENTRINGS = ("centred", "uncentred")
 
 
@@ -33,20 +36,25 @@ class Readout:
         """``positions/centring``, as observations name it."""
         return f"{self.positions}/{CENTRINGS[0] if self.centred else CENTRINGS[1]}"
 
+    @property
+    def spares_sinks(self) -> bool:
+        """Whether sinks are left out."""
+        return self.positions in SPARED
+
 
 READOUTS: dict[str, Readout] = {
-    readout.name: readout for readout in (Readout(p, c) for p in POSITIONS for c in (True, False))
+    readout.name: readout for readout in (Readout(p, c) for p in (*POSITIONS, *SPARED) for c in (True, False))
 }
 
 
 def get_readouts(names: list[str]) -> list[Readout]:
-    """Return the readouts of these names; ``all`` alone means every one.
+    """Return the readouts of these names; ``all`` alone means every one but those that leave sinks out.
 
     Raises:
         UserError: an unknown name; the nearest one is given.
     """
     if names == ["all"]:
-        return list(READOUTS.values())
+        return [readout for readout in READOUTS.values() if not readout.spares_sinks]
     for name in names:
         if name not in READOUTS:
             raise UserError(f"no readout {name!r}{nearest(name, READOUTS)}; there are {', '.join(READOUTS)}")
@@ -76,27 +84,64 @@ class Layout:
         )
 
 
-def select(states: Float[Tensor, "token d_model"], layout: Layout, positions: str) -> Float[Tensor, "row d_model"]:
-    """Return the rows that ``positions`` names (see ``POSITIONS``).
+def find_places(
+    layout: Layout, positions: str, sinks: Bool[Tensor, " token"] | None = None
+) -> Int[Tensor, " place"] | None:
+    """Return the flat rows that ``positions`` takes, for ``mean`` those that it is the mean of; ``None`` for every one.
 
-    Means are taken in float64. Row order is that of the examples; no measure depends on it.
+    ``sinks``: which are left out where the name ends in ``-but-sinks``.
     """
-    if positions == "answer":
-        return states[layout.answer]
-    if positions == "equals":
-        return states[layout.equals]
-    if positions == "all":
-        return states
-    if positions == "last":
-        return states[layout.lengths.cumsum(0) - 1]
-    if positions == "mean":
-        return torch.segment_reduce(states.double(), "mean", lengths=layout.lengths.to(states.device), axis=0)
-    raise ValueError(f"no positions {positions!r}")
+    name = positions.removesuffix(BUT_SINKS)
+    found = {
+        "answer": lambda: layout.answer,
+        "equals": lambda: layout.equals,
+        "last": lambda: layout.lengths.cumsum(0) - 1,
+        "all": lambda: None,
+        "mean": lambda: None,
+    }
+    if name not in found:
+        raise ValueError(f"no positions {positions!r}")
+    places = found[name]()
+    if name == positions:
+        return places
+    if sinks is None:
+        raise ValueError(f"positions {positions!r} need to know the sinks")
+    sinks = sinks.to(layout.answer.device)
+    return (~sinks).nonzero().flatten() if places is None else places[~sinks[places]]
 
 
-def examples_of(layout: Layout, positions: str) -> Int[Tensor, " row"]:
+def select(
+    states: Float[Tensor, "token d_model"],
+    layout: Layout,
+    positions: str,
+    sinks: Bool[Tensor, " token"] | None = None,
+) -> Float[Tensor, "row d_model"]:
+    """Return the rows that ``positions`` names (see ``POSITIONS``), sinks left out where it says so.
+
+    Means are taken in float64, over the positions that are left; an example of which none is left has no row. Row order
+    is that of the examples; no measure depends on it.
+    """
+    places = find_places(layout, positions, sinks)
+    rows = states if places is None else states[places]
+    if positions.removesuffix(BUT_SINKS) != "mean":
+        return rows
+    lengths = layout.lengths if places is None else _count_by_example(layout, places)
+    return torch.segment_reduce(rows.double(), "mean", lengths=lengths[lengths > 0].to(states.device), axis=0)
+
+
+def examples_of(layout: Layout, positions: str, sinks: Bool[Tensor, " token"] | None = None) -> Int[Tensor, " row"]:
     """Return which example each row of ``select`` comes from."""
-    if positions == "answer":
-        return torch.searchsorted(layout.lengths.cumsum(0), layout.answer, right=True)
+    places = find_places(layout, positions, sinks)
     examples = torch.arange(len(layout.lengths))
-    return torch.repeat_interleave(examples, layout.lengths) if positions == "all" else examples
+    if positions.removesuffix(BUT_SINKS) == "mean":
+        return examples if places is None else examples[_count_by_example(layout, places) > 0]
+    return torch.repeat_interleave(examples, layout.lengths) if places is None else owners(layout, places)
+
+
+def owners(layout: Layout, places: Int[Tensor, " place"]) -> Int[Tensor, " place"]:
+    """Return the example that each flat row belongs to."""
+    return torch.searchsorted(layout.lengths.cumsum(0), places, right=True)
+
+
+def _count_by_example(layout: Layout, places: Int[Tensor, " place"]) -> Int[Tensor, " example"]:
+    return torch.bincount(owners(layout, places), minlength=len(layout.lengths))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.geometry.matrix import centre, is_finite
-from pythiageo.geometry.readout import Layout, Readout, select
+from pythiageo.geometry.readout import BUT_SINKS, SPARED, Layout, Readout, find_places, select
 from pythiageo.geometry.rounding import Directions, Rounding, unit_of
+from pythiageo.geometry.sinks import Sinks
 from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum
 from pythiageo.lazy import lazy_property
 
@@ -18,7 +21,7 @@ class Rows:
     """The rows of one site at some positions, and their spectra.
 
     ``every_value``: see ``Spectra``. ``unit``: of the type the states were computed in (see
-    ``Rounding``), where that is not the matrix's own.
+    ``Rounding``), where that is not the matrix's own. ``without``: the sinks that are left out, if so.
     """
 
     def __init__(
@@ -26,15 +29,17 @@ class Rows:
         matrix: Float[Tensor, "row d_model"],
         every_value: bool = False,
         unit: float | None = None,
+        without: Sinks | None = None,
     ) -> None:
         self.matrix = matrix
+        self.without = without
         self._every_value = every_value
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 
     @lazy_property
     def finite(self) -> bool:
-        """Whether no value is NaN or infinite."""
-        return is_finite(self.matrix)
+        """Whether no value is NaN or infinite, those of sinks that are left out included."""
+        return is_finite(self.matrix) and (self.without is None or self.without.finite)
 
     @lazy_property
     def spectra(self) -> Spectra:
@@ -114,29 +119,47 @@ class SiteStates:
         below: SiteStates | None = None,
         unit: float | None = None,
     ) -> None:
-        self._states = states
-        self._layout = layout
+        self.states = states
+        self.layout = layout
         self._every_value = every_value
         self._below = below
         self._unit = unit_of(states.dtype) if unit is None else unit
         self._rows: dict[str, Rows] = {}
 
+    @lazy_property
+    def sinks(self) -> Sinks:
+        """The positions that readouts which leave sinks out leave out."""
+        return Sinks.of(self.states, self.layout)
+
     def rows(self, positions: str) -> Rows:
         """Return the rows that ``positions`` names, the same object each time."""
         if positions not in self._rows:
-            rows = select(self._states, self._layout, positions)
-            self._rows[positions] = Rows(rows, self._every_value, self._unit)
+            self._rows[positions] = self._select(positions, self.sinks if positions in SPARED else None)
         return self._rows[positions]
 
     def read(self, readout: Readout) -> View:
-        """Return what a measure is given at ``readout``."""
-        below = None if self._below is None else self._below.read(readout)
-        return View(self.rows(readout.positions), readout.centred, below)
+        """Return what a measure is given at ``readout``; below are the same positions as here."""
+        rows, below = self.rows(readout.positions), None
+        if self._below is not None:
+            same = rows.without is None or bool((rows.without.all == self._below.sinks.all).all())
+            there = self._below.rows if same else partial(self._below._select, without=rows.without)
+            below = View(there(readout.positions), readout.centred)
+        return View(rows, readout.centred, below)
+
+    def describe_left_out(self, readout: Readout) -> str:
+        """Return in words which positions a readout that leaves sinks out leaves out."""
+        places = find_places(self.layout, readout.positions.removesuffix(BUT_SINKS))
+        return self.sinks.count(torch.arange(len(self.states)) if places is None else places)
+
+    def _select(self, positions: str, without: Sinks | None) -> Rows:
+        rows = select(self.states, self.layout, positions, None if without is None else without.all)
+        return Rows(rows, self._every_value, self._unit, without)
 
     def alone(self) -> SiteStates:
         """Return the same rows without what is below, so that no more than two sites are kept."""
-        alone = SiteStates(self._states, self._layout, self._every_value, unit=self._unit)
+        alone = SiteStates(self.states, self.layout, self._every_value, unit=self._unit)
         alone._rows = self._rows
+        alone.sinks = self.sinks
         return alone
 
 

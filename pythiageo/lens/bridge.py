@@ -17,6 +17,7 @@ from pythiageo.errors import CheckpointError
 from pythiageo.lens.faithful import TriedLogits
 from pythiageo.lens.placing import SPLIT, place
 from pythiageo.names import FINAL_NORM
+from pythiageo.no_value import NoValueError
 
 # transformer-lens brings wandb, which must never be asked to phone home
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -172,6 +173,39 @@ class BridgeReader:
         if logit_positions is None:
             return states, None
         return states, (logits if self._keeps_logits else logits[:, wanted]).float().cpu()
+
+    def attention_to_first(
+        self, ids: Int[Tensor, "example position"], layers: list[int]
+    ) -> dict[int, Float[Tensor, "example head"]]:
+        """Return, for each layer, every head's attention to the first position, a mean over all positions.
+
+        Of a pattern (example, head, position, position) no more is kept than that.
+
+        Raises:
+            NoValueError: TransformerLens gives no attention patterns of this model.
+        """
+        found: dict[int, Tensor] = {}
+
+        def keep(layer: int) -> tuple[str, object]:
+            def hook(pattern: Tensor, hook: object) -> None:
+                found[layer] = pattern[..., 0].double().mean(dim=-1).detach().cpu()
+
+            return f"blocks.{layer}.attn.hook_pattern", hook
+
+        hooks = [keep(layer) for layer in layers]
+        if all(name in self._bridge.hook_dict for name, _ in hooks):
+            stop = max(layers) + 1
+            with torch.inference_mode():
+                self._bridge.run_with_hooks(
+                    ids.to(self._device),
+                    return_type="logits",
+                    fwd_hooks=hooks,
+                    stop_at_layer=stop if stop < self._layers else None,
+                )
+        if lost := [layer for layer in layers if layer not in found]:
+            kind = type(self._bridge.original_model).__name__
+            raise NoValueError(f"TransformerLens gives no attention pattern of a {kind} at block {lost[0]}")
+        return found
 
     def _mask(self, visible: Bool[Tensor, "position position"]) -> Float[Tensor, "one one position position"]:
         """Return what is added to attention scores. One of booleans some attentions would add as it is, 0 or 1."""

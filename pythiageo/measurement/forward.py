@@ -132,6 +132,10 @@ class Reading:
             right_characters=_count_characters([example.answer for example in examples]),
         )
 
+    def attention_to_first(self, encoded: list[Encoded], layers: list[int]) -> list[dict[int, Float[Tensor, " head"]]]:
+        """Return each example's mean attention to its first position, in plain passes; see ``PlainReading``."""
+        return self._plain.attention_to_first(encoded, layers)
+
     def _predict(self, prepared: Prepared, of_options: bool) -> Predictions:
         sites = list(self.sites)
         found = self._ask_forest(prepared, lambda forest: forest.predictions(prepared, of_options, sites))

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
+from pythiageo.geometry.dominance import find_dominance
 from pythiageo.geometry.measure import Estimate, Measure
 from pythiageo.geometry.readout import Readout
 from pythiageo.geometry.view import SiteStates
-from pythiageo.measurement.failures import FAILED, Failures
+from pythiageo.measurement import sinks
+from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.scores import score_probe_set
+from pythiageo.measurement.subject import Subject, columns_of
 from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
-from pythiageo.probes.probeset import get_majority_rate
-from pythiageo.probes.scoring import MEASURES, NonfiniteLogitsError, Score, score
 
 LEFT_OUT = "items_left_out"
 """How many items of a probe set cannot be measured, with the reason which and why: a row where there are any."""
@@ -85,9 +85,9 @@ def _observe(
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             yield origin.row(measure=LEFT_OUT, **found, **columns_of(prepared))
             no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
-        subject = _Subject(reading, prepared, plan, origin, no_value, failures)
+        subject = Subject(reading, prepared, plan, origin, no_value, failures)
         if prepared.probe.purpose == SCORE:
-            yield from _score_probe_set(subject)
+            yield from score_probe_set(subject)
         else:
             yield from _measure_sites(subject, side_by_side)
         unread += subject.unread
@@ -95,82 +95,7 @@ def _observe(
         raise CheckpointError(f"no probe set could be read: {unread[0]}")
 
 
-def columns_of(prepared: Prepared) -> dict[str, Any]:
-    """Return the columns that all rows of a probe set share."""
-    probe_set = prepared.probe.probe_set
-    return {"task": probe_set.task, "level": probe_set.level, "probe_set": probe_set.sha}
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
-
-    reading: Reading
-    prepared: Prepared
-    plan: GeometryPlan
-    origin: Origin
-    no_value: NoValue | None
-    failures: Failures
-    unread: list[str] = field(default_factory=list)
-
-    def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:
-        """Return a row without a value."""
-        if no_value.status == FAILED:
-            self.failures.note_lost(measure, no_value.reason)
-        return self.origin.failed(measure, no_value.status, no_value.reason, **columns)
-
-    def explain(self, error: BaseException) -> NoValue:
-        """Return why there is no number after an error. Raises it where it concerns more than this."""
-        return NoValue(FAILED, self.failures.reason(error))
-
-    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
-        """Yield each site with its states, or with why there are none."""
-        no_value, waiting = self.no_value, list(self.reading.sites)
-        if no_value is None:
-            try:
-                for site, states in self.reading.states(self.prepared):
-                    yield site, states, None
-                    waiting.remove(site)
-            except Exception as error:
-                no_value = self.explain(error)
-                if len(waiting) == len(self.reading.sites):
-                    self.unread.append(no_value.reason)
-        for site in waiting:
-            yield site, None, no_value
-
-
-def _score_probe_set(subject: _Subject) -> Iterator[Observation]:
-    prepared, origin, no_value = subject.prepared, subject.origin, subject.no_value
-    columns = columns_of(prepared)
-    probe_set, n = prepared.probe.probe_set, len(prepared.kept)
-    if n:
-        # the control stands beside the rate at every step, so that the table alone can be judged
-        majority = None if probe_set.majority_rate is None else get_majority_rate(prepared.examples)
-        for measure, value in {"chance_accuracy": probe_set.chance, "majority_rate": majority}.items():
-            if value is not None:
-                yield origin.row(measure=measure, value=value, n=n, **columns)
-    results: list[Score] = []
-    if no_value is None:
-        try:
-            right, options = subject.reading.answers(prepared), subject.reading.options(prepared)
-            results = score(probe_set.rule, right, options)
-        except NonfiniteLogitsError as error:
-            no_value = NoValue("nonfinite", str(error))
-        except Exception as error:
-            no_value = subject.explain(error)
-            subject.unread.append(no_value.reason)
-    if no_value is not None:
-        yield from (subject.failed(name, no_value, **columns) for name in MEASURES[probe_set.rule])
-        return
-    for result in results:
-        if not math.isfinite(result.value):
-            yield origin.failed(result.measure, "nonfinite", "the value is beyond float64", **columns)
-            continue
-        found = {"value": result.value, "stderr": result.stderr, "n": result.n, "reason": prepared.cuts}
-        yield origin.row(measure=result.measure, **found, **columns)
-
-
-def _measure_sites(subject: _Subject, side_by_side: SideBySide) -> Iterator[Observation | Future[list[Observation]]]:
+def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Observation | Future[list[Observation]]]:
     reading, prepared, plan = subject.reading, subject.prepared, subject.plan
     bootstrap = plan.bootstrap(prepared) if prepared.kept else None
     every_value = any(measure.needs == "every value" for measure in plan.measures)
@@ -178,6 +103,8 @@ def _measure_sites(subject: _Subject, side_by_side: SideBySide) -> Iterator[Obse
     linear_probe = _make_linear_probe(subject)
     if linear_probe:
         yield from _attempt(subject, linear_probe.baselines, linear_probe.names(baselines=True))
+    if plan.sinks:
+        yield from _attempt(subject, partial(sinks.head_rows, subject), [sinks.SINK_RATE])
     for site, states, no_value in subject.states():
         first = site == next(iter(reading.sites))
         measures = [measure for measure in plan.measures if not (first and measure.needs == "layers")]
@@ -187,10 +114,7 @@ def _measure_sites(subject: _Subject, side_by_side: SideBySide) -> Iterator[Obse
             probe = replace(linear_probe, unread=no_value) if no_value else linear_probe
             yield from _attempt(subject, partial(probe.rows, states, **place), probe.names(), **place)
         if states is None:
-            assert no_value is not None
-            for readout in plan.readouts:
-                for measure in measures:
-                    yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
+            yield from _without_states(subject, measures, no_value, columns)
             continue
         here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
         work = partial(_measure_site, subject, here, measures, bootstrap, columns)
@@ -199,13 +123,16 @@ def _measure_sites(subject: _Subject, side_by_side: SideBySide) -> Iterator[Obse
 
 
 def _measure_site(
-    subject: _Subject,
+    subject: Subject,
     here: SiteStates,
     measures: list[Measure],
     bootstrap: Bootstrap | None,
     columns: dict[str, Any],
 ) -> list[Observation]:
-    plan, rows = subject.plan, []
+    plan, rows = subject.plan, list[Observation]()
+    if plan.sinks:
+        take = partial(sinks.site_rows, subject, here, **columns)
+        rows += _attempt(subject, take, sinks.OF_SITES, layer=columns["layer"], site=columns["site"])
     for number, readout in enumerate(plan.readouts):
         for measure in measures:
             if plan.blurs(measure):
@@ -218,7 +145,19 @@ def _measure_site(
     return rows
 
 
-def _make_linear_probe(subject: _Subject) -> LinearProbe | None:
+def _without_states(
+    subject: Subject, measures: list[Measure], no_value: NoValue | None, columns: dict[str, Any]
+) -> Iterator[Observation]:
+    """Yield the rows of a site that could not be read."""
+    assert no_value is not None
+    for readout in subject.plan.readouts:
+        for measure in measures:
+            yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
+    if subject.plan.sinks:
+        yield from (subject.failed(name, no_value, **columns) for name in sinks.OF_SITES)
+
+
+def _make_linear_probe(subject: Subject) -> LinearProbe | None:
     config, prepared = subject.plan.linear_probe, subject.prepared
     if config is None:
         return None
@@ -226,9 +165,9 @@ def _make_linear_probe(subject: _Subject) -> LinearProbe | None:
 
 
 def _attempt(
-    subject: _Subject, take: Callable[[], Iterable[Observation]], names: Sequence[str], **place: Any
+    subject: Subject, take: Callable[[], Iterable[Observation]], names: Sequence[str], **place: Any
 ) -> Iterator[Observation]:
-    """Yield rows of the linear probe; where taking them ends in an error, the rows of ``names`` say so."""
+    """Yield rows of the linear probe or of sinks; where taking them ends in an error, the rows of ``names`` say so."""
     try:
         yield from list(take())
     except Exception as error:
@@ -237,7 +176,7 @@ def _attempt(
 
 
 def _measure_readout(
-    subject: _Subject,
+    subject: Subject,
     here: SiteStates,
     readout: Readout,
     measures: list[Measure],
@@ -249,9 +188,14 @@ def _measure_readout(
     try:
         view = here.read(readout)
         columns["n"] = len(view.rows.matrix)
+        left_out = [here.describe_left_out(readout)] if readout.spares_sinks else []
     except Exception as error:
         no_value = subject.explain(error)
         yield from (subject.failed(measure.name, no_value, **columns) for measure in measures)
+        return
+    if not columns["n"]:
+        reason = f"no position is left: {left_out[0]}"
+        yield from (origin.failed(measure.name, "undefined", reason, **columns) for measure in measures)
         return
     taken: dict[Measure, Estimate] = {}
     for measure in measures:
@@ -264,7 +208,9 @@ def _measure_readout(
             yield origin.failed(measure.name, *error.no_value, **columns)
         except Exception as error:
             yield subject.failed(measure.name, subject.explain(error), **columns)
-    noted: dict[Measure, str] = {}
+    ranks = [measure for measure in taken if measure.kind == "rank"]
+    dominated = find_dominance(here, readout) if ranks else []
+    noted = {measure: left_out + (dominated if measure in ranks else []) for measure in taken}
     resampled = [measure for measure in taken if measure.resamples]
     if bootstrap is not None:
         try:
@@ -272,12 +218,13 @@ def _measure_readout(
         except Exception as error:  # the values stand
             stderrs, no_value = {}, subject.explain(error)
             for measure in resampled:
-                noted[measure] = f"no standard error: {no_value.reason}"
-                subject.failures.note_lost(measure.name, noted[measure])
+                lost = f"no standard error: {no_value.reason}"
+                noted[measure].append(lost)
+                subject.failures.note_lost(measure.name, lost)
         taken = {
             measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
             for measure in taken
         }
     for measure, estimate in taken.items():
-        found = {"value": estimate.value, "stderr": estimate.stderr, "reason": noted.get(measure)}
+        found = {"value": estimate.value, "stderr": estimate.stderr, "reason": "; ".join(noted[measure]) or None}
         yield origin.row(measure=measure.name, **found, **columns)

@@ -1,4 +1,4 @@
-"""What of the geometry a run measures: measures, readouts, bootstrap resamples."""
+"""What of the geometry a run measures: measures, readouts, bootstrap resamples, sinks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class GeometryPlan:
     dtype: str = "float32"
     """The type that states were computed in."""
     linear_probe: LinearProbeConfig | None = None
+    sinks: bool = False
+    """Whether the measures of sinks are taken."""
 
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe)
+        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe, config.sinks)
 
     def blurs(self, measure: Measure) -> bool:
         """Whether a forward pass in this type would make this measure another number, whatever the states.

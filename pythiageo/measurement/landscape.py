@@ -28,10 +28,10 @@ from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.measurement.failures import FAILED, Failures
-from pythiageo.measurement.geometry import columns_of
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.subject import columns_of
 from pythiageo.no_value import NoValue, NoValueError
 from pythiageo.observations import Observation
 from pythiageo.series.steps import select

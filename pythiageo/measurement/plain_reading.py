@@ -99,6 +99,24 @@ class PlainReading:
                 self._within_memory(indices, read)
         return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
 
+    def attention_to_first(self, encoded: list[Encoded], layers: list[int]) -> list[dict[int, Float[Tensor, " head"]]]:
+        """Return, for each example and layer, every head's attention to the first position, a mean over all positions.
+
+        Raises:
+            NoValueError: the model gives no attention patterns.
+        """
+        found: list[dict[int, Tensor]] = [{} for _ in encoded]
+
+        def read(indices: list[int]) -> None:
+            ids = torch.tensor([encoded[i].ids for i in indices])
+            for layer, means in self._reader.attention_to_first(ids, layers).items():
+                for index, mean in zip(indices, means, strict=True):
+                    found[index][layer] = mean
+
+        for batch in self._batches(encoded):
+            self._within_memory(batch, read)
+        return found
+
     def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
         yield from batches(encoded, lambda: self._bounds.tokens)
 

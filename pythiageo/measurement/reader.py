@@ -40,6 +40,15 @@ class Reader(Protocol):
         the nodes of its row. A model that honours neither gives other states, and may raise whatever it likes.
         """
 
+    def attention_to_first(
+        self, ids: Int[Tensor, "example position"], layers: list[int]
+    ) -> dict[int, Float[Tensor, "example head"]]:
+        """Return, for each layer, every head's attention to the first position, a mean over all positions.
+
+        Raises:
+            NoValueError: it gives no attention patterns.
+        """
+
 
 @dataclass
 class Bounds:

@@ -22,6 +22,7 @@ RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE, WEIGHTS = (
 MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
 DECLARED_IN = {
     "pythiageo.geometry.measures": GEOMETRY,
+    "pythiageo.geometry.sinks": GEOMETRY,
     "pythiageo.landscape.measures": LANDSCAPE,
     "pythiageo.probes.measures": SCORE,
     "pythiageo.linear_probe.measures": LINEAR_PROBE,

@@ -19,6 +19,8 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_RANKS, _FROM_1),
     "mean_cosine": (-1.0, 1.0),
     "two_nn": _FROM_0,
+    **dict.fromkeys(("first_norm_ratio", "massive_positions"), _FROM_0),
+    **dict.fromkeys(("largest_position_share", "largest_dimension_share", "sink_rate"), _SHARE),
     "weight_rms": _FROM_0,
     "weight_distance": _FROM_0,
     "weight_stable_rank": _FROM_1,

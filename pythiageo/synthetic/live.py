@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.names import FINAL_NORM
+from pythiageo.no_value import NoValueError
 from pythiageo.synthetic.trainable import Trainable
 
 
@@ -53,3 +54,9 @@ class LiveReader:
             if logit_positions is not None:
                 logits = self._trainable.unembed(normed[:, logit_positions.to(device)]).cpu()
         return {site: everything[site].cpu() for site in sites}, logits
+
+    def attention_to_first(
+        self, ids: Int[Tensor, "example position"], layers: list[int]
+    ) -> dict[int, Float[Tensor, "example head"]]:
+        """Raise ``NoValueError``: its attention keeps no pattern."""
+        raise NoValueError("a model in training gives no attention patterns; analyze its checkpoints")

@@ -199,8 +199,8 @@ def test_readouts_pick_the_rows_they_name() -> None:
 
 
 def test_readout_names_round_trip_and_mistakes_are_named() -> None:
-    assert [r.name for r in get_readouts(["all"])] == list(READOUTS)
-    assert len(READOUTS) == 10
+    assert [r.name for r in get_readouts(["all"])] == [name for name in READOUTS if "-but-sinks" not in name]
+    assert len(get_readouts(["all"])) == 10
     with pytest.raises(UserError, match=r"no readout 'answer/centered' \(did you mean 'answer/centred'\?\)"):
         get_readouts(["answer/centered"])
     with pytest.raises(UserError, match=r"no measure 'rank_me' \(did you mean 'rankme'\?\)"):
