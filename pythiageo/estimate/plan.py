@@ -139,29 +139,29 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         check_causal(shape.one_block(), checkpoints[0].label)
         trial = Trial(config, shape, ahead.prepared, ahead.folder)
         memory = trial.estimate_memory(_count_mapped(checkpoints[0])) + _count_fetching(checkpoints[0])
-    landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
-    return Plan(
-        series=series.name,
-        architecture=shape.architecture,
-        parameters=shape.parameters,
-        checkpoints=len(choice.steps),
-        to_measure=len(checkpoints),
-        left_out=_count_left_out(choice),
-        items=ahead.notes,
-        forward_tokens=sum(one.tokens for one in trial.passes.all),
-        audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
-        download_bytes=sum(sizes),
-        largest_bytes=max(sizes),
-        disk_peak_bytes=_find_peak_disk(config, sizes),
-        disk_free_bytes=psutil.disk_usage(str(_find_existing(out))).free,
-        memory_peak_bytes=memory,
-        memory_free_bytes=psutil.virtual_memory().available,
-        seconds=trial.time_checkpoint(max(sizes)),
-        landscape_checkpoints=len(landscape.steps & set(wanted)),
-        landscape_seconds=trial.time_landscape(landscape) if landscape.steps & set(wanted) else 0.0,
-        remarks=series.remarks,
-        workers=workers,
-    )
+        landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
+        return Plan(
+            series=series.name,
+            architecture=shape.architecture,
+            parameters=shape.parameters,
+            checkpoints=len(choice.steps),
+            to_measure=len(checkpoints),
+            left_out=_count_left_out(choice),
+            items=ahead.notes,
+            forward_tokens=sum(one.tokens for one in trial.passes.all),
+            audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
+            download_bytes=sum(sizes),
+            largest_bytes=max(sizes),
+            disk_peak_bytes=_find_peak_disk(config, sizes),
+            disk_free_bytes=psutil.disk_usage(str(_find_existing(out))).free,
+            memory_peak_bytes=memory,
+            memory_free_bytes=psutil.virtual_memory().available,
+            seconds=trial.time_checkpoint(max(sizes)),
+            landscape_checkpoints=len(landscape.steps & set(wanted)),
+            landscape_seconds=trial.time_landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+            remarks=series.remarks,
+            workers=workers,
+        )
 
 
 @dataclass(frozen=True)
