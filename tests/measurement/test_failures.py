@@ -21,8 +21,8 @@ from pythiageo.errors import LONGEST, CheckpointError, MachineError, UserError, 
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measures import participation_ratio
 from pythiageo.lens.bridge import BridgeReader
-from pythiageo.measurement import geometry as measuring
 from pythiageo.measurement import landscape
+from pythiageo.measurement import scores as scoring
 from pythiageo.measurement.failures import Failures, describe_error
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.observations import read_manifest, read_observations
@@ -152,7 +152,7 @@ def test_scores_that_fail_keep_the_geometry(
     def fail(*_: Any) -> Any:
         raise SurpriseError("no score")
 
-    monkeypatch.setattr(measuring, "score", fail)
+    monkeypatch.setattr(scoring, "score", fail)
     assert analyze(series, tmp_path / "run") == 1
     table = read_observations(tmp_path / "run")
     scores = pl.col("measure").is_in(["accuracy", "log_prob"])
