@@ -18,6 +18,7 @@ from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.rarefied import rarefied_rows
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.scores import score_probe_set
 from pythiageo.measurement.subject import GeometryPlan, Subject, columns_of
@@ -71,6 +72,7 @@ def observe(
 def _measure_sites(subject: Subject) -> Iterator[Observation]:
     reading, prepared, plan, origin = subject.reading, subject.prepared, subject.plan, subject.origin
     bootstrap = plan.bootstrap(prepared) if prepared.kept else None
+    rarefaction = plan.rarefaction(prepared) if prepared.kept else None
     every_value = any(measure.needs == "every value" for measure in plan.measures)
     below: SiteStates | None = None
     linear_probe = _make_linear_probe(subject)
@@ -94,10 +96,13 @@ def _measure_sites(subject: Subject) -> Iterator[Observation]:
             yield from _attempt(subject, partial(sinks.site_rows, subject, here, **columns), sinks.OF_SITES, **place)
         for number, readout in enumerate(plan.readouts):
             for measure in measures:
-                if plan.blurs(measure):
-                    yield origin.failed(measure.name, "imprecise", BLURRED, readout=readout.name, **columns)
+                for name in plan.names_of(readout, measure) if plan.blurs(measure) else ():
+                    yield origin.failed(measure.name, "imprecise", BLURRED, readout=name, **columns)
             sharp = [measure for measure in measures if not plan.blurs(measure)]
-            yield from _measure_readout(subject, here, readout, sharp, bootstrap, columns)
+            at_all = list(_measure_readout(subject, here, readout, sharp, bootstrap, columns))
+            yield from at_all
+            if rarefaction is not None:
+                yield from rarefied_rows(subject, here, readout, at_all, rarefaction)
             if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
                 here.rows(readout.positions).release()
         below = here.alone()
@@ -110,7 +115,8 @@ def _without_states(
     assert no_value is not None
     for readout in subject.plan.readouts:
         for measure in measures:
-            yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
+            for name in subject.plan.names_of(readout, measure):
+                yield subject.failed(measure.name, no_value, readout=name, **columns)
     if subject.plan.sinks:
         yield from (subject.failed(name, no_value, **columns) for name in sinks.OF_SITES)
 
