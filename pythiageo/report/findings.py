@@ -78,7 +78,8 @@ def _dominated(run: Run) -> list[str]:
     """Say which readouts have ranks that sinks or one direction make, and where."""
     sentences = []
     for row in count_dominated(run.distinct).iter_rows(named=True):
-        place = f"steps {row['first_step']:,} to {row['last_step']:,}, {row['sites']} {'site' if row['sites'] == 1 else 'sites'}"
+        sites = "1 site" if row["sites"] == 1 else f"{row['sites']} sites"
+        place = f"steps {row['first_step']:,} to {row['last_step']:,}, {sites}"
         sentences.append(
             f"{row['dominated']:,} of {row['of']:,} ranks under {row['readout']} are of matrices that {row['by']} "
             f"{'dominate' if row['by'].endswith('s') else 'dominates'} ({place}): they say little of all other states."
