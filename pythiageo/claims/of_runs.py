@@ -15,7 +15,8 @@ from pythiageo.claims.every import specification_curve as every_specification
 from pythiageo.claims.result import ClaimResult, Specification
 from pythiageo.errors import UserError
 from pythiageo.events.run import Run
-from pythiageo.names import READOUT
+from pythiageo.names import AT_ROWS, READOUT
+from pythiageo.observations.measures import rank_measures
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ def question_of(
 ) -> Question:
     """Return the question to the runs of one regime, under ``base`` with their readout and tasks.
 
-    ``readout`` and ``trained`` replace what the runs show and what their manifests say they were trained on.
+    ``readout`` and ``trained`` replace what the runs show and what their manifests say they were trained on. Ranks grow
+    with their rows, and tasks have different numbers of them: where the runs have the ranks of the readout that they
+    show at one number of rows, too, these are asked, and the readout says so (``at_equal_rows``).
 
     Raises:
         UserError: runs that were trained on different tasks, and ``trained`` does not say which count.
     """
-    shown = readout or next((run.readout for run in runs if run.readout), READOUT)
+    shown = readout or at_equal_rows(runs, next((run.readout for run in runs if run.readout), READOUT))
     tasks = [trained or trained_tasks(run.manifest) for run in runs]
     for run, named in zip(runs, tasks, strict=True):
         if _as_set(named) != _as_set(tasks[0]):
@@ -59,6 +62,25 @@ def question_of(
             )
     asked = replace(base or Specification(), readout=shown, trained=tasks[0])
     return Question(runs[0].regime, pl.concat([run.distinct for run in runs]), asked)
+
+
+def at_equal_rows(runs: Sequence[Run], readout: str) -> str:
+    """Return the name of a readout's ranks at the largest number of rows at which no run lacks one, or the readout.
+
+    A task with fewer rows has no rank there: it is not left out for that, then, but all are asked at what they have.
+    """
+    found: set[int] | None = None
+    for run in runs:
+        ranks = run.distinct.filter(pl.col("measure").is_in(rank_measures()) & pl.col("value").is_not_null())
+        counts = dict(ranks.group_by("readout").len().iter_rows())
+        if readout not in counts:
+            continue
+        begins = readout + AT_ROWS
+        same = {name for name, count in counts.items() if count == counts[readout] and str(name).startswith(begins)}
+        numbers = [name.removeprefix(begins) for name in same]
+        rows = {int(number) for number in numbers if number.isdecimal() and len(number) < 9}
+        found = rows if found is None else found & rows
+    return f"{readout}{AT_ROWS}{max(found)}" if found else readout
 
 
 def _as_set(tasks: tuple[str, ...] | None) -> frozenset[str] | None:

@@ -28,7 +28,8 @@ def claims(
         FLOOR_MEASURE
     ),
     readout: Annotated[
-        str | None, typer.Option(help="Readout of the measure. Default: answer/centred, or what the runs have.")
+        str | None,
+        typer.Option(help="Readout of the measure. Default: answer/centred, at equal rows if the runs have them."),
     ] = None,
     site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
     rule: Annotated[str, typer.Option(help="When a measure leads: v1, v4, ours.")] = "ours",

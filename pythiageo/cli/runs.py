@@ -51,7 +51,7 @@ def list_runs(
 def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
     """Show a run: its settings, where it comes from, its checkpoints."""
     from pythiageo.observations import read_whole_manifest
-    from pythiageo.runs.listing import flatten, summarise
+    from pythiageo.runs.listing import find_dominated, flatten, summarise
 
     manifest = read_whole_manifest(run)
     if as_json:
@@ -70,6 +70,10 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
             for entry in manifest.checkpoints
         ],
     )
+    dominated = find_dominated(run)
+    if dominated.height:
+        title = "ranks of matrices that sinks or one direction dominate (docs/geometry.md)"
+        display.print_table(title, dominated.columns, dominated.rows())
 
 
 @app.command()

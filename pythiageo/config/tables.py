@@ -164,6 +164,14 @@ class MeasureConfig(Table):
     """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum. Measures
     that compare rows (mean_cosine, two_nn) have none of it: a resample pairs rows with themselves."""
 
+    rows: Annotated[
+        int, Field(ge=0, le=10**7), Option("Take ranks at this number of rows, too. Default: 0, at no other.")
+    ] = 0
+    """Rows at which every rank is taken, too, under the readout's name and ``/rows=N``: the mean over draws of whole
+    examples. 0: at those that there are alone."""
+    draws: Annotated[int, Field(ge=2, le=10_000)] = 20
+    """Draws for ``rows``. Each costs a spectrum."""
+
     @field_validator("linear_probe", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> Any:

@@ -53,7 +53,7 @@ class Bootstrap:
             self._rows[positions] = self._find(examples_of(self._layout, positions))
         return self._rows[positions]
 
-    def _find(self, examples: Int[Tensor, " row"]) -> list[Int[Tensor, " row"]]:
+    def _find(self, examples: Int[Tensor, " row"]) -> list[Int[Tensor, " drawn"]]:
         blocks = rows_by_example(examples, len(self._layout.lengths))
         return [torch.from_numpy(np.concatenate([blocks[chosen] for chosen in draw])) for draw in self._draws]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from pythiageo.geometry.readout import BUT_SINKS, SPARED, Readout, find_places
 from pythiageo.geometry.sinks import DIRECTION_LIMIT, POSITION_LIMIT
 from pythiageo.geometry.view import SiteStates
+from pythiageo.names import DOMINATED
 
 
 def find_dominance(here: SiteStates, readout: Readout) -> list[str]:
@@ -29,10 +30,10 @@ def find_dominance(here: SiteStates, readout: Readout) -> list[str]:
     share = 0.0 if readout.spares_sinks else _share_of_sinks(here, readout, total)
     if share > POSITION_LIMIT:
         spared = readout.positions + BUT_SINKS
-        found.append(f"dominated by sinks: they bring {share:.1%} of the squared norm")
+        found.append(f"{DOMINATED} sinks: they bring {share:.1%} of the squared norm")
         found[0] += f" ({spared} leaves them out)" if spared in SPARED else ""
     if (direction := float(squares[0]) / total) > DIRECTION_LIMIT:
-        found.append(f"dominated by one direction: it holds {direction:.1%} of the squared norm")
+        found.append(f"{DOMINATED} one direction: it holds {direction:.1%} of the squared norm")
     return found
 
 

@@ -15,6 +15,7 @@ from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.dominance import find_dominance
 from pythiageo.geometry.measure import Estimate, Measure
+from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout
 from pythiageo.geometry.view import SiteStates
 from pythiageo.measurement import sinks
@@ -23,6 +24,7 @@ from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
+from pythiageo.measurement.rarefied import rarefied_rows
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.scores import score_probe_set
 from pythiageo.measurement.subject import Subject, columns_of
@@ -98,6 +100,7 @@ def _observe(
 def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Observation | Future[list[Observation]]]:
     reading, prepared, plan = subject.reading, subject.prepared, subject.plan
     bootstrap = plan.bootstrap(prepared) if prepared.kept else None
+    rarefaction = plan.rarefaction(prepared) if prepared.kept else None
     every_value = any(measure.needs == "every value" for measure in plan.measures)
     below: SiteStates | None = None
     linear_probe = _make_linear_probe(subject)
@@ -117,7 +120,7 @@ def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Obser
             yield from _without_states(subject, measures, no_value, columns)
             continue
         here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
-        work = partial(_measure_site, subject, here, measures, bootstrap, columns)
+        work = partial(_measure_site, subject, here, measures, (bootstrap, rarefaction), columns)
         yield side_by_side.submit(work, WORKSPACE * states.nbytes)
         below = here.alone()
 
@@ -126,20 +129,23 @@ def _measure_site(
     subject: Subject,
     here: SiteStates,
     measures: list[Measure],
-    bootstrap: Bootstrap | None,
+    resampled: tuple[Bootstrap | None, Rarefaction | None],
     columns: dict[str, Any],
 ) -> list[Observation]:
     plan, rows = subject.plan, list[Observation]()
+    bootstrap, rarefaction = resampled
     if plan.sinks:
         take = partial(sinks.site_rows, subject, here, **columns)
         rows += _attempt(subject, take, sinks.OF_SITES, layer=columns["layer"], site=columns["site"])
     for number, readout in enumerate(plan.readouts):
         for measure in measures:
-            if plan.blurs(measure):
-                place = {**columns, "readout": readout.name}
-                rows.append(subject.origin.failed(measure.name, "imprecise", BLURRED, **place))
+            for name in plan.names_of(readout, measure) if plan.blurs(measure) else ():
+                rows.append(subject.origin.failed(measure.name, "imprecise", BLURRED, readout=name, **columns))
         sharp = [measure for measure in measures if not plan.blurs(measure)]
-        rows += _measure_readout(subject, here, readout, sharp, bootstrap, columns)
+        at_all = list(_measure_readout(subject, here, readout, sharp, bootstrap, columns))
+        rows += at_all
+        if rarefaction is not None:
+            rows += rarefied_rows(subject, here, readout, at_all, rarefaction)
         if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
             here.rows(readout.positions).release()
     return rows
@@ -152,7 +158,8 @@ def _without_states(
     assert no_value is not None
     for readout in subject.plan.readouts:
         for measure in measures:
-            yield subject.failed(measure.name, no_value, readout=readout.name, **columns)
+            for name in subject.plan.names_of(readout, measure):
+                yield subject.failed(measure.name, no_value, readout=name, **columns)
     if subject.plan.sinks:
         yield from (subject.failed(name, no_value, **columns) for name in sinks.OF_SITES)
 

@@ -9,9 +9,11 @@ import torch
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Measure, get_measures
+from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.names import AT_ROWS
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,16 @@ class GeometryPlan:
     linear_probe: LinearProbeConfig | None = None
     sinks: bool = False
     """Whether the measures of sinks are taken."""
+    rows: int = 0
+    draws: int = 20
+    """At how many rows ranks are taken, too (0: none), and of how many draws."""
 
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        return cls(measures, readouts, config.bootstrap, dtype, config.linear_probe, config.sinks)
+        switches = (config.linear_probe, config.sinks, config.rows, config.draws)
+        return cls(measures, readouts, config.bootstrap, dtype, *switches)
 
     def blurs(self, measure: Measure) -> bool:
         """Whether a forward pass in this type would make this measure another number, whatever the states.
@@ -45,10 +51,26 @@ class GeometryPlan:
         """How far states of this type are rounded, as a share."""
         return unit_of(getattr(torch, self.dtype))
 
+    def names_of(self, readout: Readout, measure: Measure) -> list[str]:
+        """Return the names under which a measure is taken at a readout: at all rows, and of ranks at so many."""
+        at_rows = self.rows and measure.kind == "rank"
+        return [readout.name, *([f"{readout.name}{AT_ROWS}{self.rows}"] if at_rows else [])]
+
     def bootstrap(self, prepared: Prepared) -> Bootstrap | None:
         """Return the resamples of a probe set, if any are wanted."""
         if not self.resamples:
             return None
-        probe_set = prepared.probe.probe_set
-        strata = [probe_set.levels[index] for index in prepared.kept] if probe_set.levels else []
-        return Bootstrap(prepared.layout, probe_set.sha, self.resamples, strata)
+        return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples, _strata(prepared))
+
+    def rarefaction(self, prepared: Prepared) -> Rarefaction | None:
+        """Return the draws of so many rows of a probe set, if any are wanted."""
+        if not self.rows:
+            return None
+        sha = prepared.probe.probe_set.sha
+        return Rarefaction(len(prepared.kept), sha, self.rows, self.draws, _strata(prepared))
+
+
+def _strata(prepared: Prepared) -> list[str]:
+    """Return the level of each example that is kept, none where there is one."""
+    levels = prepared.probe.probe_set.levels
+    return [levels[index] for index in prepared.kept] if levels else []

@@ -8,12 +8,13 @@ from pythiageo.events import get_protocol
 from pythiageo.events.run import Run
 from pythiageo.figures.values import SPECTRA
 from pythiageo.names import COVARIANCE_RANK
+from pythiageo.observations.dominated import count_dominated
 
 
 def findings(run: Run) -> list[str]:
-    """Return the sentences of a run: acquisition, collapse and recovery, and what could not be measured."""
+    """Return the sentences of a run: acquisition, collapse and recovery, what dominates ranks, and what is missing."""
     events = run.shown_events()
-    return [*_acquisition(events), *_collapse(run, events), *_gaps(run)]
+    return [*_acquisition(events), *_collapse(run, events), *_dominated(run), *_gaps(run)]
 
 
 def _of(events: pl.DataFrame, protocol: str, event: str) -> pl.DataFrame:
@@ -71,6 +72,19 @@ def _collapse(run: Run, events: pl.DataFrame) -> list[str]:
         f"to {row['value']:.3g} at step {row['step']:,}, {share}{note}; "
         f"{recovered} of {floors.height} tasks recover to more than half of their fall."
     ]
+
+
+def _dominated(run: Run) -> list[str]:
+    """Say which readouts have ranks that sinks or one direction make, and where."""
+    sentences = []
+    for row in count_dominated(run.distinct).iter_rows(named=True):
+        sites = "1 site" if row["sites"] == 1 else f"{row['sites']} sites"
+        place = f"steps {row['first_step']:,} to {row['last_step']:,}, {sites}"
+        sentences.append(
+            f"{row['dominated']:,} of {row['of']:,} ranks under {row['readout']} are of matrices that {row['by']} "
+            f"{'dominate' if row['by'].endswith('s') else 'dominates'} ({place}): they say little of all other states."
+        )
+    return sentences
 
 
 def _gaps(run: Run) -> list[str]:

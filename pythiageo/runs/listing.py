@@ -10,6 +10,7 @@ import polars as pl
 
 from pythiageo.errors import PythiageoError, UserError, quote_error
 from pythiageo.observations import read_manifest
+from pythiageo.observations.dominated import count_dominated
 from pythiageo.observations.reader import read_columns
 from pythiageo.runs.folder import MANIFEST
 from pythiageo.runs.lock import is_held
@@ -35,8 +36,7 @@ def summarise(path: Path) -> dict[str, Any]:
     status = manifest.status
     if status == "running" and not is_held(path):  # its process was killed
         status = "interrupted"
-    written = (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
-    table = read_columns(path, ["step", "status"]) if written else None
+    table = read_columns(path, ["step", "status"]) if _is_written(path) else None
     return {
         "folder": str(path),
         "name": manifest.name,
@@ -51,6 +51,18 @@ def summarise(path: Path) -> dict[str, Any]:
         "observations": 0 if table is None else table.height,
         "not_ok": 0 if table is None else table.filter(pl.col("status") != "ok").height,
     }
+
+
+def find_dominated(path: Path) -> pl.DataFrame:
+    """Return which ranks of a run sinks or one direction make; see ``count_dominated``."""
+    if not _is_written(path):
+        return pl.DataFrame()
+    return count_dominated(read_columns(path, ["step", "site", "readout", "measure", "value", "reason"]))
+
+
+def _is_written(path: Path) -> bool:
+    """Return whether a run has observations yet."""
+    return (path / "observations.parquet").is_file() or any((path / "observations").glob("step-*.parquet"))
 
 
 def summarise_all(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -5,13 +5,17 @@ States are float32 and ranks good to 1e-4 of their value here: the spectra are f
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import massive
 import numpy as np
 import polars as pl
 import pytest
 
+from pythiageo import open_run
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_observations
+from pythiageo.report.findings import findings
 
 RATIOS = 1, 10, 100
 EQUAL, MIXED = "EVEN", "UNEVEN"
@@ -19,7 +23,7 @@ READOUTS = ["all", "mean", "answer", "all-but-sinks", "mean-but-sinks", "answer-
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, dict[str, list[list[int]]], np.ndarray]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[list[int]]], np.ndarray]:
     root = tmp_path_factory.mktemp("massive")
     tokens = massive.write_massive(root / "series", RATIOS)
     rng = np.random.Generator(np.random.PCG64(0))
@@ -28,8 +32,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, dict[st
     readouts = ",".join(f"{name}/{centring}" for name in READOUTS for centring in ("centred", "uncentred"))
     assert cli(["analyze", str(root / "series"), "--out", str(root / "run"), "--quiet", "--tasks-folder",
                 str(root / "tasks"), "--tasks", f"{EQUAL},{MIXED}", "--readouts", readouts, "--layers", "0",
-                "--measures", "covariance_effective_rank,rankme,cka_below,sinks"]) == 0  # fmt: skip
-    return read_observations(root / "run").filter(pl.col("task").is_not_null()), ids, tokens
+                "--measures", "covariance_effective_rank,rankme,cka_below,sinks", "--rows", "150"]) == 0  # fmt: skip
+    return root / "run", ids, tokens
+
+
+@pytest.fixture(scope="module")
+def run(
+    folder: tuple[Path, dict[str, list[list[int]]], np.ndarray],
+) -> tuple[pl.DataFrame, dict[str, list[list[int]]], np.ndarray]:
+    return read_observations(folder[0]).filter(pl.col("task").is_not_null()), *folder[1:]
 
 
 def states(ids: list[list[int]], tokens: np.ndarray, ratio: int) -> list[np.ndarray]:
@@ -82,7 +93,8 @@ def test_ranks_collapse_with_sinks_and_are_the_planted_truth_without(run, task, 
 
 def test_a_rank_that_sinks_make_says_so_and_no_other_does(run):
     table, _, _ = run
-    ranks = table.filter(pl.col("measure").is_in(["covariance_effective_rank", "rankme"]))
+    plain = ~pl.col("readout").str.contains("/rows=")
+    ranks = table.filter(pl.col("measure").is_in(["covariance_effective_rank", "rankme"]) & plain)
     said = ranks.filter(pl.col("reason").str.contains("dominated by sinks").fill_null(value=False))
     told = {(row["step"], row["task"], row["readout"]) for row in said.iter_rows(named=True)}
     places = [(task, f"{name}/{c}") for task in (EQUAL, MIXED) for name in ("all", "answer", "mean")
@@ -117,6 +129,44 @@ def test_measures_of_sinks_are_their_closed_forms(run, task, ratio):
     rate = pick(table, "sink_rate", step=ratio, task=task)
     assert (rate["value"], rate["n"], rate["site"]) == (0.25, 50, "blocks.0.attn.hook_pattern")
     assert rate["stderr"] == 0
+
+
+def test_ranks_at_equal_rows_stand_beside_the_others_under_a_name_of_their_own(run):
+    table, _, _ = run
+    at_rows = table.filter(pl.col("readout").str.ends_with("/rows=150").fill_null(value=False))
+    assert set(at_rows["measure"]) == {"covariance_effective_rank", "rankme"}
+    assert set(at_rows["n"]) == {150}
+    for row in at_rows.filter(measure="covariance_effective_rank", step=1, site="blocks.0.hook_resid_post").rows(
+        named=True
+    ):
+        plain = row["readout"].removesuffix("/rows=150")
+        beside = pick(table, row["measure"], step=1, task=row["task"], readout=plain, site=row["site"])
+        assert 0.6 * beside["value"] < row["value"] < 1.02 * beside["value"]
+        assert 0 < row["stderr"] < 0.1 * row["value"]
+        assert row["reason"] == beside["reason"]
+
+
+def test_more_rows_than_there_are_are_none(tmp_path):
+    massive.write_massive(tmp_path / "series", [1])
+    massive.write_texts(tmp_path / "tasks", "FEW", [12] * 12)
+    assert cli(["analyze", str(tmp_path / "series"), "--out", str(tmp_path / "run"), "--quiet", "--tasks", "FEW",
+                "--tasks-folder", str(tmp_path / "tasks"), "--rows", "20", "--examples", "12", "--readouts",
+                "all/centred,last/centred", "--layers", "0", "--measures", "rankme,mean_cosine"]) == 0  # fmt: skip
+    found = read_observations(tmp_path / "run").filter(pl.col("readout").str.ends_with("/rows=20")).sort("readout")
+    assert found.select("measure", "readout", "status").rows() == [
+        ("rankme", "all/centred/rows=20", "ok"), ("rankme", "last/centred/rows=20", "undefined")]  # fmt: skip
+    assert found["reason"].to_list() == [None, "the readout has 12 rows, and 20 were asked for"]
+
+
+def test_a_run_that_is_shown_and_its_page_name_what_is_dominated(folder, capsys):
+    path = folder[0]
+    capsys.readouterr()
+    assert cli(["runs", "show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "ranks of matrices that sinks or one direction dominate" in shown
+    said = "\n".join(findings(open_run(path)))
+    assert "ranks under all/centred are of matrices that sinks dominate (steps 10 to 100, 1 site)" in said
+    assert "all-but-sinks" not in said
 
 
 def test_examples_that_are_short_have_no_sink_rate(tmp_path):
