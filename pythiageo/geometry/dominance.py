@@ -41,10 +41,8 @@ def _share_of_sinks(here: SiteStates, readout: Readout, total: float) -> float:
     sinks, matrix = here.sinks.all, here.rows(readout.positions).matrix
     if readout.positions == "mean":
         lengths = here.layout.lengths
-        places = sinks.nonzero().flatten()  # few: all other positions are in the means already
-        of_sinks = matrix.new_zeros(matrix.shape).index_add(
-            0, owners(here.layout, places), here.states[places].double()
-        )
+        few = sinks.nonzero().flatten()  # all other positions are in the means already
+        of_sinks = matrix.new_zeros(matrix.shape).index_add(0, owners(here.layout, few), here.states[few].double())
         of_sinks /= lengths[:, None]
         parts = [_size(part, readout.centred) for part in (of_sinks, matrix - of_sinks)]
         return parts[0] / sum(parts) if sum(parts) > 0 else 0.0
