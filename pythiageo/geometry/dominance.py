@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.readout import BUT_SINKS, SPARED, Readout, find_places
+from pythiageo.geometry.readout import BUT_SINKS, SPARED, Readout, find_places, owners
 from pythiageo.geometry.sinks import DIRECTION_LIMIT, POSITION_LIMIT
 from pythiageo.geometry.view import SiteStates
 from pythiageo.names import DOMINATED
@@ -41,8 +41,9 @@ def _share_of_sinks(here: SiteStates, readout: Readout, total: float) -> float:
     sinks, matrix = here.sinks.all, here.rows(readout.positions).matrix
     if readout.positions == "mean":
         lengths = here.layout.lengths
-        brought = torch.where(sinks[:, None], here.states.double(), 0.0)
-        of_sinks = torch.segment_reduce(brought, "sum", lengths=lengths, axis=0) / lengths[:, None]
+        few = sinks.nonzero().flatten()  # all other positions are in the means already
+        of_sinks = matrix.new_zeros(matrix.shape).index_add(0, owners(here.layout, few), here.states[few].double())
+        of_sinks /= lengths[:, None]
         parts = [_size(part, readout.centred) for part in (of_sinks, matrix - of_sinks)]
         return parts[0] / sum(parts) if sum(parts) > 0 else 0.0
     places = find_places(here.layout, readout.positions)

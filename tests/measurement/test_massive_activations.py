@@ -11,11 +11,16 @@ import massive
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from tinyseries import write_series
+from transformers import AutoModelForCausalLM
 
 from pythiageo import open_run
 from pythiageo.cli.app import run as cli
+from pythiageo.lens import BridgeReader
 from pythiageo.observations import read_observations
 from pythiageo.report.findings import findings
+from pythiageo.series.files.load import open_folder
 
 RATIOS = 1, 10, 100
 EQUAL, MIXED = "EVEN", "UNEVEN"
@@ -178,3 +183,17 @@ def test_examples_that_are_short_have_no_sink_rate(tmp_path):
     row = pick(read_observations(tmp_path / "run"), "sink_rate", layer=0)
     assert row["status"] == "undefined"
     assert "gives the first position 0.31 of it" in row["reason"]
+
+
+def test_attention_to_the_first_position_is_that_of_transformers(tmp_path):
+    """Of a random GPT-NeoX, to 1e-6: float32 softmaxes summed in another order."""
+    folder = write_series(tmp_path, [3]) / "step3"
+    ids = torch.randint(0, 41, (3, 17), generator=torch.Generator().manual_seed(0))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        expected = model(ids, output_attentions=True).attentions
+    with BridgeReader(open_folder(folder, "step3").model, folder) as reader:
+        whole, first = reader.attention_to_first(ids, [0, 1]), reader.attention_to_first(ids, [0])
+    for layer, found in whole.items():
+        assert torch.allclose(found, expected[layer][..., 0].double().mean(dim=-1), rtol=1e-6)
+    assert torch.equal(first[0], whole[0])  # a pass that stops early
