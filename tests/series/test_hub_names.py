@@ -151,8 +151,9 @@ def test_a_named_tokenizer_reads_for_all(checkpoints: Path, tmp_path: Path, caps
     shutil.copytree(checkpoints, bare, ignore=shutil.ignore_patterns("token*"))
     shutil.copytree(checkpoints / "step1000", tokenizer, ignore=shutil.ignore_patterns("model*"))
     words = [str(bare), "--steps", "1000,2000", *FEW]
-    assert cli(["analyze", *words, "--out", str(tmp_path / "none")]) == 1
-    assert "name one with --tokenizer" in read_observations(tmp_path / "none")["reason"][0]
+    assert cli(["analyze", *words, "--out", str(tmp_path / "none")]) == 2
+    assert "--tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert cli(["plan", *words, "--tokenizer", str(tokenizer)]) == 0
     given = [*words, "--out", str(tmp_path / "given"), "--tokenizer", str(tokenizer)]
     assert cli(["analyze", *given]) == 0
