@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pythiageo.untrusted_text import visible
+
 LINE = 345.0
 """Points of the line that widths are reckoned for: article at 10pt. On a narrower one words may not fit."""
 LONG = 40
@@ -37,12 +39,13 @@ _SPECIAL = {
         ("≥", r"\geq"), ("≤", r"\leq"), ("−", "-"), ("×", r"\times"), ("·", r"\cdot"), ("√", r"\surd"), ("±", r"\pm"),
     )},
 }  # fmt: skip
+_NO_LABEL = re.compile(r"[^A-Za-z0-9:.-]+")
 _WORD = re.compile(r"[^\s_/-]+[_/-]?")
 
 
 def latex_text(text: str) -> str:
     """Return text that LaTeX shows as it is, and may break after ``_`` and ``/`` as it does after a hyphen."""
-    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    return "".join(_SPECIAL.get(character, character) for character in visible(" ".join(text.split())))
 
 
 def latex_table(
@@ -69,7 +72,7 @@ def latex_table(
     laid = [(places, _shares([natural[place] for place in places], [least[place] for place in places]))
             for places in _split(least, numeric)]  # fmt: skip
     is_long = sum(_lines(cells, places, shares) for places, shares in laid) > LONG
-    named = rf"\caption{{{latex_text(caption)}}}\label{{{label}}}" if caption else ""
+    named = rf"\caption{{{latex_text(caption)}}}\label{{{_NO_LABEL.sub('-', label)}}}" if caption else ""
     parts = []
     for number, (places, shares) in enumerate(laid):
         form = "".join(

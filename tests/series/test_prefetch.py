@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiageo.errors import CheckpointError
+from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.prefetch import Stream
 
 
@@ -173,3 +176,8 @@ def test_leaving_early_ends_the_fetch_under_way_where_that_can_be_done() -> None
     assert silent[0] == 0
     assert silent == sorted(silent)
     assert silent[-1] > 0.5
+
+
+def test_a_checkpoint_of_the_hub_goes_to_another_process(tmp_path: Path) -> None:
+    made = HubCheckpoint("a/b", 1, "step1", "0" * 40, None, tmp_path)
+    assert pickle.loads(pickle.dumps(made)).label == made.label

@@ -477,7 +477,9 @@ def test_control_characters_reach_no_terminal_and_no_page(tmp_path: Path, capsys
         text = text.replace("\ufeff", "") if name == "r.html" else text  # the drawing library holds one
         own = text.split("<script", 1)[0] if name == "r.html" else text
         assert not re.search(UNSAFE, own), name
-        assert "evil" in text
+        assert ("evil" in text) == (
+            name != "per_layer.md"
+        )  # there a column that says the same in every row is left out
     assert read_observations(path)["task"].str.contains("\x1b").any()
 
 

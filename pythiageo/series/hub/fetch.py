@@ -14,7 +14,6 @@ import re
 import selectors
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -47,11 +46,11 @@ class Fetch:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.stopped = threading.Event()
+        self.stopped = False  # no event: a checkpoint is handed to other processes
 
     def stop(self) -> None:
         """End it; whoever waits for it gets a ``CheckpointError``."""
-        self.stopped.set()
+        self.stopped = True
 
 
 class _Stalled(Exception):
@@ -186,7 +185,7 @@ def _listen(process: subprocess.Popen[bytes], order: Order, fetch: Fetch) -> Ite
     with selectors.DefaultSelector() as selector, process.stdout as output:
         selector.register(output, selectors.EVENT_READ)
         while True:
-            if fetch.stopped.is_set():
+            if fetch.stopped:
                 raise CheckpointError(f"{order.repo} {order.label}: fetching it was given up")
             if selector.select(_SLICE):
                 data = os.read(output.fileno(), 2**16)
