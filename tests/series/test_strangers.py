@@ -467,6 +467,8 @@ def test_control_characters_reach_no_terminal_and_no_page(tmp_path: Path, capsys
         ["report", str(path), "--out", str(out / "r.html")],
         ["export", str(path), "--measures", BAD],
         ["export", str(path), "--out", str(out), "--format", "md,latex,json"],
+        ["plot", str(path), "--measure", "rankme", "--by", "step", "--out", str(out / "p.svg")],
+        ["figures", str(path), "--out", str(out / "figures"), "--format", "svg"],
     ):
         assert run(command) in {0, 2}
         shown = "".join(capsys.readouterr())
@@ -480,6 +482,9 @@ def test_control_characters_reach_no_terminal_and_no_page(tmp_path: Path, capsys
         assert ("evil" in text) == (
             name != "per_layer.md"
         )  # there a column that says the same in every row is left out
+    texts = [*out.glob("*.txt"), *out.glob("figures/*.txt"), *out.glob("figures/*.tex"), *out.glob("*.svg")]
+    assert out / "p.txt" in texts
+    assert not [text.name for text in texts if re.search(UNSAFE, text.read_text(encoding="utf-8"))]
     assert read_observations(path)["task"].str.contains("\x1b").any()
 
 
