@@ -34,6 +34,7 @@ def supported(tables: int, kinds: Sequence[str], *families: str, shape: tuple[in
     return {row["claim"]: row for row in pooled(error_rates(plan), ["claim"]).to_dicts()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tables", "kinds", "families"),
     [
@@ -53,6 +54,7 @@ def test_noise_is_seldom_supported(tables: int, kinds: tuple[str, ...], families
         assert row["contradicted"] <= stats.binom.ppf(0.999, n, 0.05), name
 
 
+@pytest.mark.slow
 def test_noise_of_three_sizes_is_seldom_supported() -> None:
     """The null of swaps counted a missing floor as a miss and the estimate did not: 18 to 22% were supported."""
     found = supported(20, (WALK, TREND), "prediction-swap", "floor-order", shape=(1, 3)) | supported(

@@ -170,6 +170,7 @@ def test_published_figures_stand_beside_ours() -> None:
     assert early.select("task", "level", "published").rows() == [("MOD", "L2", 16000.0), ("MUL", "L2", 44500.0)]
 
 
+@pytest.mark.slow
 def test_published_table_is_whole() -> None:
     tasks = ("COPY", "REV", "CMP", "PAR", "ADD", "MOD", "SORT", "MUL")
     rows = planted.rows({task: Plant() for task in tasks}, steps=range(0, 1001, 100))
