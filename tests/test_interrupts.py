@@ -30,12 +30,19 @@ STUBBORN = """
 import time
 from pythiageo.interrupts import answer_signals
 answer_signals()
-while True:
+def stay(said):
     try:
-        print("ready", flush=True)
+        print(said, flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
-        print("heard", flush=True)
+        pass
+while True:
+    try:
+        stay("ready")
+        while True:
+            stay("heard")
+    except KeyboardInterrupt:  # between two of them
+        pass
 """
 
 
