@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import pickle
 import re
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from printed import run_blocks
 
 from pythiageo.cli.app import run as cli
 
@@ -34,14 +33,8 @@ def test_every_figure_is_printed_by_its_block(tmp_path: Path, monkeypatch: pytes
     assert len(commands) == 9
     for command in commands:
         assert cli(shlex.split(command.replace("docs/data", str(DATA)))) == 0
-    blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") == 5
-    names: dict[str, object] = {}
-    for code, quoted in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(code, names)
-        assert [line.rstrip() for line in printed.getvalue().splitlines()] == quoted.splitlines()
+    for lines, quoted in run_blocks(PAGE, 5):
+        assert lines == quoted
 
 
 def test_the_tables_are_made_of_the_sources_files(tmp_path: Path) -> None:

@@ -5,27 +5,19 @@ Ranks of random states, to 5%: the smallest whole number, 23, may round over els
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
 import pytest
+from printed import run_blocks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "geometry.md").read_text(encoding="utf-8")
 
 
 def test_every_table_is_printed_by_its_block() -> None:
-    blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") == 2
-    names: dict[str, object] = {}
-    for code, quoted in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(code, names)
-        lines = [line.rstrip() for line in printed.getvalue().splitlines()]
-        assert len(lines) == len(quoted.splitlines())
-        for line, expected in zip(lines, quoted.splitlines(), strict=True):
+    for lines, quoted in run_blocks(PAGE, 2):
+        assert len(lines) == len(quoted)
+        for line, expected in zip(lines, quoted, strict=True):
             number = r"\d+(?:\.\d+)?"
             assert re.sub(rf" *{number}", " ", line) == re.sub(rf" *{number}", " ", expected)
             values = [float(value) for value in re.findall(number, line)]
