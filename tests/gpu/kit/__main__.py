@@ -38,9 +38,21 @@ def parts(device: str, out: Path, work: Path, rehearse: bool) -> list[Part]:
     """Return all parts in order of worth; ``rehearse``: the same with tiny models."""
     few = ["--rehearse"] * rehearse
     own = ["--device", device, "--out", str(out), "--work", str(work), *few]
-    tests = ["-m", "pytest", "-n", "0", "-v", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu/test_gpu.py"]
+    tests = [
+        "-m",
+        "pytest",
+        "-n",
+        "0" if device == "cpu" else "4",
+        "-v",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "tests/gpu/test_gpu.py",
+    ]
     found = [
         Part("correctness", tests, 180),
+        Part("rates", ["-m", "tests.gpu.kit.rates", *own], 45),
         Part("price", ["-m", "tests.gpu.kit.price", *own], 100),
         Part("shapes", ["-m", "tests.gpu.kit.shapes", *own], 150),
     ]
