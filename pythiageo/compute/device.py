@@ -56,6 +56,10 @@ def make_repeatable(device: str) -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # else it writes NaN into every new tensor first, to show who reads what nobody wrote
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # torch loads its solvers at the first call, which several threads at once must not make
+    torch.linalg.eigvalsh(torch.ones(1, 1, device="cuda" if device == "split" else device))
 
 
 def wait_for(device: str) -> None:

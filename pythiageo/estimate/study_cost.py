@@ -20,12 +20,12 @@ from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import live_logits
 from pythiageo.measurement.probe_sets import GEOMETRY, SCORE, Prepared, choose_probes, prepare
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.task_forest import grow
 from pythiageo.probes.encoding import CharacterTokenizer
 from pythiageo.runs.build_training import build_model, checkpoint_steps, make_trainer, resolve
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable
-from pythiageo.synthetic.trainer import Trainer
 
 PROTOCOL = "billa-v4"
 EXPENSIVE = ("gradient_rank", "gradient_covariance_rank", "hessian")
@@ -39,8 +39,8 @@ class Price:
     On ``device``, with ``threads`` threads.
 
     ``cheap``: scores of 1,000 examples a task and level, and geometry of 200 a task under every readout. ``expensive``:
-    gradient ranks, Hessian and (nano) LLC of 200 examples of every task; ``None`` where they were not timed. Both from
-    a sample of the examples, and so at most: what examples share is less in a sample.
+    gradient ranks, Hessian and (nano) LLC of 200 examples of every task; ``None`` where they were not timed. On the CPU
+    both from a sample of the examples, and so at most: what examples share is less in a sample.
     """
 
     size: str
@@ -79,25 +79,25 @@ def time_size(sets: list[str], steps: int, sample: int, expensive: bool) -> Pric
         UserError: no such size, or a GPU that is not there.
         MachineError: it does not fit into memory.
     """
-    config = load_config(Path(f"{PROTOCOL}.toml"), sets, "train")
-    assert isinstance(config, TrainConfig)
-    config = resolve(config)
+    config = _load(sets)
     size = config.model.size
-    torch.set_num_threads(config.compute.thread_count)
-    trainable, shape = build_model(config)
-    trainer = make_trainer(config, trainable, shape, None)
     device = resolve_device(config.compute.device)
-    step = _time_step(trainer, device, steps)
-    reading = Reading.of(LiveReader(trainable, shape.layers), config.measures, config.compute)
+    trainable, shape, step = _time_step(config, steps)
     plan = GeometryPlan.of(config.measures)
     origin = Origin("price", "price", config.regime, size, config.seed, 0, None, None)
     whole = {SCORE: config.probes.score_examples, GEOMETRY: config.probes.geometry_examples}
 
-    def measure(probe: Prepared) -> None:
-        observe(reading, [probe], plan, origin)
+    def read(probes: list[Prepared]) -> None:
+        reader = LiveReader(trainable, shape.layers)
+        observe(Reading.of(reader, config.measures, config.compute, grow(probes, False)), probes, plan, origin)
 
-    timed = time_items(_sample(config, sample), measure, math.inf)
-    cheap = sum(seconds * whole[probe.probe.purpose] / len(probe.encoded) for probe, seconds in timed)
+    if device == "cpu":
+        timed = time_items(_sample(config, sample), lambda probe: read([probe]), math.inf)
+        cheap = sum(seconds * whole[probe.probe.purpose] / len(probe.encoded) for probe, seconds in timed)
+    else:  # it takes hardly longer for all examples than for a few
+        probes = prepare(choose_probes(config.probes), CharacterTokenizer(), config.model.context)
+        read(_sample(config, sample))
+        cheap = time_items([probes], read, math.inf)[0][1]
     seconds = _time_expensive(config, trainable, shape, sample) if expensive else None
     assert config.training.steps is not None
     return Price(
@@ -112,11 +112,25 @@ def time_size(sets: list[str], steps: int, sample: int, expensive: bool) -> Pric
     )
 
 
-def _time_step(trainer: Trainer, device: str, steps: int) -> float:
-    """Return the median seconds of an optimiser step.
+def time_step(sets: list[str], steps: int) -> float:
+    """Return the median seconds of an optimiser step alone; see ``time_size``."""
+    return _time_step(_load(sets), steps)[-1]
+
+
+def _load(sets: list[str]) -> TrainConfig:
+    config = load_config(Path(f"{PROTOCOL}.toml"), sets, "train")
+    assert isinstance(config, TrainConfig)
+    return resolve(config)
+
+
+def _time_step(config: TrainConfig, steps: int) -> tuple[Trainable, Shape, float]:
+    """Return a model, its shape, and the median seconds of an optimiser step.
 
     A GPU is waited for after several of them, not after each: a training does not wait for it either.
     """
+    torch.set_num_threads(config.compute.thread_count)
+    trainable, shape = build_model(config)
+    trainer, device = make_trainer(config, trainable, shape, None), resolve_device(config.compute.device)
     together = 1 if device == "cpu" else min(10, steps)
 
     def advance(_: int) -> None:
@@ -125,7 +139,7 @@ def _time_step(trainer: Trainer, device: str, steps: int) -> float:
         wait_for(device)
 
     timed = time_items(range(max(1, steps // together)), advance, math.inf, warm_up=True)
-    return statistics.median(seconds for _, seconds in timed) / together
+    return trainable, shape, statistics.median(seconds for _, seconds in timed) / together
 
 
 def _time_expensive(config: TrainConfig, trainable: Trainable, shape: Shape, sample: int) -> float:

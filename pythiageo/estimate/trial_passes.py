@@ -51,9 +51,9 @@ class TrialPasses:
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
-        self.all = list(_list_packs(self.forests, Bounds(compute.batch_tokens, 0).nodes(shape.d_model), shape.vocab))
+        self.all = list(_list_packs(self.forests, Bounds.of(compute).nodes(shape.d_model), shape.vocab))
         if not self.forests:
-            self.all = [Pass(*one) for one in plain_passes(list(prepared), compute.batch_tokens, linear_probe)]
+            self.all = [Pass(*one) for one in plain_passes(list(prepared), Bounds.of(compute).tokens, linear_probe)]
 
     def _take_forests(self) -> bool:
         if not self.forests:

@@ -42,8 +42,9 @@ def _share_of_sinks(here: SiteStates, readout: Readout, total: float) -> float:
     if readout.positions == "mean":
         lengths = here.layout.lengths
         few = sinks.nonzero().flatten()  # all other positions are in the means already
-        of_sinks = matrix.new_zeros(matrix.shape).index_add(0, owners(here.layout, few), here.states[few].double())
-        of_sinks /= lengths[:, None]
+        of_sinks = matrix.new_zeros(matrix.shape)
+        of_sinks.index_add_(0, owners(here.layout, few.cpu()).to(few.device), here.states[few].double())
+        of_sinks /= lengths[:, None].to(few.device)
         parts = [_size(part, readout.centred) for part in (of_sinks, matrix - of_sinks)]
         return parts[0] / sum(parts) if sum(parts) > 0 else 0.0
     places = find_places(here.layout, readout.positions)

@@ -64,6 +64,11 @@ def reduce(
     return Gram(centred, ones, mean)
 
 
+def tries_gram_first(states: Tensor) -> bool:
+    """Return whether eigenvalues come sooner than an answer to whether few directions are massive: on a GPU."""
+    return states.device.type != "cpu"
+
+
 def find_squares(matrix: Float[Tensor, "row column"]) -> tuple[Float[Tensor, " value"], float]:
     """Return the squares of one matrix's singular values, descending, none below zero, and how far each may be off."""
     if matrix.device.type != "cpu":
@@ -123,6 +128,7 @@ class Gram:
         self, centred: Float[Tensor, "row d_model"], ones: Float[Tensor, " row"], mean: Float[Tensor, " d_model"]
     ) -> None:
         self._shape = centred.shape
+        self._squares: dict[bool, Float[Tensor, " value"]] = {}
         self._gram = _multiply_on_device(centred)
         if _is_tall(self._shape):
             self._update = 0.5 * mean, mean
@@ -131,10 +137,11 @@ class Gram:
 
     def squares(self, centred: bool) -> Float[Tensor, " value"]:
         """See ``Reduction``."""
-        if centred:
-            return _find_on_device(self._gram)
-        one, other = self._update
-        return _find_on_device(self._gram + torch.outer(one, other) + torch.outer(other, one))
+        if centred not in self._squares:
+            one, other = self._update
+            gram = self._gram if centred else self._gram + torch.outer(one, other) + torch.outer(other, one)
+            self._squares[centred] = _find_on_device(gram)
+        return self._squares[centred]
 
     def error(self, centred: bool) -> float:
         """See ``Reduction``."""

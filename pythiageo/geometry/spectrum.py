@@ -13,7 +13,7 @@ from torch import Tensor
 from pythiageo.compute.threads import one_thread
 from pythiageo.geometry.deflation import Split, split
 from pythiageo.geometry.matrix import EPS, Varying, distinct, is_finite, take_mean_off
-from pythiageo.geometry.reductions import Reduction, find_squares, reduce
+from pythiageo.geometry.reductions import Reduction, find_squares, reduce, tries_gram_first
 from pythiageo.lazy import lazy_property
 
 TOLERANCE = 1e-6
@@ -134,7 +134,7 @@ class Spectra:
     def largest(self) -> float:
         """The largest singular value of the uncentred states, or up to the root of two times that."""
         varying = 0.0
-        if self._split is not None:
+        if not self._gram_first and self._split is not None:
             varying = float(self._split.sigma[0])
         elif self._varying.at_all:
             varying = math.sqrt(float(self._reduction.squares(True)[0]))
@@ -146,10 +146,11 @@ class Spectra:
             varying = self._varying
             if not varying.at_all:
                 return self._spectrum(varying.mean[:0], "gram")
-            if self._split is not None:
+            found = self._take_whole(True) if self._gram_first else None
+            if found is None and self._split is not None:
                 found = self._put_together(self._split)
-            else:
-                found = self._accept(self._reduction.squares(True), self._reduction.error(True))
+            elif not self._gram_first:
+                found = self._take_whole(True)
             return found or self._spectrum(torch.linalg.svdvals(varying.rows), "svd")
 
     @lazy_property
@@ -158,11 +159,13 @@ class Spectra:
             matrix, _ = self._distinct
             if not self._varying.at_all:
                 return self._spectrum(torch.linalg.vector_norm(self._varying.mean)[None], "gram")
+            if self._gram_first and (found := self._take_whole(False)) is not None:
+                return found
             alike = self._split is None
             if not (alike and self._reduction.keeps_small) and (parts := split(matrix)) is not None:
                 found = self._put_together(parts)
             elif alike:
-                found = self._accept(self._reduction.squares(False), self._reduction.error(False))
+                found = None if self._gram_first else self._take_whole(False)
             else:
                 found = self._accept(*find_squares(matrix))
             return found or self._spectrum(torch.linalg.svdvals(matrix), "svd")
@@ -182,6 +185,14 @@ class Spectra:
     @lazy_property
     def _reduction(self) -> Reduction:
         return reduce(self._varying.rows, self._distinct[1], self._varying.mean)
+
+    @property
+    def _gram_first(self) -> bool:
+        return tries_gram_first(self._states)
+
+    def _take_whole(self, centred: bool) -> Spectrum | None:
+        """Return the spectrum of a matrix that is not split, ``None`` where the bound does not allow for it."""
+        return self._accept(self._reduction.squares(centred), self._reduction.error(centred))
 
     @lazy_property
     def _rounded(self) -> float:

@@ -143,7 +143,7 @@ class BridgeReader:
                 keeps to these two is for the caller to try.
 
         Returns:
-            States and logits as float32 on the CPU.
+            States and logits as float32 where the model is, of a divided one where its embedding is.
 
         Raises:
             CheckpointError: the model's forward pass does not go through a site.
@@ -152,7 +152,7 @@ class BridgeReader:
 
         def keep(site: str) -> tuple[str, object]:
             def hook(value: Tensor, hook: object) -> None:
-                states[site] = value.detach().flatten(2).float().cpu()
+                states[site] = value.detach().flatten(2).float().to(self._device)
 
             # resid_post is an alias in TransformerBridge: the hook that fires is the block's output
             return site.replace("hook_resid_post", "hook_out"), hook
@@ -172,7 +172,7 @@ class BridgeReader:
             raise CheckpointError(f"{type(self._bridge.original_model).__name__}: there is no state at {lost[0]}")
         if logit_positions is None:
             return states, None
-        return states, (logits if self._keeps_logits else logits[:, wanted]).float().cpu()
+        return states, (logits if self._keeps_logits else logits[:, wanted.to(logits.device)]).float().to(self._device)
 
     def attention_to_first(
         self, ids: Int[Tensor, "example position"], layers: list[int]

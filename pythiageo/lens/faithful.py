@@ -35,7 +35,7 @@ class TriedLogits:
             CheckpointError: they are others.
         """
         assert logits is not None
-        distance = float((logits - self._expected).abs().max() / self._expected.abs().max().clamp_min(1e-30))
+        distance = float((logits.cpu() - self._expected).abs().max() / self._expected.abs().max().clamp_min(1e-30))
         if distance > _LIMITS.get(dtype, _HALF):
             raise CheckpointError(
                 f"{label}: TransformerLens does not compute this {self._kind} as transformers does: logits differ by "

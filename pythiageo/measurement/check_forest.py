@@ -69,7 +69,8 @@ def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], r
     if rng is not None:
         order = torch.from_numpy(rng.permutation(len(forest)))
         again = _read(reader, sites, pack.reorder(order))
-        rounding = {site: _find_distance(again[site], states[order]) for site, states in found.items()}
+        there = order.to(found[_LOGITS].device)
+        rounding = {site: _find_distance(again[site], states[there]) for site, states in found.items()}
         bounds = {site: min(max(LOW_BOUNDS[0], 4 * moved), LOW_BOUNDS[1]) for site, moved in rounding.items()}
     fit = Fit(None, found[_LOGITS].shape[-1], min(states.shape[-1] for states in found.values()))
     for ids in prompts:
@@ -77,7 +78,7 @@ def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], r
         assert logits is not None
         nodes = forest.nodes(ids)
         for site, expected in {**plain, _LOGITS: logits}.items():
-            distance = _find_distance(found[site][nodes], expected[0])
+            distance = _find_distance(found[site][torch.from_numpy(nodes).to(expected.device)], expected[0])
             if not distance <= bounds[site]:
                 what = (
                     "are not finite" if np.isnan(distance) else f"differ from those of plain passes by {distance:.1g}"

@@ -51,7 +51,8 @@ class ForestReading:
         """
         if site not in self._states:
             self._go(sites[sites.index(site) :])
-        states = self._states[site][self.task.rows(prepared)]
+        kept = self._states[site]
+        states = kept[self.task.rows(prepared).to(kept.device)]
         self._takers[site] -= 1
         if not self._takers[site]:
             del self._states[site]
@@ -84,13 +85,15 @@ class ForestReading:
             if sites and not states:  # only now is it known how wide each site is
                 widths = [found[site].shape[-1] for site in sites]
                 fitting = count_fitting(widths, len(task.kept), self._bounds.state_bytes)
-                states.update({site: torch.empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]})
+                states.update(
+                    {site: found[site].new_empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]}
+                )
             for site, kept in states.items():
                 if not len(places):
                     break
                 if not is_finite(found[site]):
                     raise UnfitError(f"states at {site} are not finite")
-                kept[keep] = found[site][0, places]
+                kept[keep] = found[site][0, places.to(kept.device)]
             if logits is not None:
                 pairs = task.pairs_of(score)
                 rows, targets = task.pair_rows[pairs] - score.start, task.pair_targets[pairs]

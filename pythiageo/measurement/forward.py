@@ -18,7 +18,7 @@ from pythiageo.measurement.failures import concerns_all, describe_error
 from pythiageo.measurement.forest_reading import ForestReading, UnfitError
 from pythiageo.measurement.plain_reading import PlainReading
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.reader import Bounds, Reader
+from pythiageo.measurement.reader import NODES, Bounds, Reader
 from pythiageo.measurement.sites import choose_sites
 from pythiageo.measurement.task_forest import TaskForest
 from pythiageo.probes.encoding import Encoded
@@ -37,9 +37,9 @@ class Reading:
     (``check_forest``), they are what goes through it. All else goes in plain passes, and so does a task of which
     passes over its forest end in an error, or give what is not finite: then it shows whose fault it is.
 
-    ``batch_tokens`` tokens make a forward pass at most. When memory runs out all the same, a pass is divided, and the
-    bound is halved from there on. States of several sites that take more than ``state_bytes`` together are read in
-    several rounds.
+    ``batch_tokens`` tokens make a forward pass at most, ``most_nodes`` nodes of a forest. When memory runs out all the
+    same, a pass is divided, and the bound is halved from there on. States of several sites that take more than
+    ``state_bytes`` together are read in several rounds.
 
     Raises:
         MachineError: memory runs out over a single example.
@@ -53,10 +53,11 @@ class Reading:
         state_bytes: int,
         forests: Sequence[TaskForest] = (),
         dtype: str = "float32",
+        most_nodes: int = NODES,
     ) -> None:
         self.sites = sites
         self._reader = reader
-        self._bounds = Bounds(batch_tokens, state_bytes)
+        self._bounds = Bounds(batch_tokens, state_bytes, most_nodes)
         self._plain = PlainReading(reader, self._bounds)
         self._fit = Fit(None)
         self._set_aside: dict[str, str] = {}
@@ -77,7 +78,8 @@ class Reading:
     ) -> Reading:
         """Choose the sites that a config names. Raises ``UserError`` where the model has none of that name."""
         sites = choose_sites(reader, measures.sites, measures.layers)
-        return cls(reader, sites, compute.batch_tokens, compute.state_bytes, forests, compute.dtype)
+        bounds = Bounds.of(compute)
+        return cls(reader, sites, bounds.tokens, bounds.state_bytes, forests, compute.dtype, bounds.most_nodes)
 
     @property
     def passes(self) -> str:

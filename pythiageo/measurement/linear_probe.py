@@ -100,7 +100,7 @@ class LinearProbe:
         elif isinstance(split, NoValue):
             no_value = split
         else:
-            matrix = states[self.prepared.layout.answer].float().numpy()
+            matrix = states[self.prepared.layout.answer].float().cpu().numpy()
             try:
                 result = fit_probe(matrix, split, self.settings)
                 # a row with a value has a reason where something about it must be known

@@ -57,10 +57,10 @@ class PlainReading:
             if not states:  # only now is it known how wide each site is
                 widths = [found[site].shape[-1] for site in sites]
                 fitting = count_fitting(widths, tokens, self._bounds.state_bytes)
-                states.update({site: torch.empty(tokens, found[site].shape[-1]) for site in sites[:fitting]})
+                states.update({site: found[site].new_empty(tokens, found[site].shape[-1]) for site in sites[:fitting]})
             rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
             for site, kept in states.items():
-                kept[rows] = found[site].flatten(0, 1)
+                kept[rows.to(kept.device)] = found[site].flatten(0, 1)
 
         for batch in self._batches(prepared.encoded):
             self._within_memory(batch, read)
@@ -91,7 +91,7 @@ class PlainReading:
             within = torch.arange(len(rows)) - (counts[indices].cumsum(0) - counts[indices])[rows]
             places = first[indices][rows] + within
             for part in torch.arange(len(rows)).split(max(1, COPIED // values.shape[-1])):
-                logits = values[rows[part], columns[part]]
+                logits = values[rows[part].to(values.device), columns[part].to(values.device)]
                 log_prob[places[part]], hit[places[part]] = predict(logits, targets[part])
 
         for batch in self._batches(encoded):

@@ -10,11 +10,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pythiageo.compute.device import resolve_device
+from pythiageo.config.tables import ComputeConfig
 from pythiageo.errors import MEMORY, MachineError, machine_trouble
 
 NODES = 512
 """Nodes of a prefix forest in one forward pass. Each attends over all others: with 1,024 a 160m shape takes 1.4 times
 as long, and 256 gain nothing; at a width of 88 512 take 1.6 times as long as 128 or 256."""
+
+
+ON_GPU = 8, 4
+"""How many times as many tokens, and nodes of a forest, make a pass on a GPU, which small ones leave idle."""
 
 
 class Reader(Protocol):
@@ -55,17 +61,26 @@ class Bounds:
     """How much goes through the model at a time, and how much is kept of it.
 
     ``tokens``: of one forward pass; halved where memory runs out all the same. ``state_bytes``: of the states that are
-    kept at one time.
+    kept at one time. ``most_nodes``: of a prefix forest in one forward pass.
     """
 
     tokens: int
     state_bytes: int
+    most_nodes: int = NODES
+
+    @classmethod
+    def of(cls, compute: ComputeConfig) -> Bounds:
+        """Return those of a config, ``ON_GPU`` times as large on a GPU."""
+        tokens, nodes = (1, 1) if resolve_device(compute.device) == "cpu" else ON_GPU
+        return cls(tokens * compute.batch_tokens, compute.state_bytes, nodes * NODES)
 
     def nodes(self, width: int) -> int:
         """Return how many nodes of a prefix forest make a forward pass at most; halved with ``tokens``.
 
         ``width``: of the states. Attention over the pack weighs more in a narrow model.
         """
+        if self.most_nodes > NODES:
+            return max(1, min(self.most_nodes, self.tokens // 8))
         return max(1, min(NODES, max(NODES // 4, 2 * width // 3), self.tokens // 4))
 
     def attempt(self, read: Callable[[], None], divisible: bool) -> bool:

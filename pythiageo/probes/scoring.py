@@ -22,8 +22,8 @@ MEASURES: dict[str, tuple[str, ...]] = {
     TEXT: (LOG_PROB, PERPLEXITY),
 }
 """The scores that each rule gives."""
-ROWS = 16
-"""Rows of logits that are worked on at a time: 50,304 columns of them stay near the cache."""
+PIECE = 2**20
+"""Logits that are worked on at a time on a CPU: 20 rows of 50,304 columns, which stay near the cache."""
 
 
 class NonfiniteLogitsError(ValueError):
@@ -84,7 +84,7 @@ class Options:
 def predict(
     logits: Float[Tensor, "row vocab"], targets: Int[Tensor, " token"], rows: Int[Tensor, " token"] | None = None
 ) -> tuple[Float[Tensor, " token"], Bool[Tensor, " token"]]:
-    """Return each target's log-probability (float64, nats) and whether it is the arg max of its logits.
+    """Return each target's log-probability (float64, nats) and whether it is the arg max of its logits, on the CPU.
 
     ``rows``: the row of ``logits`` that each target is looked up in; by default they are a row each, in order.
 
@@ -95,18 +95,21 @@ def predict(
     Raises:
         NonfiniteLogitsError: logits that are not finite.
     """
-    offsets = torch.empty(len(logits), dtype=torch.float64)
-    largest = torch.empty(len(logits), dtype=torch.long)
-    for start in range(0, len(logits), ROWS):
-        part = logits[start : start + ROWS].to(torch.promote_types(logits.dtype, torch.float32))
+    place, length = logits.device, max(1, len(logits))
+    length = length if place.type != "cpu" else min(length, max(16, PIECE // logits.shape[-1]))
+    offsets = torch.empty(len(logits), dtype=torch.float64, device=place)
+    largest = torch.empty(len(logits), dtype=torch.long, device=place)
+    for start in range(0, len(logits), length):
+        part = logits[start : start + length].to(torch.promote_types(logits.dtype, torch.float32))
         (most, where), least = part.max(dim=-1), part.amin(dim=-1)
         if not bool((most.isfinite() & least.isfinite()).all()):  # both of them carry NaN on
             raise NonfiniteLogitsError("logits hold NaN or infinity")
         total = (part - most[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
-        offsets[start : start + ROWS] = most.double() + total.log()
-        largest[start : start + ROWS] = where
+        offsets[start : start + length] = most.double() + total.log()
+        largest[start : start + length] = where
     rows = torch.arange(len(targets)) if rows is None else rows
-    return logits[rows, targets].double() - offsets[rows], largest[rows] == targets
+    rows, targets = rows.to(place), targets.to(place)
+    return (logits[rows, targets].double() - offsets[rows]).cpu(), (largest[rows] == targets).cpu()
 
 
 def score(rule: str, right: Predictions, options: Options | None = None) -> list[Score]:

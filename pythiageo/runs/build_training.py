@@ -18,10 +18,12 @@ from pythiageo.series.steps import select
 from pythiageo.study.sizes import get_size
 from pythiageo.synthetic.batches import Batches, TaskMix, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
-from pythiageo.synthetic.losses import lower_to_bfloat16, record_graphs
+from pythiageo.synthetic.losses import lower_to_bfloat16
 from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.prefetch import Prefetched
+from pythiageo.synthetic.recorded import Recording, padded_loss, record_cuda_graph
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
-from pythiageo.synthetic.trainer import Freeze, LossOf, Optimiser, Schedule, Trainer, batch_loss
+from pythiageo.synthetic.trainer import Freeze, Optimiser, Schedule, Trainer, batch_loss
 from pythiageo.synthetic.workers import ALONE, Workers
 
 WIDE = 512
@@ -150,23 +152,27 @@ def make_trainer(
     t = config.training
     assert t.steps is not None
     assert t.peak_lr is not None
+    batches = _make_batches(config, shape, corpus)
     return Trainer(
         trainable,
-        _make_batches(config, shape, corpus),
+        batches if resolve_device(config.compute.device) == "cpu" else Prefetched(batches),
         Schedule(t.peak_lr, t.warmup, t.steps),
         Optimiser(t.betas, t.weight_decay, t.clip),
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
         workers,
-        _choose_loss(config, shape),
+        lower_to_bfloat16(batch_loss) if t.dtype == "bfloat16" else batch_loss,
+        _choose_recording(config, shape),
     )
 
 
-def _choose_loss(config: TrainConfig, shape: Shape) -> LossOf:
+def _choose_recording(config: TrainConfig, shape: Shape) -> Recording | None:
     t = config.training
-    if t.cuda_graphs and resolve_device(config.compute.device) == "cpu":
+    if not t.cuda_graphs:
+        return None
+    if resolve_device(config.compute.device) == "cpu":
         raise UserError(f"{config.name}: training.cuda_graphs needs a GPU: leave it out on the CPU")
-    loss_of = record_graphs(t.batch_size, shape.context) if t.cuda_graphs else batch_loss
-    return lower_to_bfloat16(loss_of) if t.dtype == "bfloat16" else loss_of
+    loss_of = lower_to_bfloat16(padded_loss) if t.dtype == "bfloat16" else padded_loss
+    return Recording(t.batch_size, shape.context, loss_of, record_cuda_graph)
 
 
 def _make_batches(config: TrainConfig, shape: Shape, corpus: Corpus | None) -> Batches:

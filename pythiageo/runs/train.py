@@ -125,7 +125,9 @@ class _Training:
         _advance(self.trainer, self._config.name)
 
     def examine(self) -> LiveCheckpoint:
-        """Return the checkpoint that the model is now, its weights fingerprinted."""
+        """Return the checkpoint that the model is now, its weights fingerprinted. Raises ``DivergedError``."""
+        if self.trainer.step:
+            _check_loss(self.trainer, self.trainer.loss, self._config.name)
         step, facts = self.trainer.step, examine_all(self.trainable.export()[1])
         return LiveCheckpoint(step, self.trainer.tokens, f"step{step}", combine(facts), describe_nonfinite(facts))
 
@@ -244,7 +246,12 @@ def _load_corpus(config: TrainConfig, shape: Shape) -> Corpus | None:
 
 def _advance(trainer: Trainer, name: str) -> None:
     trainer.advance()
-    if not math.isfinite(trainer.loss):
+    if trainer.recent_loss is not None:
+        _check_loss(trainer, trainer.recent_loss, name)
+
+
+def _check_loss(trainer: Trainer, loss: float, name: str) -> None:
+    if not math.isfinite(loss):
         raise DivergedError(
             f"{name}: the loss of step {trainer.step - 1} is NaN or infinite, so training stops; checkpoints before it "
             "are kept: a lower training.peak_lr or training.clip may help"

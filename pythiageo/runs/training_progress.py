@@ -54,7 +54,8 @@ class TrainingProgress:
         now = time.perf_counter()
         self._training, self._seen = self._training + now - self._seen, now
         self._steps += 1
-        note = f"loss {trainer.loss:.3f}, {self._steps / self._training:.1f} steps/s, {self._describe_acquired()}"
+        loss = "" if trainer.recent_loss is None else f"loss {trainer.recent_loss:.3f}, "
+        note = f"{loss}{self._steps / self._training:.1f} steps/s, {self._describe_acquired()}"
         self._report(Progress(self._run, trainer.step, self._last_step, note))
         if self._writer is not None and trainer.step % EVERY == 0:
             self._writer.add_scalar("loss", trainer.loss, trainer.step)

@@ -14,7 +14,7 @@ from pythiageo.synthetic.trainable import Trainable
 class LiveReader:
     """States and logits of a model in training, under TransformerLens' site names, without TransformerLens.
 
-    Token ids come from the CPU, and what is read goes there, wherever the model is.
+    Token ids come from the CPU; what is read stays where the model is.
     """
 
     def __init__(self, trainable: Trainable, layers: int) -> None:
@@ -43,7 +43,7 @@ class LiveReader:
             if not sites and logit_positions is not None and depths is None:
                 scored = torch.zeros(ids.shape, dtype=torch.bool)
                 scored[:, logit_positions] = True
-                return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1)).cpu()
+                return {}, self._trainable.scored_logits(ids, scored).unflatten(0, (len(ids), -1))
             device = next(self._trainable.module.parameters()).device
             tree = [None if each is None else each.to(device) for each in (depths, visible)]
             stream = self._trainable.residual_stream(ids.to(device), *tree)
@@ -52,8 +52,8 @@ class LiveReader:
             everything[FINAL_NORM] = normed
             logits = None
             if logit_positions is not None:
-                logits = self._trainable.unembed(normed[:, logit_positions.to(device)]).cpu()
-        return {site: everything[site].cpu() for site in sites}, logits
+                logits = self._trainable.unembed(normed[:, logit_positions.to(device)])
+        return {site: everything[site] for site in sites}, logits
 
     def attention_to_first(
         self, ids: Int[Tensor, "example position"], layers: list[int]

@@ -213,7 +213,9 @@ class NeoX:
         layers = self._body.get_submodule("layers")
         handles = [layer.register_forward_hook(keep) for layer in layers.children()]
         try:
-            mask = None if visible is None else additive_mask(visible)[None, None]
+            if visible is None:  # what transformers makes of none, it copies from the CPU
+                visible = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+            mask = additive_mask(visible)[None, None]
             self._body(ids, attention_mask=mask, position_ids=depths, use_cache=False)
         finally:
             for handle in handles:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from pythiageo.durable_files import new_file
 from pythiageo.errors import UserError, raise_if_memory
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
+from pythiageo.synthetic.recorded import RecordedSteps, Recording
 from pythiageo.synthetic.trainable import Trainable
 from pythiageo.synthetic.workers import ALONE, Workers
 
@@ -47,6 +48,8 @@ class Optimiser:
 
 LossOf = Callable[[Trainable, Batch], torch.Tensor]
 """From a model and a batch to the mean cross-entropy over the batch's scored tokens, in nats, with gradient."""
+LOOK = 16
+"""Steps between two losses that are read back from a GPU: reading one waits for all that it was given."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Freeze:
 class Trainer:
     """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding).
 
-    ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default.
+    ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default; ``recording``, on a GPU, how a whole step
+    is recorded, in place of it.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Trainer:
         freeze: Freeze | None = None,
         workers: Workers = ALONE,
         loss_of: LossOf | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self._trainable = trainable
         self._loss_of = loss_of or batch_loss
@@ -91,38 +96,70 @@ class Trainer:
             {"params": matrices, "weight_decay": optimiser.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=optimiser.betas, fused=True)
+        place = matrices[0].device
+        lr = 0.0 if recording is None else torch.zeros((), device=place)
+        self._adamw = torch.optim.AdamW(
+            groups, lr=lr, betas=optimiser.betas, fused=True, capturable=recording is not None and place.type == "cuda"
+        )
+        self._recorded: RecordedSteps | None = None
+        if recording is not None:
+            assert isinstance(lr, torch.Tensor)
+            self._recorded = RecordedSteps(recording, trainable, lr, self._update, self._state)
+        self._every = 1 if place.type == "cpu" else LOOK
+        self._loss: float | torch.Tensor = math.nan
         self.step = 0
         self.tokens = 0
-        self.loss = math.nan
-        """Training loss of the last batch, in nats per scored token; NaN before the first step."""
+        self.recent_loss: float | None = None
+        """The newest training loss that is known without waiting for a GPU, if any; on the CPU the last batch's."""
 
     def advance(self) -> None:
         """Take one optimiser step."""
-        batch = self.batches(self.step)
-        for group in self._adamw.param_groups:
-            group["lr"] = self.schedule.lr(self.step)
+        batch, lr = self.batches(self.step), self.schedule.lr(self.step)
+        if self._recorded is not None:
+            self._loss = self._recorded.take(batch, lr, self._is_frozen)
+        else:
+            for group in self._adamw.param_groups:
+                group["lr"] = lr
+            self._loss = self._update(lambda: self._loss_of(self._trainable, self._workers.share(batch)))
+        self.step += 1
+        self.tokens += batch.tokens
+        if self.step % self._every == 0:
+            self.recent_loss = self.loss
+
+    @property
+    def loss(self) -> float:
+        """Training loss of the last batch, in nats per scored token; NaN before the first step."""
+        return float(self._loss)
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._freeze is not None and self.step < self._freeze.until
+
+    def _update(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Take a step on the loss that ``compute`` gives, and return it."""
         self._adamw.zero_grad(set_to_none=True)
-        loss = self._loss_of(self._trainable, self._workers.share(batch))
+        loss = compute()
         loss.backward()
-        if self._freeze is not None and self.step < self._freeze.until:
+        if self._is_frozen:
             for parameter in self._frozen:
                 parameter.grad = None
         loss = loss.detach()
         self._workers.add_up([*(p.grad for p in self._parameters.values() if p.grad is not None), loss])
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.settings.clip)
         self._adamw.step()
-        self.step += 1
-        self.tokens += batch.tokens
-        self.loss = float(loss)
+        return loss
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """Return the weights, and what the optimiser keeps of each that has had a step, as they are saved."""
+        tensors = {f"weight/{name}": parameter.detach() for name, parameter in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            if parameter in self._adamw.state:
+                tensors |= {f"{key}/{name}": value for key, value in self._adamw.state[parameter].items()}
+        return tensors
 
     def save(self, path: Path) -> None:
         """Write weights, optimiser moments and counters to one file, which replaces ``path`` once it is on the disk."""
-        tensors = {f"weight/{name}": p.detach() for name, p in self._parameters.items()}
-        for name, parameter in self._parameters.items():
-            for key, value in self._adamw.state[parameter].items():
-                tensors[f"{key}/{name}"] = value
-        tensors = {name: t.contiguous() for name, t in tensors.items()}
+        tensors = {name: tensor.contiguous() for name, tensor in self._state().items()}
         counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
         with new_file(path) as temporary:
             save_file(tensors, temporary, metadata={**counters, "sha256": _digest(tensors, tensors.__getitem__)})
@@ -147,7 +184,9 @@ class Trainer:
                         key: file.get_tensor(f"{key}/{name}").to(parameter.device) for key in saved
                     }
                 self.step, self.tokens = int(counters["step"]), int(counters["tokens"])
-                self.loss = float.fromhex(counters["loss"])
+                self._loss = self.recent_loss = float.fromhex(counters["loss"])
+                if self._recorded is not None:
+                    self._recorded.forget()
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
             raise_if_memory(error, f"{path.name} was read")
             raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None

@@ -26,7 +26,7 @@ from pythiageo.observations import read_observations
 from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
 from pythiageo.probes.kinds import RULES
 from pythiageo.probes.probeset import Example, ProbeSet
-from pythiageo.probes.scoring import MEASURES, ROWS, Options, Predictions, predict, score
+from pythiageo.probes.scoring import MEASURES, PIECE, Options, Predictions, predict, score
 from pythiageo.probes.task import load_tasks, read_task
 
 PYTHIA_TOKENIZER = Path(__file__).parents[3] / "shared" / "data" / "pythia_tokenizer.json"
@@ -382,7 +382,7 @@ def test_options_holds_lengths_of_the_text_without_white_space_around_it() -> No
 
 def test_a_row_of_logits_is_asked_for_several_targets() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = 10 * torch.randn(3 * ROWS + 1, 50, generator=generator)
+    logits = 10 * torch.randn(2 * PIECE // 50 + 1, 50, generator=generator)
     rows, targets = (torch.randint(count, (200,), generator=generator) for count in logits.shape)
     log_prob, hit = predict(logits, targets, rows)
     expected = logits.double().log_softmax(-1)[rows, targets]

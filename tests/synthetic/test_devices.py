@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
@@ -19,10 +19,11 @@ from pythiageo.probes.probeset import make_probe_set
 from pythiageo.probes.task import GeneratorTask, load_tasks
 from pythiageo.runs.build_training import build_model, make_trainer, resolve
 from pythiageo.synthetic.batches import Batches, TaskMix, task_batches
-from pythiageo.synthetic.losses import lower_to_bfloat16, record_graphs
+from pythiageo.synthetic.losses import lower_to_bfloat16
 from pythiageo.synthetic.model import Shape
+from pythiageo.synthetic.recorded import Recording, State, Step, padded_loss, take_back
 from pythiageo.synthetic.trainable import ARCHITECTURES, Trainable
-from pythiageo.synthetic.trainer import LossOf, Optimiser, Schedule, Trainer, batch_loss
+from pythiageo.synthetic.trainer import Freeze, LossOf, Optimiser, Schedule, Trainer, batch_loss
 
 SHAPE = Shape(2, 32, 4, 64, 48, 41, False)
 TASKS = [task for name in ("ADD", "COPY", "CMP") if isinstance(task := load_tasks()[name], GeneratorTask)]
@@ -33,8 +34,9 @@ def batches(size: int = 16) -> Batches:
     return task_batches(TaskMix(tuple(TASKS), ("L1", "L3")), size, seed=3)
 
 
-def losses(trainable: Trainable, loss_of: LossOf | None, steps: int) -> list[float]:
-    trainer = Trainer(trainable, batches(), Schedule(3e-3, 5, 100), Optimiser((0.9, 0.95), 0.1, 1.0), loss_of=loss_of)
+def losses(trainable: Trainable, loss_of: LossOf | None, steps: int, recording: Recording | None = None) -> list[float]:
+    settings = Schedule(3e-3, 5, 100), Optimiser((0.9, 0.95), 0.1, 1.0)
+    trainer = Trainer(trainable, batches(), *settings, loss_of=loss_of, recording=recording)
     found = []
     for _ in range(steps):
         trainer.advance()
@@ -77,24 +79,48 @@ def test_the_losses_of_a_landscape_are_where_the_model_is(architecture: str) -> 
             assert each.device.type == "meta"
 
 
-def plainly(module: nn.Module, ids: Tensor) -> nn.Module:
-    """What a recorded graph computes, computed anew each time; no batch may have another shape."""
-    shape = ids.shape
+class Plainly:
+    """What a recorded graph does, done anew each time, after steps that are taken back as before a recording."""
 
-    def check(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert arguments[0].shape == shape
+    def __init__(self) -> None:
+        self.recorded = 0
 
-    module.register_forward_pre_hook(check)
-    return module
+    def __call__(self, step: Step, state: State) -> Step:
+        self.recorded += 1
+        before = {name: tensor.clone() for name, tensor in state().items()}
+        for _ in range(2):
+            step()
+        take_back(before, state())
+        return step
 
 
 @ARCHITECTURE
 def test_a_recorded_step_has_the_same_losses(architecture: str) -> None:
-    make = ARCHITECTURES[architecture]
+    make, record = ARCHITECTURES[architecture], Plainly()
     usual = losses(make(SHAPE, 1), None, 40)
-    padded = losses(make(SHAPE, 1), record_graphs(16, SHAPE.context, plainly), 40)
+    padded = losses(make(SHAPE, 1), None, 40, Recording(16, SHAPE.context, padded_loss, record))
     assert padded == pytest.approx(usual, abs=1e-5)
     assert usual[-1] < usual[0] - 0.5
+    assert record.recorded == 1
+
+
+def test_a_recorded_step_is_recorded_anew_when_a_block_thaws_and_after_loading(tmp_path: Path) -> None:
+    def trainer(record: Plainly | None) -> Trainer:
+        return Trainer(
+            ARCHITECTURES["gpt2"](SHAPE, 1), batches(), Schedule(3e-3, 5, 100), Optimiser((0.9, 0.95), 0.1, 1.0),
+            freeze=Freeze(block=1, until=4), recording=record and Recording(16, SHAPE.context, padded_loss, record),
+        )  # fmt: skip
+
+    record = Plainly()
+    usual, recorded = trainer(None), trainer(record)
+    for step in range(8):
+        usual.advance()
+        recorded.advance()
+        assert recorded.loss == pytest.approx(usual.loss, abs=1e-5)
+        if step == 5:
+            recorded.save(tmp_path / "state")
+            recorded.load(tmp_path / "state")
+    assert record.recorded == 3
 
 
 def test_a_step_in_bfloat16_keeps_float32_state_and_learns_alike() -> None:

@@ -44,7 +44,7 @@ def two_nn(states: Float[Tensor, "row d_model"], rounding: Rounding | None = Non
         NoValueError: fewer than 3 different points, or all at equal distances.
     """
     rounding = rounding or Rounding(states, unit_of(torch.float32))
-    taken = torch.linspace(0, len(states) - 1, min(MOST, len(states))).round().long()
+    taken = torch.linspace(0, len(states) - 1, min(MOST, len(states)), device=states.device).round().long()
     centred = states[taken] - states[taken].mean(dim=0)
     size = float(centred.abs().max()) if len(centred) else 0.0
     # of size one: distances between rows far from zero would cancel
@@ -81,7 +81,7 @@ def _distinct(rows: Tensor, centred: Tensor, rounding: Rounding) -> tuple[Tensor
     radius = SAME * rounding.unit * centred.shape[1] ** 0.5
     one, other, apart = _pairs_within(relative[rows], NEARLY * radius)
     same = apart <= radius
-    kept = torch.ones(len(rows), dtype=torch.bool)
+    kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     kept[other[same]] = False  # a row is kept unless an earlier one is the same
     near = ~same & kept[one] & kept[other]
     return rows[kept], len(torch.cat([one[near], other[near]]).unique())
@@ -90,11 +90,12 @@ def _distinct(rows: Tensor, centred: Tensor, rounding: Rounding) -> tuple[Tensor
 def _first_of_equals(points: Tensor) -> Tensor:
     """Return the index of the first of each group of rows that are equal in every number."""
     # a projection finds candidates; it may differ in its last bit, for equal rows too: then they are at no distance
-    order = (points @ torch.cos(torch.arange(1.0, points.shape[1] + 1, dtype=points.dtype))).argsort(stable=True)
-    new = torch.ones(len(points), dtype=torch.bool)
+    angles = torch.arange(1.0, points.shape[1] + 1, dtype=points.dtype, device=points.device)
+    order = (points @ angles.cos()).argsort(stable=True)
+    new = torch.ones(len(points), dtype=torch.bool, device=points.device)
     new[1:] = (points[order[1:]] != points[order[:-1]]).any(dim=1)
     group = new.cumsum(0) - 1
-    first = torch.full((int(new.sum()),), len(points)).scatter_reduce(0, group, order, "amin")
+    first = order.new_full((int(new.sum()),), len(points)).scatter_reduce(0, group, order, "amin")
     return first.sort().values
 
 

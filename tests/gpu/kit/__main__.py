@@ -42,7 +42,7 @@ def parts(device: str, out: Path, work: Path, rehearse: bool) -> list[Part]:
         "-m",
         "pytest",
         "-n",
-        "0" if device == "cpu" else "4",
+        "0" if device == "cpu" else "6",
         "-v",
         "-m",
         "gpu",
@@ -58,13 +58,15 @@ def parts(device: str, out: Path, work: Path, rehearse: bool) -> list[Part]:
     ]
     for size, seed in TRAININGS:
         run = work / f"{size}-{seed}"
+        goes_on = not rehearse and (run / "manifest.json").is_file()
         short = [
             "--set", "training.stop=4", "--set", 'training.checkpoints="0,4"',
             "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=6",
         ]  # fmt: skip
         train = [
             "train", "--protocol", "billa-v4", "--size", "nano" if rehearse else size, "--seed", str(seed), "--quiet",
-            "--device", device, "--out", str(run), "--set", f"training.cuda_graphs={str(device != 'cpu').lower()}",
+            "--device", device, "--out", str(run), "--resume" if goes_on else "--overwrite",
+            "--set", f"training.cuda_graphs={str(device != 'cpu').lower()}",
         ]  # fmt: skip
         found.append(Part(run.name, ["-m", "pythiageo", *train, *(short if rehearse else [])], 3600, run))
     return found

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pythiageo.config.options import overrides
 from pythiageo.errors import MachineError
-from pythiageo.estimate.study_cost import time_size
+from pythiageo.estimate.study_cost import Price, time_size, time_step
 from pythiageo.study.sizes import SEEDS, SIZES
 from tests.gpu.kit.options import parse
 from tests.gpu.kit.results import Results
 
 
 def main() -> None:
-    """Price every size, the study's own way first, and the whole study at the end."""
+    """Price every size, the study's own way first."""
     options = parse(__doc__)
     results = Results(options.out)
     sizes = ["nano"] if options.rehearse else list(SIZES)
     steps, sample = (2, 10) if options.rehearse else (60, 20)
     graphs = options.device != "cpu"
-    ways = [("float32", graphs), ("bfloat16", graphs), ("float32", False), ("bfloat16", False)]
-    for dtype, recorded in dict.fromkeys(ways):
+    prices: dict[str, Price] = {}
+    for dtype in ("float32", "bfloat16"):
         hours = 0.0
         for size in sizes:
-            sets = {
+            sets = overrides({
                 "model.size": size,
                 "compute.device": options.device,
                 "training.dtype": dtype,
-                "training.cuda_graphs": recorded,
-            }
+                "training.cuda_graphs": graphs,
+            })  # fmt: skip
             try:
-                price = time_size(overrides(sets), steps, sample, expensive=False)
-            except MachineError as error:
-                results.add("price", size=size, dtype=dtype, cuda_graphs=recorded, error=str(error))
+                if dtype == "float32":
+                    prices[size] = time_size(sets, steps, sample, expensive=False)
+                else:  # measures are taken in float32 all the same
+                    prices[size] = replace(prices[size], step=time_step(sets, steps))
+            except (MachineError, KeyError) as error:
+                results.add("price", size=size, dtype=dtype, cuda_graphs=graphs, error=str(error))
                 continue
-            hours += price.hours
-            results.add("price", dtype=dtype, cuda_graphs=recorded, **asdict(price), hours=round(price.hours, 4))
-        results.add("price", dtype=dtype, cuda_graphs=recorded, study_hours=round(len(SEEDS) * hours, 3), sizes=sizes)
+            hours += prices[size].hours
+            found = asdict(prices[size])
+            results.add("price", dtype=dtype, cuda_graphs=graphs, **found, hours=round(prices[size].hours, 4))
+        results.add("price", dtype=dtype, cuda_graphs=graphs, study_hours=round(len(SEEDS) * hours, 3), sizes=sizes)
+    for size in sizes if graphs else []:
+        eager = time_step(overrides({"model.size": size, "compute.device": options.device}), 10)
+        results.add("price", size=size, dtype="float32", cuda_graphs=False, step=eager)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def add_products(results: Results, device: str, side: int) -> None:
         matrix = torch.randn(side, side, device=device).to(dtype)
         seconds = time_call(lambda matrix=matrix: matrix @ matrix, device)  # type: ignore[misc]
         results.add("rates", product=str(dtype).removeprefix("torch."), side=side, tflops=2e-12 * side**3 / seconds)
-    here = torch.empty(64 * side, side)
-    there = torch.empty(64 * side, side, device=device)
+    here = torch.empty(side, side)
+    there = torch.empty(side, side, device=device)
     ways = {"to the card": (there, here), "from the card": (here, there), "on the card": (there, there.clone())}
     if device != "cpu":
         ways["to the card, pinned"] = (there, here.pin_memory())
@@ -70,6 +70,7 @@ def add_spectra(results: Results, device: str, shapes: tuple[tuple[int, int], ..
                 spectra = Spectra(states)
                 return [spectra.of(True).sigma, spectra.of(False).sigma]
 
+            torch.set_num_threads(1)
             begun = time.perf_counter()
             expected = both(here)
             core = time.perf_counter() - begun
