@@ -20,8 +20,8 @@ def price(
         str, typer.Option(metavar="float32|bfloat16", help="Of a training step's matrix products.")
     ] = "float32",
     cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs", help="On a GPU, record a step once and replay it.")
-    ] = False,
+        bool | None, typer.Option(help="Record a step once and replay it; default: on a GPU.", show_default=False)
+    ] = None,
     threads: Annotated[
         str | None, typer.Option(help="Threads to try, as 1,2,4; default: what train takes.", show_default=False)
     ] = None,

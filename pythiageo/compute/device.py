@@ -44,18 +44,18 @@ def free_memory(device: str) -> int:
     return psutil.virtual_memory().available if device == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
-def make_repeatable(device: str) -> None:
+def make_repeatable(device: str, strict: bool = True) -> None:
     """Have the same steps give the same bits on a resolved device; call it before anything is computed there.
 
     On the CPU they do anyway. On a GPU sums by atomic additions come in any order, and so do those of cuBLAS unless its
-    workspace is fixed.
+    workspace is fixed. ``strict``: what has no repeatable form is an error, and a warning otherwise.
     """
     if device == "cpu":
         return
     import torch  # noqa: PLC0415
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     # else it writes NaN into every new tensor first, to show who reads what nobody wrote
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # torch loads its solvers at the first call, which several threads at once must not make

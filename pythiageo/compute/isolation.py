@@ -16,11 +16,17 @@ def isolate_process() -> Iterator[None]:
     """Set what numbers depend on to what it is in a fresh process, and give it all back afterwards.
 
     Random states (Python, NumPy, torch, each GPU), default type and device, precision of matrix products, threads,
-    gradients, inference mode and autocast; environment variables that libraries set when they are imported.
+    gradients, inference mode and autocast, whether algorithms are deterministic; environment variables that libraries
+    set when they are imported.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - theirs, not ours
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     dtype, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
+    strict, lenient = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     environment = dict(os.environ)
     try:
         torch.set_default_dtype(torch.float32)
@@ -41,6 +47,8 @@ def isolate_process() -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)

@@ -76,8 +76,8 @@ class TrainingConfig(Table):
     """Write TensorBoard's event files too, into the run's folder."""
     dtype: Annotated[Literal["float32", "bfloat16"], Option("Of a training step's matrix products.")] = "float32"
     """Of the matrix products of a step; weights, gradients, moments and everything that is measured stay float32."""
-    cuda_graphs: bool = False
-    """On a GPU, record a step once and replay it: for models so small that starting kernels is most of a step."""
+    cuda_graphs: bool | None = None
+    """Whether a step is recorded once as a CUDA graph and replayed; by default on every GPU."""
     freeze_block: Annotated[
         int | None, Option("Block that stands still at first: 0 the first, -1 the last.", metavar="K")
     ] = None

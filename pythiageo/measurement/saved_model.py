@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pythiageo.compute.allocator import give_back, loading
+from pythiageo.compute.device import make_repeatable
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.checkpoint import MeasurementSpec, OpenModel
@@ -56,6 +57,7 @@ class SavedModels:
             CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's.
             UserError: it is somebody's model in memory, and nothing is left of a probe set.
         """
+        make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
         folder, model = opened.tokenizer_folder, opened.model
         assert folder is not None
         settings: Any = model.config

@@ -167,9 +167,10 @@ def make_trainer(
 
 def _choose_recording(config: TrainConfig, shape: Shape) -> Recording | None:
     t = config.training
-    if not t.cuda_graphs:
+    on_cpu = resolve_device(config.compute.device) == "cpu"
+    if t.cuda_graphs is False or (t.cuda_graphs is None and on_cpu):
         return None
-    if resolve_device(config.compute.device) == "cpu":
+    if on_cpu:
         raise UserError(f"{config.name}: training.cuda_graphs needs a GPU: leave it out on the CPU")
     loss_of = lower_to_bfloat16(padded_loss) if t.dtype == "bfloat16" else padded_loss
     return Recording(t.batch_size, shape.context, loss_of, record_cuda_graph)

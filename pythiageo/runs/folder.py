@@ -240,7 +240,8 @@ def _manifest(path: Path, config: RunConfig, resume: bool, overwrite: bool, devi
                 f"{path}: holds a run already ({old.status}): --resume goes on with it, --overwrite starts anew"
             )
         else:
-            changed = sorted({*_differences(_completed(old.config, config), resolved)} - set(_MAY_CHANGE))
+            free = {*_MAY_CHANGE, *(["training.cuda_graphs"] if device == "cpu" else [])}  # nothing is recorded there
+            changed = sorted({*_differences(_completed(old.config, config), resolved)} - free)
             if changed:
                 raise UserError(
                     f"{path}: holds a run of another config; {', '.join(changed)} differ: "

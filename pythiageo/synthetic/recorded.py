@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pythiageo.errors import MachineError, raise_if_memory
 from pythiageo.probes.tokenizer import PAD
 from pythiageo.synthetic.batches import IGNORED, Batch
 from pythiageo.synthetic.trainable import Trainable
@@ -95,7 +96,11 @@ def padded_loss(
 
 
 def record_cuda_graph(step: Step, state: State) -> Step:
-    """Record a step as a CUDA graph; the steps that torch needs for it are taken back."""
+    """Record a step as a CUDA graph; the steps that torch needs for it are taken back.
+
+    Raises:
+        MachineError: this version of torch or of the model's code cannot be recorded.
+    """
     before = {name: tensor.clone() for name, tensor in state().items()}
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -105,8 +110,12 @@ def record_cuda_graph(step: Step, state: State) -> Step:
         take_back(before, state())
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
+    try:
+        with torch.cuda.graph(graph):
+            loss = step()
+    except RuntimeError as error:
+        raise_if_memory(error, "a training step was recorded")
+        raise MachineError(f"a step cannot be recorded here ({error}): --set training.cuda_graphs=false") from None
 
     def replay() -> Tensor:
         graph.replay()

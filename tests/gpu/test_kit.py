@@ -50,7 +50,7 @@ def test_a_part_that_takes_too_long_is_cut_and_what_it_found_stays(tmp_path: Pat
 
 def test_the_worth_of_a_part_is_its_place(tmp_path: Path) -> None:
     names = [part.name for part in parts("cuda", tmp_path, tmp_path, False)]
-    assert names[:4] == ["correctness", "price", "shapes", "small-42"]
+    assert names[:5] == ["correctness", "rates", "price", "shapes", "small-42"]
 
 
 def test_the_wheels_are_of_versions_that_pythiageo_takes() -> None:

@@ -66,7 +66,6 @@ def parts(device: str, out: Path, work: Path, rehearse: bool) -> list[Part]:
         train = [
             "train", "--protocol", "billa-v4", "--size", "nano" if rehearse else size, "--seed", str(seed), "--quiet",
             "--device", device, "--out", str(run), "--resume" if goes_on else "--overwrite",
-            "--set", f"training.cuda_graphs={str(device != 'cpu').lower()}",
         ]  # fmt: skip
         found.append(Part(run.name, ["-m", "pythiageo", *train, *(short if rehearse else [])], 3600, run))
     return found

@@ -27,7 +27,6 @@ def main() -> None:
                 "model.size": size,
                 "compute.device": options.device,
                 "training.dtype": dtype,
-                "training.cuda_graphs": graphs,
             })  # fmt: skip
             try:
                 if dtype == "float32":
@@ -42,7 +41,9 @@ def main() -> None:
             results.add("price", dtype=dtype, cuda_graphs=graphs, **found, hours=round(prices[size].hours, 4))
         results.add("price", dtype=dtype, cuda_graphs=graphs, study_hours=round(len(SEEDS) * hours, 3), sizes=sizes)
     for size in sizes if graphs else []:
-        eager = time_step(overrides({"model.size": size, "compute.device": options.device}), 10)
+        eager = time_step(
+            overrides({"model.size": size, "compute.device": options.device, "training.cuda_graphs": False}), 10
+        )
         results.add("price", size=size, dtype="float32", cuda_graphs=False, step=eager)
 
 
