@@ -38,7 +38,9 @@ def price(
         raise UserError("--size: each size once")
     for name in names:
         get_size(name)
-    settings = {"compute.device": device, "training.dtype": dtype, "training.cuda_graphs": cuda_graphs}
+    settings: dict[str, object] = {"compute.device": device, "training.dtype": dtype}
+    if cuda_graphs is not None:
+        settings["training.cuda_graphs"] = cuda_graphs
     prices = []
     for name in names:
         for count in _counts(threads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import psutil  # type: ignore[import-untyped]
 
@@ -58,8 +59,14 @@ def make_repeatable(device: str, strict: bool = True) -> None:
     torch.use_deterministic_algorithms(True, warn_only=not strict)
     # else it writes NaN into every new tensor first, to show who reads what nobody wrote
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # torch loads its solvers at the first call, which several threads at once must not make
-    torch.linalg.eigvalsh(torch.ones(1, 1, device="cuda" if device == "split" else device))
+
+
+@cache
+def load_solvers(device: str) -> None:
+    """Have torch load the solvers of a GPU: their first call must not be made by several threads at once."""
+    import torch  # noqa: PLC0415
+
+    torch.linalg.eigvalsh(torch.ones(1, 1, device=device))
 
 
 def wait_for(device: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pythiageo.compute.device import load_solvers
 from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
@@ -119,6 +120,8 @@ def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Obser
         if states is None:
             yield from _without_states(subject, measures, no_value, columns)
             continue
+        if states.is_cuda:
+            load_solvers(str(states.device))
         here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
         work = partial(_measure_site, subject, here, measures, (bootstrap, rarefaction), columns)
         yield side_by_side.submit(work, WORKSPACE * states.nbytes)

@@ -71,7 +71,9 @@ class Bounds:
     @classmethod
     def of(cls, compute: ComputeConfig) -> Bounds:
         """Return those of a config, ``ON_GPU`` times as large on a GPU."""
-        tokens, nodes = (1, 1) if resolve_device(compute.device) == "cpu" else ON_GPU
+        # a GPU by name may be another machine's
+        on_cpu = compute.device == "cpu" or (compute.device == "auto" and resolve_device("auto") == "cpu")
+        tokens, nodes = (1, 1) if on_cpu else ON_GPU
         return cls(tokens * compute.batch_tokens, compute.state_bytes, nodes * NODES)
 
     def nodes(self, width: int) -> int:
