@@ -1,4 +1,4 @@
-"""Running configs: one here, or several side by side, each in a process of its own."""
+"""Running configs: one here, or several side by side: each in a process of its own, or on one GPU in a thread."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from pythiageo.compute.device import resolve_device
 from pythiageo.config.runs import AnalyzeConfig, RunConfig, TrainConfig
 from pythiageo.engines import LOCAL, EngineChoice, open_engine
+from pythiageo.engines.one_gpu import work_side_by_side
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_LOOK, EXIT_MACHINE, EXIT_OK, PythiageoError, UserError
 from pythiageo.interrupts import interrupt_on_termination
 from pythiageo.progress import Progress, Reporter
@@ -98,13 +99,22 @@ class Failure:
 def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, list[Failure]]:
     """Do all jobs, ``at_once`` side by side; return the worst exit code and what failed. One failure stops no other.
 
-    Ctrl-C is passed on to every job, which leaves its run resumable.
+    Trainings on one GPU share a process (see ``one_gpu``). Ctrl-C is passed on to every job, which leaves its run
+    resumable.
     """
+    if at_once > 1 and (device := _find_shared_gpu(jobs)) is not None:
+        found = work_side_by_side(jobs, at_once, device, outcome, report)
+        failures = [one for one in found if isinstance(one, Failure)]
+        return max(one.exit_code if isinstance(one, Failure) else one for one in found), failures
+    return _execute_in_processes(jobs, at_once, report)
+
+
+def _execute_in_processes(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, list[Failure]]:
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     waiting = list(jobs)
     running: dict[str, SpawnProcess] = {}
-    failures: list[Failure] = []
+    failures = list[Failure]()
     worst = EXIT_OK
     try:
         while waiting or running:
@@ -139,6 +149,14 @@ def execute_all(jobs: list[Job], at_once: int, report: Reporter) -> tuple[int, l
             process.join()
         raise
     return worst, failures
+
+
+def _find_shared_gpu(jobs: list[Job]) -> str | None:
+    """Return the GPU that all jobs are to train on, ``None`` where there is no such one."""
+    if not all(isinstance(job.config, TrainConfig) for job in jobs):
+        return None
+    devices = {resolve_device(job.config.compute.device) for job in jobs}
+    return devices.pop() if len(devices) == 1 and devices.isdisjoint({"cpu", "split"}) else None
 
 
 def _child(job: Job, messages: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ State = Callable[[], dict[str, Tensor]]
 Record = Callable[[Step, State], Step]
 """From a step to what does the same from then on, without doing any."""
 PaddedLoss = Callable[[Trainable, Tensor, Tensor], Tensor]
+_RECORDING = Lock()
 WIDTHS = 8
 """Widths that batches are padded to are multiples of it."""
 WARM_UP = 3
@@ -111,7 +113,8 @@ def record_cuda_graph(step: Step, state: State) -> Step:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        # other threads train on the same card meanwhile
+        with _RECORDING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
             loss = step()
     except RuntimeError as error:
         raise_if_memory(error, "a training step was recorded")

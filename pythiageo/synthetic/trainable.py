@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from pythiageo.probes import tokenizer
 from pythiageo.synthetic.model import Decoder, Shape, additive_mask
 from pythiageo.synthetic.packing import PIECES
+
+_ALONE = Lock()
 
 
 @runtime_checkable
@@ -149,7 +152,8 @@ class NeoX:
     architecture = "GPTNeoXForCausalLM"
 
     def __init__(self, shape: Shape, seed: int) -> None:
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM  # noqa: PLC0415 - takes seconds, GPT2 needs none
+        with _ALONE:  # its lazy imports fail in several threads at once
+            from transformers import GPTNeoXConfig, GPTNeoXForCausalLM  # noqa: PLC0415 - takes seconds, GPT2 needs none
 
         config = GPTNeoXConfig(
             vocab_size=shape.vocab,
@@ -165,7 +169,7 @@ class NeoX:
             eos_token_id=tokenizer.EOS,
             attn_implementation="eager",
         )
-        with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
+        with _ALONE, torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
             torch.manual_seed(seed)
             self.module: nn.Module = GPTNeoXForCausalLM(config).float()
         self._config = config
