@@ -9,6 +9,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def comments(owner: Any) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
     body = tree.body if inspect.ismodule(owner) else tree.body[0].body  # type: ignore[attr-defined]
     found = {}
-    for before, after in zip(body, body[1:], strict=False):
+    for before, after in pairwise(body):
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             target = before.targets[0] if isinstance(before, ast.Assign) else getattr(before, "target", None)
             if isinstance(target, ast.Name):
@@ -47,17 +48,19 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def code(text: object) -> str:
+    """Return a text as code."""
     return f"`{text}`"
 
 
 def config_page() -> str:
-    """Every table and key of a config, from the models that check it."""
+    """Return every table and key of a config, from the models that check it."""
     parts = [
         MADE,
         "# Configs: every key\n",
-        "A run is asked for by a TOML file, by options, or by both: `--set table.key=value` sets any key, and options lie\n"
-        "over the file. `pythiageo train` and `analyze` read files; `pythiageo.measure` and `MeasureCallback` take the same\n"
-        "keys as `settings`. An unknown key is refused, with the nearest right one. Files to copy are in `configs/`.\n",
+        "A run is asked for by a TOML file, by options, or by both: `--set table.key=value` sets any key, and\n"
+        "options lie over the file. `pythiageo train` and `analyze` read files; `pythiageo.measure` and\n"
+        "`MeasureCallback` take the same keys as `settings`. An unknown key is refused, with the nearest right one.\n"
+        "Files to copy are in `configs/`.\n",
     ]
     shared: dict[str, tuple[type, list[str]]] = {}
     for kind, config in CONFIGS.items():
@@ -98,6 +101,7 @@ def keys_of(table_name: str, model: Any, kind: str) -> Iterator[list[str]]:
 
 
 def shown(default: Any) -> str:
+    """Return a default as TOML has it; nothing for none."""
     if default is None:
         return ""
     if isinstance(default, tuple):
@@ -126,12 +130,13 @@ def values(schema: dict[str, Any]) -> str:
 
 
 def measures_page() -> str:
-    """Every measure that a table may hold, from the files that declare them."""
+    """Return every measure that a table may hold, from the files that declare them."""
     parts = [
         MADE,
         "# Every measure\n",
-        "What the column `measure` of a table may say. `pythiageo measures` lists what can be asked for by `--measures`, with\n"
-        "measures of installed packages; scores and their controls are always taken. Readouts are in [words.md](words.md).\n",
+        "What the column `measure` of a table may say. `pythiageo measures` lists what can be asked for by\n"
+        "`--measures`, with measures of installed packages; scores and their controls are always taken.\n"
+        "[words.md](words.md) has the readouts.\n",
     ]
     measures = declared_measures().values()
     sinks = {measure.name: measure for measure in SINK_MEASURES}
@@ -166,7 +171,7 @@ def measures_page() -> str:
 
 
 def table_page() -> str:
-    """Columns, statuses, events and exit codes."""
+    """Return columns, statuses, events and exit codes."""
     said = comments(Observation)
     columns = [[code(name), str(kind), said.get(name, "")] for name, kind in COLUMNS.items()]
     told = comments(errors)
@@ -180,13 +185,14 @@ def table_page() -> str:
         [
             MADE,
             "# The table, its statuses, exit codes\n",
-            "A run is one table: one row a number, or one reason why there is none. It is `observations.parquet` in the run\n"
-            "folder, and `pythiageo.open_run(RUN).observations` in Python.\n",
+            "A run is one table: one row a number, or one reason why there is none. It is `observations.parquet` in\n"
+            "the run folder, and `pythiageo.open_run(RUN).observations` in Python.\n",
             "## Columns\n",
             table(["column", "type", "is"], columns),
             "## Statuses\nWhat to do about each: [faq.md](faq.md).\n",
             table(["status", "means"], [[code(name), meaning] for name, meaning in STATUSES.items()]),
-            "## Statuses of events\nAcquisition, floor, recovery, transition, half-collapse: [claims.md](claims.md#events).\n",
+            "## Statuses of events\nAcquisition, floor, recovery, transition, half-collapse: "
+            "[claims.md](claims.md#events).\n",
             table(["status", "means"], [[code(name), meaning] for name, meaning in EVENT_STATUSES.items()]),
             "## Protocols\nThe definitions that an event is read under.\n",
             table(

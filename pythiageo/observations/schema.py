@@ -31,7 +31,7 @@ STATUSES = {
     "failed": "taking the measure ended in an error, whose traceback the run's log has",
 }
 """What an observation may be instead of a number, and what each means. The row's ``reason`` gives the particulars; of
-an estimate that its own checks do not accept (``diverged`` to ``not_at_minimum``: docs/landscape.md), the number too."""
+an estimate that its own checks refuse (``diverged`` to ``not_at_minimum``: docs/landscape.md), the number too."""
 
 
 STEPS = 2**53

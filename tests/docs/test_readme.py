@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/commands.md is run; the command line answers at once; its mistakes are sentences."""
+"""Every command of README.md and docs/commands.md is run; the command line answers at once; mistakes are sentences."""
 
 from __future__ import annotations
 
