@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from pythiageo.errors import UserError, nearest
 
-FOUND, AT_EDGE, NOT_REACHED, UNDEFINED = "found", "at-edge", "not-reached", "undefined"
+FOUND = "found"
+AT_EDGE = "at-edge"
+NOT_REACHED = "not-reached"
+UNDEFINED = "undefined"
 EVENT_STATUSES = {
     FOUND: "it happened, at this step",
     AT_EDGE: "an extreme that may lie outside the protocol's window: the last value in it, or a lower one follows it",
