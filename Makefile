@@ -2,6 +2,7 @@
 # make quick  the tests of what starts no process, no Hub, no cluster and no training: to run while working
 # make test   install if needed, then every test
 # make check  lint, types, layers
+# make docs   the site, into site/, offline and strictly
 # make bench  ratios against named peers
 # make gpu-kit  on a machine with a GPU: what can be measured nowhere else, in minutes (docs/gpu.md)
 # make audit-power  false alarms of an audit by value on sound series, and planted faults that it finds
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test check bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
+.PHONY: demo quick test check docs bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
 
 install: $(INSTALLED)
 
@@ -19,7 +20,7 @@ $(INSTALLED): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pythiageo needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[dev,docs]"
 	touch $@
 
 demo: $(INSTALLED)
@@ -43,6 +44,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s
@@ -71,4 +76,4 @@ agree:
 	HF_HUB_OFFLINE=1 .venv-agree/bin/python -m pytest -n 0 tests/probes/test_harness.py
 
 clean:
-	rm -rf $(VENV) .venv-agree gpu-wheels build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-agree gpu-wheels build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable
 
 EXIT_OK = 0
+"""The command did what was asked."""
 EXIT_LOOK = 1
-"""The command finished, and something in its result needs a look (a checkpoint that could not be measured)."""
+"""The command finished, and something in its result needs a look (a checkpoint, or a measure of one, that
+could not be taken or is in doubt)."""
 EXIT_USER = 2
 """The command was asked something it cannot do: a wrong name, file, key or folder."""
 EXIT_MACHINE = 3

@@ -23,13 +23,21 @@ class ModelConfig(Table):
     """Shape of the model to train: a size by name, any of its numbers replaced."""
 
     architecture: Literal["gpt2", "gpt_neox"] = "gpt2"
+    """GPT-2's, or GPT-NeoX's, which is Pythia's."""
     size: str
+    """``nano``, ``micro``, ``small``, ``medium``, ``large`` or ``xlarge``: the study's sizes."""
     layers: Count | None = None
+    """Blocks; default: those of the size."""
     d_model: Count | None = None
+    """Width of the residual stream; default: that of the size."""
     heads: Count | None = None
+    """Attention heads of a block; default: those of the size."""
     d_ff: Count | None = None
+    """Width of an MLP's hidden layer; default: that of the size."""
     context: Annotated[int, Field(ge=2)] = 48
+    """Positions that the model can read."""
     bias: bool = False
+    """Whether linear layers and LayerNorms have biases."""
     residual_scaling: bool = False
     """Divide the initial residual projections by sqrt(2 layers)."""
 
@@ -38,6 +46,7 @@ class DataConfig(Table):
     """What the model is trained on: the tasks, running text, or both in one stream."""
 
     source: Literal["tasks", "text", "mix"]
+    """The tasks' examples, running text, or a stream of both."""
     task_share: Annotated[float, Field(ge=1e-4, le=0.9999)] | None = None
     """Share of the examples that are the tasks', for ``mix``. A window of text has many more scored tokens than an
     answer, and the loss is the mean over scored tokens."""
@@ -46,6 +55,7 @@ class DataConfig(Table):
     shuffled: tuple[str, ...] = ()
     """Of these tasks, those whose examples have another example's answer: a control, for they cannot be learned."""
     levels: tuple[str, ...] = ("L1", "L2", "L3")
+    """Levels of the tasks that are trained on."""
     corpus: tuple[Path, ...] = ()
     """Text files; empty: the reference topics and docstrings of Python's library."""
 
@@ -58,11 +68,17 @@ class TrainingConfig(Table):
     stop: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     """Stop after this many steps of it; default: all."""
     batch_size: Count = 64
+    """Examples of a step."""
     peak_lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate at the end of the warm-up; default: that of the size."""
     warmup: Annotated[int, Field(ge=0)] = 1000
+    """Steps in which the learning rate rises from 0."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """AdamW's, on matrices alone."""
     clip: Annotated[float, Field(gt=0)] = 1.0
+    """Greatest norm of a step's gradient."""
     checkpoints: Annotated[
         Steps, Option("Steps at which a checkpoint is measured and saved: 0-1000:100, or 0,1,2,4.")
     ] = "0-10000:100,10000-50000:500,50000-1000000:2000"
@@ -96,9 +112,13 @@ class TrainConfig(Table):
     """A run of ``pythiageo train``."""
 
     kind: Literal["train"] = "train"
+    """What the config is for."""
     name: RunName
+    """Name of the run, and of its folder in ``outputs/``."""
     regime: Regime
+    """``task-aligned``, ``naturalistic``, or ``mix:P`` with P the tasks' share: what ``data`` is, as tables say it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    """Seed of the initial weights and of the order of the data."""
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
@@ -159,6 +179,7 @@ class SeriesConfig(Table):
         tuple[str, ...] | None,
         Option("Stages of training to read, separated by commas. Default: its main line, joined.", name="stage"),
     ] = None
+    """Stages of training to read; default: its main line, joined."""
     seed: Annotated[str | None, Option("Which of several seeds or sizes in one repository.")] = None
     tokens_per_step: Annotated[Count | None, Option("Training tokens of an optimiser step.")] = None
     folder: Annotated[
@@ -170,6 +191,7 @@ class AnalyzeConfig(Table):
     """A run of ``pythiageo analyze``."""
 
     kind: Literal["analyze"] = "analyze"
+    """What the config is for."""
     name: Annotated[RunName, Option("Name of the run.")]
     target: str
     """A Hub repository (``EleutherAI/pythia-160m``), a folder of checkpoints, or a run folder."""
@@ -216,10 +238,15 @@ class FollowConfig(Table):
     """A run that follows somebody else's training, see ``api.callback``."""
 
     kind: Literal["follow"] = "follow"
+    """What the config is for."""
     name: RunName
+    """Name of the run, and of its folder in ``outputs/``."""
     regime: Regime = "naturalistic"
+    """``task-aligned``, ``naturalistic`` or ``mix:P``: what the model is trained on, as tables say it."""
     size: str
+    """What tables call the model."""
     seed: int | None = None
+    """Seed of the training, as tables say it."""
     steps: Steps = "log:20"
     """Which steps of the training, as for ``analyze``, or ``saves``; its first and its last are always measured."""
     weights: Literal["keep", "measure-only"] = "measure-only"

@@ -64,15 +64,25 @@ class LlcConfig(Table):
     setting: str = "billa"
     """``billa`` (the study's, n_beta = 1), ``billa-beta`` (beta = 1) or ``theory`` (n_beta = n / log n)."""
     n_beta: Annotated[float, Field(gt=0)] | None = None
+    """Inverse temperature times the number of examples; or ``beta``."""
     beta: Annotated[float, Field(gt=0)] | None = None
+    """Inverse temperature: ``n_beta`` over the number of examples."""
     gamma: Annotated[float, Field(ge=0)] | None = None
+    """Localisation: the inverse variance of a Gaussian prior around the weights."""
     step: Annotated[float, Field(gt=0)] | None = None
+    """Step size of the chains."""
     draws: Annotated[int, Field(ge=2)] | None = None
+    """Draws of a chain that are averaged."""
     burn_in: Annotated[int, Field(ge=0)] | None = None
+    """Draws before them that are not."""
     chains: Count | None = None
+    """Chains; from two on they are compared."""
     batch: Count | None = None
+    """Examples a draw, drawn anew without replacement."""
     rmsprop: bool | None = None
+    """Whether steps are preconditioned as by RMSProp."""
     baseline: str | None = None
+    """What the loss is compared with: ``same-batch`` (at the start, on the draw's own examples) or ``full-batch``."""
 
 
 class LandscapeConfig(Table):
@@ -93,6 +103,7 @@ class LandscapeConfig(Table):
     batch: Count = 10
     """Examples a batch of the gradient covariance."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of random vectors, batches and chains."""
     hessian: HessianConfig = HessianConfig()
     llc: LlcConfig = LlcConfig()
 
@@ -109,13 +120,17 @@ class LinearProbeConfig(Table):
     splits: Annotated[tuple[Literal["example", "position"], ...], Field(min_length=1)] = ("example",)
     """``example``: positions of one example never on both sides. ``position``: the study's (billa-v4)."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share that is held out."""
     inverse_penalty: Annotated[float, Field(gt=0)] = 1.0
     """scikit-learn's C, on standardised states."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    """The solver's: where its gradient is smaller it stops."""
     iterations: Count = 500
+    """The solver's, at most; a probe that is stopped there has the status ``not_converged``."""
     max_classes: Annotated[int, Field(ge=2)] = 256
     """More different next tokens than this are not fitted."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split and of the control's order."""
 
 
 def measure_keys(names: Sequence[str]) -> dict[str, Any]:
@@ -144,9 +159,11 @@ class MeasureConfig(Table):
             keyword=True,
         ),
     ] = ("rankme", "covariance_effective_rank", "participation_ratio")
+    """Ranks and other measures of states, by name."""
     readouts: Annotated[tuple[str, ...], Option("Readouts, separated by commas. Default: all.", keyword=True)] = (
         "all",
     )
+    """Which positions make the matrix, centred or not: ``answer/centred``; ``all``: the ten that leave out no sinks."""
     sites: Annotated[
         tuple[str, ...],
         Option("Hooks by name or pattern. Default: every resid_post, and the final LayerNorm.", keyword=True),
@@ -193,7 +210,7 @@ class ComputeConfig(Table):
     ] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
     threads: Annotated[int | None, Field(ge=1, le=256), Option("Threads. Default: one.", keyword=True)] = None
-    """Default: one, and for training a model of ``WIDE`` or more as many as there are cores (docs/training.md)."""
+    """Default: one, and for training a model of d_model 512 or more as many as there are cores."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out. A pass over a
     prefix forest holds a quarter of it, 512 nodes at most. On a GPU eight times as many, and 2,048 nodes."""

@@ -130,7 +130,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         beyond = there.filter(~there.is_between(0, most - 1))
         if beyond.len():
             raise UserError(f"{path}: {name} {beyond[0]:,} cannot be: expected 0 to {most - 1:,}.")
-    unknown = frame.filter(~pl.col("status").is_in(STATUSES))
+    unknown = frame.filter(~pl.col("status").is_in(list(STATUSES)))
     if unknown.height:
         raise UserError(f"{path}: unknown status {unknown['status'][0]!r}, expected one of {', '.join(STATUSES)}.")
     broken = frame.filter((ok & ~pl.col("value").is_finite().fill_null(False)) | (~ok & pl.col("value").is_not_null()))

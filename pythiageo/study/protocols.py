@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 from pythiageo.errors import UserError, nearest
 
-FOUND, AT_EDGE, NOT_REACHED, UNDEFINED = "found", "at-edge", "not-reached", "undefined"
-EVENT_STATUSES = (FOUND, AT_EDGE, NOT_REACHED, UNDEFINED)
+FOUND = "found"
+AT_EDGE = "at-edge"
+NOT_REACHED = "not-reached"
+UNDEFINED = "undefined"
+EVENT_STATUSES = {
+    FOUND: "it happened, at this step",
+    AT_EDGE: "an extreme that may lie outside the protocol's window: the last value in it, or a lower one follows it",
+    NOT_REACHED: "it had not happened by the run's last checkpoint, or was still going on there",
+    UNDEFINED: "there is nothing to find: no values, fewer than three, no fall, or a probe set that changed",
+}
+"""What an event may be, and what each means; the event's ``reason`` gives the particulars."""
 TOLERANCE = 1e-7
 """Accuracies are counts over fewer than a million examples, so two that differ differ by more than this.
 It keeps 0.4 / 0.8 (0.49999999999999994 in binary) at the threshold 0.5."""

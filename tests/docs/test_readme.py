@@ -1,4 +1,4 @@
-"""Every command of the README is run; the command line answers at once; the wheel's data are found."""
+"""Every command of README.md and docs/commands.md is run; the command line answers at once; mistakes are sentences."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from pythiageo.cli.app import app
 from pythiageo.cli.app import run as cli
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE + README, flags=re.DOTALL)
 LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-COMMANDS = [line for line in LINES if line.startswith("pythiageo ")]
+COMMANDS = list(dict.fromkeys(line for line in LINES if line.startswith("pythiageo ")))
 ELSEWHERE = {"make demo", "pip install torch", "pip install ."}
 """What .ci/run and .ci/wheel run."""
 SMALL = [
@@ -31,10 +35,17 @@ SMALL = [
 FEW = ["--set", "probes.score_examples=6", "--set", "probes.geometry_examples=9", "--quiet"]
 
 
-def test_the_readme_has_no_command_that_nobody_runs() -> None:
+def test_the_pages_have_no_command_that_nobody_runs() -> None:
     others = {line for line in LINES if line and not line.startswith(("#", "pythiageo "))}
     assert others == ELSEWHERE
-    assert len(COMMANDS) >= 13
+    assert len(COMMANDS) >= 38
+
+
+def test_the_readme_is_short_and_what_it_links_to_is_there() -> None:
+    assert len(README.splitlines()) <= 120
+    links = re.findall(r"\]\(([^):#]+)[^)]*\)", README)
+    assert len(links) > 30
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def smaller(command: str) -> list[str]:
@@ -48,7 +59,7 @@ def smaller(command: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_readme_command_works_in_its_order(
+def test_every_command_works_in_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,7 +80,7 @@ def test_every_readme_command_works_in_its_order(
         environment = {**os.environ, **hub.environment(tmp_path / "cache")}
         monkeypatch.chdir(tmp_path)
         done: list[str] = []
-        # what is made first: the two trainings; then everything in the README's order
+        # what is made first: the two trainings; then everything in the page's order
         ordered = sorted(COMMANDS, key=lambda command: "--jobs" not in command)
         for command in ordered:
             if "EleutherAI" in command or "--engine ray" in command:  # the Hub's and Ray's settings stay with a process
@@ -125,31 +136,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "train",
-        "analyze",
-        "plan",
-        "measures",
-        "price",
-        "audit",
-        "import",
-        "compare",
-        "claims",
-        "published",
-        "readout",
-        "export",
-        "report",
-        "figures",
-        "push",
-        "tasks",
-        "runs",
-        "serve",
-    ],
-)
-def test_every_command_is_in_the_readme_table_and_explains_itself(command: str, capsys) -> None:
-    assert f"| `pythiageo {command}" in README
+def commands_of(app: Any) -> dict[str, list[str]]:
+    """Every command by name, with the names of those below it."""
+    return {name: sorted(getattr(command, "commands", {})) for name, command in get_command(app).commands.items()}
+
+
+@pytest.mark.parametrize(("command", "below"), commands_of(app).items())
+def test_every_command_is_in_the_table_and_explains_itself(command: str, below: list[str], capsys) -> None:
+    rows = [row for row in PAGE.splitlines() if re.match(rf"\| `pythiageo {command}\b", row)]
+    assert rows
+    assert [name for name in below if not re.search(rf"\b{name}\b", " ".join(rows))] == []
     assert cli([command, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
 
