@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -142,7 +142,11 @@ class HubSeries:
         return read_range(self._found.addresses[revision.revision], name, start, count)
 
     def inventory(self, report: Callable[[int, int], None]) -> list[Revision]:
-        """Return the weight files of every step and of ``main``, from the Hub's listings alone.
+        """Return the weight files of every step and of ``main``; see ``inventory_of``."""
+        return self.inventory_of(self.steps(), report)
+
+    def inventory_of(self, steps: Collection[int], report: Callable[[int, int], None]) -> list[Revision]:
+        """Return the weight files of these steps and of ``main``, from the Hub's listings alone.
 
         Revisions of one commit are listed once. ``report`` is told how many of how many listings are done.
 
@@ -150,7 +154,8 @@ class HubSeries:
             UserError: no access.
             MachineError: the Hub cannot be reached; the client has retried by itself.
         """
-        wanted: list[tuple[int | None, Address]] = list(self._by_step().items())
+        there = self._by_step()
+        wanted: list[tuple[int | None, Address]] = [(step, there[step]) for step in sorted(steps)]
         if MAIN in self._found.addresses:
             wanted.append((None, self._found.addresses[MAIN]))
         at = {address.key: (step, address) for step, address in wanted}
