@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,11 +80,8 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
                 look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
         elif not folder.observations.steps():  # the audit saw no weights, or none that can be told apart
             check_kinds([one for one in todo.left_out.values() if one is not None], series.name)
-        partly = audit.unlisted is not None
-        if partly and audit.take_over():  # all is listed by now
-            todo = _Todo.of(series, audit.choice, _done(folder, audit.choice), store)
-        session.do(todo, audit.choice)
-        if partly:
+        session.do(todo, choice, audit.begin)
+        if audit.unlisted is not None:
             audit.finish(lambda: len(folder.manifest.checkpoints))
             session.do(_Todo.of(series, audit.choice, _done(folder, audit.choice), store), audit.choice)
             folder.add_audit(audit.record or {})
@@ -200,11 +197,16 @@ class _Session:
         self._series = series
         self._store = store
 
-    def do(self, todo: _Todo, choice: StepChoice) -> None:
-        """Have what is to do done, and keep each result as it comes; what is left out has a row that says why."""
+    def do(self, todo: _Todo, choice: StepChoice, measured: Callable[[], None] = lambda: None) -> None:
+        """Have what is to do done, and keep each result as it comes; what is left out has a row that says why.
+
+        ``measured`` is called whenever a checkpoint was.
+        """
         for step, checkpoint in todo.left_out.items():
             self.leave_out(choice.left_out[step], checkpoint)
-        self._keep(self._remembered(todo.measured))
+        for result in self._remembered(todo.measured):
+            self._keep([result])
+            measured()
         # what holds the weights of an earlier step is fetched only if that one could not be measured
         repeated = [checkpoint for checkpoint in todo.repeated if not self.refer(checkpoint, choice)]
         self._keep(self._remembered(repeated))

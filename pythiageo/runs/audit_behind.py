@@ -63,7 +63,7 @@ class AuditBehind:
         there = series.steps()
         chosen = select(config.steps, there)
         first = needed_first(chosen, there)
-        if len(first) == len(there):
+        if len(first) == len(there) or not series.count_unlisted():
             return None
 
         def listed(done: int, of: int) -> None:
@@ -75,8 +75,6 @@ class AuditBehind:
             f"listed, and one of them may serve the weights of one that was measured: --resume lists them"
         )
         self._records.append(replace(found, remarks=(*found.remarks, self.unlisted)).as_json())
-        self._thread = threading.Thread(target=self._audit_all, name="audit", daemon=True)
-        self._thread.start()
         return choose_among(chosen, found, config.trust_revisions)
 
     def _audit_all(self) -> None:
@@ -95,25 +93,27 @@ class AuditBehind:
             self._records[:] = found
             self._whole = choice
 
+    def begin(self) -> None:
+        """Begin to list what was not needed first, in a thread, if that was not begun. To be called once there is a
+        result: a Hub that counts calls would have none left for the first weights."""
+        if self.unlisted is not None and self._thread is None:
+            self._thread = threading.Thread(target=self._audit_all, name="audit", daemon=True)
+            self._thread.start()
+
     def finish(self, done: Callable[[], int]) -> None:
         """Wait until all is listed, and take over what that says; ``done`` tells how many steps are measured.
 
         Raises:
             MachineError: the Hub cannot be reached.
         """
+        self.begin()
         while self._thread is not None and self._thread.is_alive():
             self._report(Progress(self._config.name, done(), len(self.choice.steps), self._doing))
             self._thread.join(_TICK)
-        self.take_over()
-
-    def take_over(self) -> bool:
-        """Take over what the listings of all steps say, if they are there by now; return whether. Raises as
-        ``finish``."""
         if self._error is not None:
             raise self._error
         if self._whole is not None:
-            self.choice, self.unlisted, self._thread = self._whole, None, None
-        return self._whole is not None
+            self.choice, self.unlisted = self._whole, None
 
     def __enter__(self) -> Self:
         return self

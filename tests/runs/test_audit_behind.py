@@ -88,7 +88,9 @@ def test_weights_are_asked_for_before_all_is_listed(hub: LoopbackHub, tmp_path: 
     assert (manifest.status, manifest.unlisted, manifest.remarks) == ("complete", None, [])
     audit = json.loads((tmp_path / "soon" / "audit.json").read_text())
     assert [step["step"] for step in audit["steps"]] == list(STEPS)
-    assert analyze(tmp_path / "again") == 0  # what is listed is kept
+    before = len(gate.opened)
+    assert analyze(tmp_path / "again") == 0
+    assert len(gate.opened) == before  # what was listed is kept
     assert read_observations(tmp_path / "again").drop("run").equals(read_observations(tmp_path / "soon").drop("run"))
 
 

@@ -21,6 +21,9 @@ class ListedInPart(Auditable, Protocol):
     def inventory_of(self, steps: Collection[int], report: Callable[[int, int], None]) -> list[Revision]:
         """Return the weight files of these steps, and of ``main``; see ``inventory``."""
 
+    def count_unlisted(self) -> int:
+        """Return how many steps must be asked for to list all; 0 where all is kept from before."""
+
 
 def needed_first(chosen: Collection[int], there: Sequence[int]) -> list[int]:
     """Return the steps that tell what can be told of the chosen ones before all others are listed.

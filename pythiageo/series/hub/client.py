@@ -61,7 +61,7 @@ class Listing:
             UserError: no access.
             MachineError: the Hub cannot be reached.
         """
-        key = ("listing-1", constants.ENDPOINT, *address.key)
+        key = _key(address)
         if address.commit is not None and (answer := self._kept.get(key)) and (known := unpack_listing(answer)):
             return replace(known, step=step, revision=address.name)
         try:
@@ -81,6 +81,10 @@ class Listing:
         if address.commit is not None:
             self._kept.put(key, pack_listing(found))
         return found
+
+    def has(self, address: Address) -> bool:
+        """Return whether the weight files at an address are kept from before."""
+        return address.commit is not None and self._kept.has(_key(address))
 
     def folders(self, address: Address) -> Folders:
         """Return the files of every folder of a revision; none where it has no files. Raises as ``revision``."""
@@ -110,6 +114,10 @@ class Listing:
                     path = hf_hub_download(address.repo, name, revision=address.at, local_dir=folder)
                     self._indexes[entry.git_oid] = weight_map_of(Path(path).read_bytes())
             return self._indexes[entry.git_oid]
+
+
+def _key(address: Address) -> tuple[str, ...]:
+    return ("listing-1", constants.ENDPOINT, *address.key)
 
 
 def _unpack_folders(answer: bytes) -> Folders | None:

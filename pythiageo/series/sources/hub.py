@@ -167,6 +167,12 @@ class HubSeries:
         self.kept.prune()
         return [replace(listed[address.key], step=step, revision=address.name) for step, address in wanted]
 
+    def count_unlisted(self) -> int:
+        """Return how many steps the Hub must be asked for to list all: not those that are kept from before."""
+        known = self._found.files
+        there = () if is_offline() else self._by_step().values()
+        return sum(one.name not in known and not self._listing.has(one) for one in there)
+
     def _list(self, step: int | None, address: Address) -> Revision:
         if is_offline():
             return kept_weights(step, address)
