@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request
-from tests.support.tinyseries import write_series
 
 STEPS = (0, 10, 20, 30, 40, 50, 60)
 FEW = ["--tasks", "COPY", "--set", "probes.score_examples=2", "--set", "probes.geometry_examples=3", "-q"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from tinyseries import write_series
 
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
@@ -22,7 +23,6 @@ from pythiageo.series.hub.loopback import LoopbackHub
 from pythiageo.series.hub.loopback_routes import Revision
 from pythiageo.series.registry import load_entries
 from pythiageo.series.sources.hub import HubSeries
-from tests.support.tinyseries import write_series
 
 WALK = """
 name = "walk"
