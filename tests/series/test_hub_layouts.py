@@ -232,7 +232,7 @@ def test_several_owners_are_told_apart(walks: LoopbackHub) -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("me/run-*", r"me/run-\*: me has, or lets you see, no repository of such a name"),
+        ("me/run-*", r"me/run-\*: me has no repository of such a name on the Hub, or private ones"),
         ("me/o*", r"me/o\*: none of its 1 repositories is named by step.*\(other\): --step-pattern says"),
         ("me/walk-step_0k,me/none", "me/none: no such repository on the Hub"),
         ("google/multiberts-seed_0-step_20k", "MultiBERTs see later tokens: they are no causal language models"),
@@ -242,6 +242,26 @@ def test_several_owners_are_told_apart(walks: LoopbackHub) -> None:
 def test_what_is_not_there_is_one_sentence(target: str, sentence: str, walks: LoopbackHub) -> None:
     with pytest.raises(UserError, match=sentence):
         open_series(target).steps()
+
+
+def test_repositories_that_the_cache_holds_are_read_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for number, step in enumerate(("0k", "20k")):
+        folder, commit = tmp_path / f"models--me--walk-step_{step}", str(number) * 40
+        lay_out(folder / "snapshots" / commit, {".": step})
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(commit)
+    for target in ("me/walk-step_*", "me/walk-step_0k,me/walk-step_20k"):
+        series = open_series(target)
+        assert isinstance(series, HubSeries)
+        assert series.steps() == [0, 20_000]
+        assert series.remarks[0].endswith("of me/walk-step_* only the 2 repositories that its cache names are known")
+        assert [(one.step, one.commit) for one in series.inventory(lambda *_: None)] == [
+            (0, "0" * 40), (20_000, "1" * 40)
+        ]  # fmt: skip
+    with pytest.raises(UserError, match="its cache has no repository of such a name"):
+        open_series("me/run-*").steps()
 
 
 def test_every_layout_of_a_known_series_is_read() -> None:
@@ -307,14 +327,11 @@ def test_folders_and_repositories_go_the_way_of_branches(tmp_path: Path) -> None
             ["audit", "me/folders", "--values", "--json", "-q"],
             ["audit", "me/walk-*", "--deep", "--steps", "10", "--json", "-q"],
             ["plan", "me/folders", "--json", *FEW],
-            ["plan", "me/walk-*", "--json", *FEW],
             ["checkpoints", "me/folders", str(tmp_path)],
-            ["checkpoints", "me/walk-*", str(tmp_path)],
             ["analyze", "me/folders", *FEW, "--keep", *outs["kept"]],
-            ["analyze", "me/walk-*", *FEW, "--keep", "--name", "k", "--out", str(tmp_path / "kept-walk")],
         )
         asked = [request.path for request in hub.requests]
-    assert [code for code, _, _ in found] == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 0, 1, 0, 0, 0, 0], found
     tables = {name: read_observations(tmp_path / name).drop("run", "series", "size") for name in outs}
     for name in ("folders", "repositories", "kept"):
         assert tables[name].equals(tables["branches"]), name
@@ -324,20 +341,18 @@ def test_folders_and_repositories_go_the_way_of_branches(tmp_path: Path) -> None
     values = json.loads(found[4][1])
     assert values["values"]["steps_read"] == 3  # of three trainings, as the audit says: exit code 1
     assert [one["status"] for one in json.loads(found[5][1])["contents"]] == ["one-format"]
-    for number in (6, 7):
-        plan = json.loads(found[number][1])
-        assert (plan["to_measure"], plan["largest_bytes"] <= largest) == (3, True)
-    assert [[one[0], one[3]] for one in json.loads(found[8][1])] == [[step, "None"] for step in steps]
-    assert [one[2] for one in json.loads(found[8][1])] == [one[2] for one in json.loads(found[9][1])]
+    plan = json.loads(found[6][1])
+    assert (plan["to_measure"], plan["largest_bytes"] <= largest) == (3, True)
+    assert [[one[0], one[3]] for one in json.loads(found[7][1])] == [[step, "None"] for step in steps]
+    assert [one[2] for one in json.loads(found[7][1])] == tables["branches"]["weight_sha"].unique(
+        maintain_order=True
+    ).to_list()
 
     environment |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     offline = commands(
         environment,
         ["analyze", "me/folders", *FEW, "--out", str(tmp_path / "offline")],
-        ["analyze", "me/walk-*", *FEW, "--out", str(tmp_path / "offline-walk")],
     )
-    assert [code for code, _, _ in offline] == [0, 0], offline
-    for name in ("offline", "offline-walk"):
-        assert read_observations(tmp_path / name).drop("run", "series", "size").equals(tables["branches"])
+    assert [code for code, _, _ in offline] == [0], offline
+    assert read_observations(tmp_path / "offline").drop("run", "series", "size").equals(tables["branches"])
     assert "of me/folders only the 1 revisions that its cache names are known" in offline[0][2]
-    assert "of me/walk-* only the 3 repositories that its cache names are known" in offline[1][2]

@@ -93,8 +93,12 @@ def find_repositories(target: str, naming: Naming, entry: Entry | None) -> Found
         there = kept_repositories(owner) if is_offline() else list_repositories(owner, search)
         mains = {repo: commit for repo, commit in there.items() if _is_meant(repo, target, entry)}
         if not mains:
-            where = "the Hub client's cache has" if is_offline() else f"{owner} has, or lets you see,"
-            raise UserError(f"{target}: {where} no repository of such a name; HF_TOKEN may show private ones")
+            if is_offline():
+                raise UserError(f"{target}: the Hub client is offline, and its cache has no repository of such a name")
+            raise UserError(
+                f"{target}: {owner} has no repository of such a name on the Hub, or private ones: then set HF_TOKEN to "
+                f"a read token of someone who may see them"
+            )
     alone = len({repo.partition("/")[0] for repo in mains}) == 1
     addresses = {
         name: Address(repo, name, commit, branch=MAIN)
