@@ -72,7 +72,7 @@ class AuditBehind:
         found = audit_part(series, first, series.expected, listed)
         self.unlisted = (
             f"the audit is not finished: {len(there) - len(first)} of {len(there)} steps of {series.name} were not "
-            f"listed, and one of them may serve the weights of one that was measured: --resume lists them"
+            f"compared with those that were measured, and may serve the same weights: --resume compares them"
         )
         self._records.append(replace(found, remarks=(*found.remarks, self.unlisted)).as_json())
         return choose_among(chosen, found, config.trust_revisions)

@@ -117,7 +117,7 @@ def test_a_run_that_ends_before_says_what_was_not_listed(
     repeat(hub, 20, 10)
     hub.fault = Gate(hub, weights_of(hub, 30), Fault(401))
     out = tmp_path / "run"
-    sentence = "4 of 7 steps of me/series were not listed"
+    sentence = "4 of 7 steps of me/series were not compared"
     assert analyze(out) == 2
     assert sentence in caplog.text
     manifest = read_manifest(out)
