@@ -8,16 +8,15 @@ from typing import Any
 
 import polars as pl
 from torch import nn
-from transformers import AutoTokenizer
 
-from pythiageo.api.harness import evaluate
 from pythiageo.compute.allocator import loading
 from pythiageo.errors import CheckpointError, UserError, quote_error
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.result import Origin
 from pythiageo.no_value import NoValue
 from pythiageo.observations import table_of
-from pythiageo.series.architecture import quiet_transformers
+from pythiageo.runs.harness import evaluate
+from pythiageo.series.architecture import read_tokenizer
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 from pythiageo.series.origin import Source
 
@@ -108,8 +107,7 @@ class SeriesCheckpoint:
         """
         folder = self._tokenizer or self._usable().tokenizer_folder
         try:
-            with quiet_transformers():
-                return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return read_tokenizer(folder)
         except Exception as error:  # transformers raises many kinds
             raise CheckpointError(
                 f"{self.label}: no tokenizer can be read beside its weights; name one with tokenizer=: "

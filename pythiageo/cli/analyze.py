@@ -14,6 +14,7 @@ from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 from pythiageo.locations import run_path
+from pythiageo.series.hub.address import shorten_target
 
 Target = Annotated[
     str, typer.Argument(help="Hub repository, folder of checkpoints, run folder, or a config file (TOML).")
@@ -124,7 +125,7 @@ def config_of(target: str, given: Mapping[str, Any], sets: list[str] | None) -> 
 
 
 def _run_name(target: str) -> str:
-    """Return ``owner--name`` for a repository and ``NAME-analysis`` for a folder."""
+    """Return ``owner--name`` for a repository, ``NAME-analysis`` for a folder; of several what their names share."""
     path = Path(target)
-    base = f"{path.resolve().name}-analysis" if path.exists() else target.replace("/", "--")
+    base = f"{path.resolve().name}-analysis" if path.exists() else shorten_target(target).replace("/", "--")
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-.")

@@ -223,6 +223,11 @@ class AnalyzeConfig(Table):
     fetch: FetchConfig = FetchConfig()
     trust_revisions: Annotated[bool, Option("Measure suspect, ambiguous and mixed steps too.")] = False
     """Measure the steps too that the audit finds suspect, ambiguous or mixed."""
+    harness: Annotated[
+        tuple[str, ...], Option("Tasks that lm-evaluation-harness scores too, where it is installed, by commas.")
+    ] = ()
+    """Tasks of lm-evaluation-harness, whose scores by the harness itself are rows of the same table: as the tasks are
+    there, in the same pass over the checkpoints. It must be installed (``pip install lm_eval``)."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
     compute: ComputeConfig = ComputeConfig()

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.runs.analysis_progress import AnalysisProgress
+from pythiageo.runs.harness import open_and_score
 from pythiageo.series.checkpoint import Checkpoint, Fetchable, is_fetchable
 from pythiageo.series.prefetch import Stream
 
@@ -18,7 +18,7 @@ class LocalPool:
     def __init__(self, spec: MeasurementSpec, progress: AnalysisProgress) -> None:
         self._fetch = spec.fetch
         self._progress = progress
-        self._measurer = CheckpointMeasurer(spec, SavedModels(spec).open, progress)
+        self._measurer = CheckpointMeasurer(spec, open_and_score(spec), progress)
 
     def results(self, checkpoints: Sequence[Checkpoint]) -> Iterator[CheckpointResult]:
         """Yield the results in the order of the checkpoints; a fetched checkpoint is dropped when the next is asked."""

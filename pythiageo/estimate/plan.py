@@ -147,7 +147,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             checkpoints=len(choice.steps),
             to_measure=len(checkpoints),
             left_out=_count_left_out(choice),
-            items=ahead.notes,
+            items=[*ahead.notes, *_note_harness(config)],
             forward_tokens=sum(one.tokens for one in trial.passes.all),
             audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
             download_bytes=sum(sizes),
@@ -187,6 +187,11 @@ def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Need
         trial = Trial(spec.config, ahead.shape, ahead.prepared, ahead.folder)
         own = trial.estimate_memory(_count_mapped(checkpoints[0]))
         return Needs(own + _count_fetching(checkpoints[0]), disk)
+
+
+def _note_harness(config: AnalyzeConfig) -> list[str]:
+    """Return what is not counted here."""
+    return ["the time that lm-evaluation-harness takes is not counted"] if config.harness else []
 
 
 def _count_left_out(choice: StepChoice) -> dict[str, int]:

@@ -74,7 +74,8 @@ class OpenModel:
 
     ``open_reader``: called once the landscape is measured, for TransformerLens takes the module apart. ``prepared``:
     the probe sets under its tokenizer. ``nonfinite``: why the weights cannot be measured. ``scored_logits``: a faster
-    way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows.
+    way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows;
+    ``first``: those that are taken of the module before anything else.
     """
 
     module: nn.Module
@@ -88,6 +89,7 @@ class OpenModel:
     description: dict[str, Any] | None = None
     source: Source | None = None
     further: Callable[[Origin], list[Observation]] = lambda _: []
+    first: Callable[[Origin, Failures], list[Observation]] = lambda _origin, _failures: []
 
 
 class Follower(Protocol):
@@ -213,6 +215,7 @@ class CheckpointMeasurer(Generic[C]):
             self._follower.report_share(share)
 
         config, nonfinite = self._spec.config, model.nonfinite
+        first = model.first(origin, failures)
         landscape = self._landscape.rows(
             model.module, model.logits, model.layers, model.prepared, origin, nonfinite, model.scored_logits, failures
         )
@@ -223,7 +226,7 @@ class CheckpointMeasurer(Generic[C]):
             rows = observe(
                 reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting
             )
-        return [*rows, *landscape, *model.further(origin)], None if nonfinite else reading.passes
+        return [*rows, *landscape, *first, *model.further(origin)], None if nonfinite else reading.passes
 
     def _grow(self, prepared: list[Prepared]) -> list[TaskForest]:
         """Return the forests of probe sets, those of the last checkpoint where it had the same."""

@@ -21,7 +21,7 @@ from pythiageo.measurement.probe_loss import logits_of
 from pythiageo.measurement.probe_sets import Prepared, check_left, prepare
 from pythiageo.measurement.reader import Reader
 from pythiageo.probes.encoding import FileTokenizer
-from pythiageo.series.architecture import context_of
+from pythiageo.series.architecture import context_of, read_tokenizer
 from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
 from pythiageo.series.files.tensor_files import read_json
 from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
@@ -35,6 +35,7 @@ class SavedModels:
         self._prepared_for: tuple[str, int | None] | None = None
         self._prepared: list[Prepared] = []
         self._tokenizer: dict[str, Any] = {}
+        self._folder: Path | None = None
         self._scratch: TemporaryDirectory[str] | None = None
         if spec.tokenizer is not None:
             self._scratch = TemporaryDirectory(prefix="pythiageo-tokenizer-")
@@ -48,6 +49,10 @@ class SavedModels:
             opened = replace(opened, tokenizer_folder=Path(self._scratch.name))
         return replace(self.make_ready(opened), source=checkpoint.source())
 
+    def read_tokenizer(self) -> Any:
+        """Return transformers' tokenizer of the checkpoint that was opened last. Raises what transformers does."""
+        return read_tokenizer(self._folder)
+
     def make_ready(self, opened: OpenCheckpoint) -> OpenModel:
         """Return a transformers model that was loaded, with the probe sets under its tokenizer.
 
@@ -60,6 +65,7 @@ class SavedModels:
         make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
         folder, model = opened.tokenizer_folder, opened.model
         assert folder is not None
+        self._folder = folder
         settings: Any = model.config
         self._prepare(opened, folder, context_of(settings))
         only, compute = self._spec.only, self._spec.config.compute

@@ -129,6 +129,8 @@ class Manifest(_Facts):
     remarks: list[str] | None = None
     tokenizer: Object | None = None
     """The tokenizer that was named for checkpoints without one."""
+    unlisted: str | None = None
+    """What of the series the audit has not seen yet, in a sentence."""
     pending: Pending | None = None
     model: ModelFacts | None = None
     earlier_provenance: list[Provenance] = []

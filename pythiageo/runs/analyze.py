@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from pythiageo.measurement.result import CheckpointResult
 from pythiageo.observations import Manifest, read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress
+from pythiageo.runs.audit_behind import AuditBehind
 from pythiageo.runs.check_sources import go_on, moved_since
-from pythiageo.runs.choose_steps import StepChoice, choose_steps
+from pythiageo.runs.choose_steps import StepChoice
 from pythiageo.runs.engine import Engine, WorkerPool
 from pythiageo.runs.folder import MANIFEST, RunFolder
 from pythiageo.series import open_series
@@ -52,41 +53,52 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     if isinstance(series, Remembering):
         series.remember_in(folder.hashes)
     store = None if config.fetch.keep else folder.downloads
-    audits: list[dict[str, Any]] = []
-    choice = choose_steps(config, series, audits.append, report)
-    probes = choose_probes(config.probes)
-    identity = _identity(config, series)
-    told = {"remarks": [*series.remarks, *too_few(probes)], "tokenizer": tokenizer and tokenizer.describe()}
-    now = {**identity, "probe_sets": describe_probes(probes), "steps": choice.steps, **told}
-    moved = moved_since(folder, series, choice, now, report)
-    if not moved or refresh:
-        folder.mend()
-    go_on(folder, moved, now, refresh)
-    for audit in audits:
-        folder.add_audit(audit)
-    spec = MeasurementSpec(config, identity, probes, folder.device, choice.steps, tokenizer)
-    progress = AnalysisProgress(config.name, len(choice.steps), folder, report)
-    session = _Session(spec, folder, engine.pool(spec, progress), progress, series, store)
-    done = _done(folder, choice)
-    todo = _Todo.of(series, choice, done, store)
-    if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
-        with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have the others
-            look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
-    elif not folder.observations.steps():  # the audit saw no weights, or none that can be told apart
-        check_kinds([one for one in todo.left_out.values() if one is not None], series.name)
-    for step, checkpoint in todo.left_out.items():
-        session.leave_out(choice.left_out[step], checkpoint)
-    session.measure_all(todo.measured)
-    # what holds the weights of an earlier step is fetched only if that one could not be measured
-    session.measure_all([checkpoint for checkpoint in todo.repeated if not session.refer(checkpoint, choice)])
-    if pending := folder.manifest.pending:
-        due = replace(spec, only=frozenset((task, level) for task, level in pending.probes))
-        _Session(due, folder, engine.pool(due, progress), progress, series, store).complete(pending.steps)
-    folder.observations.consolidate()
-    folder.drop_downloads()
-    folder.update(status="complete")
+    with AuditBehind(config, series, report, soon=not folder.manifest.checkpoints) as audit:
+        choice = audit.choice
+        probes = choose_probes(config.probes)
+        identity = _identity(config, series)
+        remarks = [*series.remarks, *too_few(probes)]
+        now = {
+            **identity,
+            "probe_sets": describe_probes(probes),
+            "steps": choice.steps,
+            "remarks": remarks,
+            "tokenizer": tokenizer and tokenizer.describe(),
+        }
+        moved = moved_since(folder, series, choice, now, report)
+        if not moved or refresh:
+            folder.mend()
+        go_on(folder, moved, {**now, **_note_unlisted(remarks, audit)}, refresh)
+        if audit.record is not None:
+            folder.add_audit(audit.record)
+        spec = MeasurementSpec(config, identity, probes, folder.device, choice.steps, tokenizer)
+        progress = AnalysisProgress(config.name, len(choice.steps), folder, report)
+        session = _Session(spec, folder, engine.pool(spec, progress), progress, series, store)
+        todo = _Todo.of(series, choice, _done(folder, choice), store)
+        if not folder.observations.steps() and (first := [*todo.measured, *todo.repeated]):
+            with suppress(CheckpointError), TemporaryDirectory() as scratch:  # it has a row of its own, as have others
+                look_ahead(first, probes, Path(scratch), tokenizer=tokenizer)
+        elif not folder.observations.steps():  # the audit saw no weights, or none that can be told apart
+            check_kinds([one for one in todo.left_out.values() if one is not None], series.name)
+        session.do(todo, choice, audit.begin)
+        if audit.unlisted is not None:
+            audit.finish(lambda: len(folder.manifest.checkpoints))
+            session.do(_Todo.of(series, audit.choice, _done(folder, audit.choice), store), audit.choice)
+            folder.add_audit(audit.record or {})
+            folder.update(**_note_unlisted(remarks, audit))
+        if pending := folder.manifest.pending:
+            due = replace(spec, only=frozenset((task, level) for task, level in pending.probes))
+            _Session(due, folder, engine.pool(due, progress), progress, series, store).complete(pending.steps)
+        folder.observations.consolidate()
+        folder.drop_downloads()
+        folder.update(status="complete")
     report(Progress(config.name, len(choice.steps), len(choice.steps), "done"))
     return folder.sound
+
+
+def _note_unlisted(remarks: list[str], audit: AuditBehind) -> dict[str, Any]:
+    """Return what the manifest says while the audit is under way, and no more once it is finished."""
+    return {"remarks": [*remarks, *([audit.unlisted] if audit.unlisted else [])], "unlisted": audit.unlisted}
 
 
 def _same_tokenizer(tokenizer: NamedTokenizer, folder: RunFolder) -> NamedTokenizer:
@@ -139,7 +151,7 @@ def _done(folder: RunFolder, choice: StepChoice) -> set[int]:
             found = choice.left_out.get(step)
             stands = found is not None and (status, reason) == (found.verdict, _left_out(found))
         else:
-            stands = True
+            stands = step not in choice.left_out  # what an audit by all steps doubts is not believed
         if stands:
             done.add(step)
     return done
@@ -185,9 +197,19 @@ class _Session:
         self._series = series
         self._store = store
 
-    def measure_all(self, checkpoints: list[Checkpoint]) -> None:
-        """Have checkpoints fetched and measured, and keep each result as it comes."""
-        self._keep(self._remembered(checkpoints))
+    def do(self, todo: _Todo, choice: StepChoice, measured: Callable[[], None] = lambda: None) -> None:
+        """Have what is to do done, and keep each result as it comes; what is left out has a row that says why.
+
+        ``measured`` is called whenever a checkpoint was.
+        """
+        for step, checkpoint in todo.left_out.items():
+            self.leave_out(choice.left_out[step], checkpoint)
+        for result in self._remembered(todo.measured):
+            self._keep([result])
+            measured()
+        # what holds the weights of an earlier step is fetched only if that one could not be measured
+        repeated = [checkpoint for checkpoint in todo.repeated if not self.refer(checkpoint, choice)]
+        self._keep(self._remembered(repeated))
 
     def complete(self, steps: list[int]) -> None:
         """Measure what the order asks of checkpoints whose other rows stand, and put it beside these."""

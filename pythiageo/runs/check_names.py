@@ -13,6 +13,7 @@ from pythiageo.measurement.landscape import llc_settings
 from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.measurement.sites import check_layers
 from pythiageo.probes.task import get_levels
+from pythiageo.runs.harness import check_harness
 from pythiageo.series.steps import check_selection
 
 SAVES = "saves"
@@ -42,5 +43,7 @@ def check_names(config: RunConfig) -> None:
     check_selection(landscape.steps)
     if isinstance(config, AnalyzeConfig) or (isinstance(config, FollowConfig) and config.steps != SAVES):
         check_selection(config.steps)
+    if isinstance(config, AnalyzeConfig):
+        check_harness(config.harness)
     if isinstance(config, AnalyzeConfig | FollowConfig):
         check_versions()

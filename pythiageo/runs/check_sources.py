@@ -135,6 +135,8 @@ def moved_since(
         found = choice.left_out.get(step)
         if step not in there or (found is not None and found.verdict == MISSING):
             gone.append(step)
+        elif found is not None and before.unlisted:  # nothing moved: now it is audited by all
+            continue
         elif found is not None:
             steps[step] = [f"{found.verdict} weights, as the audit says,"]
         elif isinstance(series, Lasting) and (reasons := series.moved(step, entry.weight_sha or "", _source(entry))):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.progress import Progress, Reporter
-from pythiageo.series.audit.audit import Auditable, StepAudit, audit_series
+from pythiageo.series.audit.audit import Audit, Auditable, StepAudit, audit_series
 from pythiageo.series.audit.rules import DOUBTED, MISSING, NEIGHBOUR, OK
 from pythiageo.series.checkpoint import Series
 from pythiageo.series.steps import select
@@ -45,14 +45,15 @@ def choose_steps(
     reading = told("reading rows, ") if config.audit_values else None
     audit = audit_series(series, series.expected, told(""), reading)
     keep(audit.as_json())
-    audited = {step.step: step for step in audit.steps}
     if "all" in (part.strip() for part in config.steps.split(",")):
         # steps that the series should have belong to all of it
-        steps = sorted({*steps, *(step for step, found in audited.items() if found.verdict == MISSING)})
-    return _choose(steps, audited, config.trust_revisions)
+        steps = sorted({*steps, *(found.step for found in audit.steps if found.verdict == MISSING)})
+    return choose_among(steps, audit, config.trust_revisions)
 
 
-def _choose(steps: Sequence[int], audited: dict[int, StepAudit], trust: bool) -> StepChoice:
+def choose_among(steps: Sequence[int], audit: Audit, trust: bool) -> StepChoice:
+    """Return what an audit says of the chosen steps; ``trust``: those that it doubts are measured too."""
+    audited = {step.step: step for step in audit.steps}
     measured = {OK, NEIGHBOUR, *(DOUBTED if trust else ())}
     left_out = {step: audited[step] for step in steps if audited[step].verdict not in measured}
     earlier = {

@@ -16,7 +16,7 @@ from pythiageo.observations import Manifest
 
 _PACKAGES = (
     "torch", "transformers", "transformer-lens", "numpy", "scipy", "polars", "pyarrow", "safetensors", "tokenizers",
-    "huggingface-hub",
+    "huggingface-hub", "lm-eval",
 )  # fmt: skip
 
 

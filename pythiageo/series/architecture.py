@@ -101,6 +101,14 @@ def build(settings: Any) -> nn.Module:
     return model
 
 
+def read_tokenizer(folder: Path | None) -> Any:
+    """Return transformers' tokenizer of a folder, without code of its own. Raises what transformers does."""
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def context_of(settings: Any) -> int | None:
     """Return the greatest number of positions that a model with these settings takes; ``None`` where there is none."""
     count = getattr(settings, "max_position_embeddings", None)

@@ -95,14 +95,25 @@ def arrange(
     """
     there = sorted(set(names))
     if pattern is not None:
-        found = {name: named for name in there if (named := StepNames(pattern).parse(name))}
+        own = StepNames(pattern)
+        found = {name: named for name in there if (named := own.parse(name) or _parse_path(own, name))}
         rate = entry.tokens_per_step // entry.names_per_step if entry and entry.tokens_per_step else None
         return _plain(there, found, where, stages, seed, rate)
     if entry is not None and entry.stages:
         return _joined(there, where, entry, stages, seed)
     reader = StepNames(names_per_step=entry.names_per_step if entry else 1, unit=entry.unit if entry else STEPS)
-    found = {name: named for name in there if (named := reader.parse(name))}
+    found = {name: named for name in there if (named := reader.parse(name) or _parse_path(reader, name))}
     return _plain(there, found, where, stages, seed, entry.tokens_per_step if entry else None)
+
+
+def _parse_path(reader: StepNames, path: str) -> Named | None:
+    """Return what the last part of a path says that says something; the rest of the path is its stage."""
+    parts = path.split("/")
+    for index in reversed(range(len(parts) if len(parts) > 1 else 0)):
+        if named := reader.parse(parts[index]):
+            stage = [*parts[:index], *([named.stage] if named.stage else []), *parts[index + 1 :]]
+            return named._replace(stage="/".join(stage))
+    return None
 
 
 def _plain(

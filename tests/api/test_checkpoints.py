@@ -9,12 +9,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fakeharness import stand_in
 from safetensors.torch import load_file, save_file
 from tinyseries import write_series
 
@@ -173,23 +173,6 @@ def test_an_encoder_is_refused_before_the_loop(tmp_path: Path) -> None:
     (tmp_path / "step1" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="this BertLMHeadModel sees later tokens"):
         pythiageo.checkpoints(tmp_path)
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
-    """The two names of lm-evaluation-harness that are used, giving results in its layout."""
-    main, models = types.ModuleType("lm_eval"), types.ModuleType("lm_eval.models.huggingface")
-    models.HFLM = lambda **given: given  # type: ignore[attr-defined]
-
-    def simple_evaluate(**given: Any) -> dict[str, Any]:
-        asked.append(given)
-        metrics = {"alias": "sciq", "acc,none": 0.5, "acc_stderr,none": 0.1, "acc_norm,none": float("nan")}
-        return {"results": {"sciq": metrics}, "n-shot": {"sciq": 0}, "versions": {"sciq": 1.0},
-                "n-samples": {"sciq": {"effective": 8}}}  # fmt: skip
-
-    main.simple_evaluate = simple_evaluate  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lm_eval", main)
-    monkeypatch.setitem(sys.modules, "lm_eval.models", types.ModuleType("lm_eval.models"))
-    monkeypatch.setitem(sys.modules, "lm_eval.models.huggingface", models)
 
 
 def test_the_harness_scores_become_observations(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:

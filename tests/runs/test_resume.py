@@ -23,6 +23,7 @@ from pythiageo.series.files import hash_cache as hashes
 from pythiageo.series.files import tensor_files as stored
 from pythiageo.series.files.weight_files import WeightFile
 from pythiageo.series.hub import download as fetching
+from pythiageo.series.hub.address import Address
 from pythiageo.series.origin import Source
 from pythiageo.series.sources.hub import HubSeries, _Known
 
@@ -253,8 +254,8 @@ def test_a_revision_that_moved_is_told_by_its_commit_and_its_files(monkeypatch: 
     listed: list[str] = []
     files = {"model.safetensors": "s1", "config.json": "c1", "README.md": "r1"}
 
-    def list_files(repo: str, commit: str) -> list[WeightFile]:
-        listed.append(commit)
+    def list_files(address: Address) -> list[WeightFile]:
+        listed.append(address.at)
         return [WeightFile(name, sha, 5) for name, sha in files.items()]
 
     monkeypatch.setattr(fetching, "list_files", list_files)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pythiageo.errors import CheckpointError
+from pythiageo.series.hub.address import Address
 from pythiageo.series.hub.download import HubCheckpoint
 from pythiageo.series.prefetch import Stream
 
@@ -179,5 +180,5 @@ def test_leaving_early_ends_the_fetch_under_way_where_that_can_be_done() -> None
 
 
 def test_a_checkpoint_of_the_hub_goes_to_another_process(tmp_path: Path) -> None:
-    made = HubCheckpoint("a/b", 1, "step1", "0" * 40, None, tmp_path)
+    made = HubCheckpoint(1, Address("a/b", "step1", "0" * 40), None, tmp_path)
     assert pickle.loads(pickle.dumps(made)).label == made.label

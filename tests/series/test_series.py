@@ -578,7 +578,7 @@ def test_what_cannot_be_read_of_a_known_series_is_one_sentence(series_folder: Pa
     with LoopbackHub({name: {"main": step} for name in names}) as hub:
         encoder, folders = (client(hub, tmp_path / "cache", name)["error"] for name in names)
     assert "MultiBERTs see later tokens: they are no causal language models" in encoder
-    assert "the checkpoints of MAP-Neo are folders of one revision, which are not read from the Hub" in folders
+    assert "m-a-p/neo_7b: none of its 1 revisions is named by step" in folders  # nor has it a folder that is
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pythiageo.compute.device import resolve_device
 from pythiageo.engines.ray.cluster import WorkerInfo
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, MeasurementSpec, Stopwatch
 from pythiageo.measurement.result import CheckpointResult
-from pythiageo.measurement.saved_model import SavedModels
+from pythiageo.runs.harness import open_and_score
 from pythiageo.runs.provenance import versions
 from pythiageo.series.checkpoint import Checkpoint, Fetchable, InFolder
 from pythiageo.series.prefetch import Stream
@@ -78,7 +78,7 @@ class Worker:
 
     def _make_measurer(self) -> CheckpointMeasurer[Checkpoint]:
         torch.set_num_threads(self._spec.config.compute.thread_count)
-        return CheckpointMeasurer(self._spec, SavedModels(self._spec).open, self._clock)
+        return CheckpointMeasurer(self._spec, open_and_score(self._spec), self._clock)
 
     def _here(self) -> Generator[CheckpointResult, None, None]:
         measurer = self._make_measurer()

@@ -52,6 +52,10 @@ class KeptAnswers:
             os.utime(path)
         return answer
 
+    def has(self, key: Iterable[str]) -> bool:
+        """Return whether there is a file of ``key``; what is in it is looked at by ``get``."""
+        return self._folder is not None and self._path(self._folder, key).is_file()
+
     def put(self, key: Iterable[str], answer: bytes) -> None:
         """Keep an answer."""
         if self._folder is None:

@@ -11,6 +11,8 @@ from uuid import uuid4
 from huggingface_hub import constants
 
 from pythiageo.series.files.weight_files import Revision, WeightFile, index_format, weight_map_of
+from pythiageo.series.hub.address import Address
+from pythiageo.series.layout import MAIN
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,10 +39,27 @@ def kept_revisions(repo: str) -> tuple[str, dict[str, str | None]]:
     return repo, {}
 
 
-def kept_folder(repo: str, commit: str) -> Path | None:
-    """Return the folder of a commit in the cache, if there is one."""
-    folder = Path(constants.HF_HUB_CACHE) / (_PREFIX + repo.replace("/", "--")) / "snapshots" / commit
+def kept_repositories(owner: str) -> dict[str, str | None]:
+    """Return the commit of ``main`` of each of an owner's repositories that the cache holds."""
+    cache, prefix = Path(constants.HF_HUB_CACHE), f"{_PREFIX}{owner}--".lower()
+    entries = sorted(cache.iterdir()) if cache.is_dir() else []
+    names = [one.name[len(_PREFIX) :].replace("--", "/", 1) for one in entries if one.name.lower().startswith(prefix)]
+    found = [kept_revisions(name) for name in names]
+    return {repo: commits[MAIN] for repo, commits in found if MAIN in commits}
+
+
+def kept_folder(address: Address) -> Path | None:
+    """Return the folder of an address in the cache, if there is one."""
+    top = Path(constants.HF_HUB_CACHE) / (_PREFIX + address.repo.replace("/", "--")) / "snapshots" / address.at
+    folder = address.inside(top)
     return folder if folder.is_dir() else None
+
+
+def kept_folders(address: Address) -> dict[str, list[WeightFile]]:
+    """Return the files of every folder of a revision in the cache."""
+    top = kept_folder(address)
+    below = [] if top is None else [top, *(path for path in sorted(top.rglob("*")) if path.is_dir())]
+    return {path.relative_to(top).as_posix() if path != top else "": kept_files(path) for path in below}  # type: ignore[arg-type]
 
 
 def kept_files(folder: Path) -> list[WeightFile]:
@@ -53,9 +72,9 @@ def kept_files(folder: Path) -> list[WeightFile]:
     return files
 
 
-def kept_weights(repo: str, step: int | None, name: str, commit: str | None) -> Revision:
-    """Return the weight files of a revision that the cache holds; one that it does not hold says so."""
-    folder = kept_folder(repo, commit or name)
+def kept_weights(step: int | None, address: Address) -> Revision:
+    """Return the weight files of a checkpoint that the cache holds; one that it does not hold says so."""
+    folder, name, commit = kept_folder(address), address.name, address.commit
     if folder is None:
         return Revision(
             step, name, commit, absent="the revision is not in the client's cache, and the Hub is not asked"

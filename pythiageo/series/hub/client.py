@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,60 +34,108 @@ from pythiageo.series.files.weight_files import (
     unpack_listing,
     weight_map_of,
 )
+from pythiageo.series.hub.address import Address
 from pythiageo.series.hub.retry import UNREACHED, again_if_busy, response_of
+from pythiageo.series.layout import MAIN
+
+Folders = Mapping[str, Sequence[WeightFile]]
+"""The files of each folder of a revision, by the folder's path; the top is ``""``."""
 
 
 class Listing:
-    """Lists the weight files of revisions of one repository; safe to use from several threads.
+    """Lists the weight files of checkpoints; safe to use from several threads.
 
-    An index is fetched once for all revisions that have the same one, and nothing else is downloaded. A commit that was
-    listed before is not asked for again: it cannot change.
+    An index is fetched once for all that have the same one, and nothing else is downloaded. A commit that was listed
+    before is not asked for again: it cannot change.
     """
 
-    def __init__(self, repo: str, kept: KeptAnswers) -> None:
-        self._repo = repo
+    def __init__(self, kept: KeptAnswers) -> None:
         self._kept = kept
-        self._indexes: dict[str, dict[str, str]] = {}
+        self._indexes: dict[str | None, dict[str, str]] = {}
         self._lock = Lock()
 
-    def revision(self, step: int | None, name: str, commit: str | None) -> Revision:
-        """Return the weight files of a revision, at its commit; a revision that is not there says so.
+    def revision(self, step: int | None, address: Address, files: Sequence[WeightFile] | None = None) -> Revision:
+        """Return the weight files at an address; one that is not there says so. ``files``: all of them, if known.
 
         Raises:
             UserError: no access.
             MachineError: the Hub cannot be reached.
         """
-        at = commit or name
-        key = ("listing-1", constants.ENDPOINT, self._repo, at)
-        if commit is not None and (answer := self._kept.get(key)) and (known := unpack_listing(answer)):
-            return replace(known, step=step, revision=name)
+        key = _key(address)
+        if address.commit is not None and (answer := self._kept.get(key)) and (known := unpack_listing(answer)):
+            return replace(known, step=step, revision=address.name)
         try:
-            with translated(self._repo):
-                entries = _own_files(self._repo, at)
+            with translated(address.repo):
+                entries = list_files(address) if files is None else files
                 maps = {
-                    kind: self._index(entry, at) for entry in entries if (kind := index_format(entry.path)) is not None
+                    kind: self._index(entry, address)
+                    for entry in entries
+                    if (kind := index_format(entry.name)) is not None
                 }
         except (RevisionNotFoundError, EntryNotFoundError):
             # a branch without a commit has no tree either
-            return Revision(step, name, commit, absent="the revision is listed, but the Hub has no files for it")
-        files = [
-            WeightFile(entry.path, entry.lfs.sha256 if entry.lfs else None, entry.size, entry.blob_id)
-            for entry in entries
-        ]
-        found = Revision.listed(step, name, commit, files, maps)
-        if commit is not None:
+            return Revision(
+                step, address.name, address.commit, absent="the revision is listed, but the Hub has no files for it"
+            )
+        found = Revision.listed(step, address.name, address.commit, entries, maps)
+        if address.commit is not None:
             self._kept.put(key, pack_listing(found))
         return found
 
-    def _index(self, entry: RepoFile, at: str) -> dict[str, str]:
+    def has(self, address: Address) -> bool:
+        """Return whether the weight files at an address are kept from before."""
+        return address.commit is not None and self._kept.has(_key(address))
+
+    def folders(self, address: Address) -> Folders:
+        """Return the files of every folder of a revision; none where it has no files. Raises as ``revision``."""
+        key = ("folders-1", constants.ENDPOINT, *address.key)
+        if address.commit is not None and (answer := self._kept.get(key)) and (known := _unpack_folders(answer)):
+            return known
+        found: dict[str, list[WeightFile]] = defaultdict(list)
+        try:
+            with translated(address.repo):
+                for entry in HfApi().list_repo_tree(address.repo, recursive=True, revision=address.at):
+                    if isinstance(entry, RepoFile):
+                        folder, _, name = entry.path.rpartition("/")
+                        found[folder].append(_weight_file(entry, name))
+        except (RevisionNotFoundError, EntryNotFoundError):
+            return {}
+        if address.commit is not None:
+            self._kept.put(key, json.dumps(found).encode())
+        return found
+
+    def _index(self, entry: WeightFile, address: Address) -> dict[str, str]:
         if entry.size > INDEX_LIMIT:
             return {}
         with self._lock:
-            if entry.blob_id not in self._indexes:
+            if entry.git_oid not in self._indexes:
                 with TemporaryDirectory(prefix="pythiageo-index-") as folder, without_bars(), without_xet():
-                    path = hf_hub_download(self._repo, entry.path, revision=at, local_dir=folder)
-                    self._indexes[entry.blob_id] = weight_map_of(Path(path).read_bytes())
-            return self._indexes[entry.blob_id]
+                    name = address.path(entry.name)
+                    path = hf_hub_download(address.repo, name, revision=address.at, local_dir=folder)
+                    self._indexes[entry.git_oid] = weight_map_of(Path(path).read_bytes())
+            return self._indexes[entry.git_oid]
+
+
+def _key(address: Address) -> tuple[str, ...]:
+    return ("listing-1", constants.ENDPOINT, *address.key)
+
+
+def _unpack_folders(answer: bytes) -> Folders | None:
+    """Return folders that were kept, ``None`` where it was something else."""
+    try:
+        return {folder: [WeightFile(*file) for file in files] for folder, files in json.loads(answer).items()}
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def list_repositories(owner: str, search: str) -> dict[str, str | None]:
+    """Return the commit of ``main`` of an owner's repositories with ``search`` in their names.
+
+    Of an owner that it does not know the Hub says that there are none. Raises as ``translated``.
+    """
+    with translated(f"{owner}/{search}"):
+        found = again_if_busy(lambda: list(HfApi().list_models(author=owner, search=search or None, expand=["sha"])))
+    return {one.id: one.sha for one in found}
 
 
 def list_refs(repo: str) -> GitRefs:
@@ -121,10 +171,24 @@ def proper_name(repo: str, revisions: Iterable[str]) -> str:
     return repo
 
 
-def list_files(repo: str, commit: str) -> list[WeightFile]:
-    """Return the files of a commit; the large ones have a promised sha256. Raises the client's errors."""
-    files = _own_files(repo, commit)
-    return [WeightFile(file.path, file.lfs.sha256 if file.lfs else None, file.size, file.blob_id) for file in files]
+def find_main(repo: str) -> tuple[str, str | None]:
+    """Return a repository's name as the Hub has it, and the commit of its ``main``. Raises as ``translated``."""
+    with translated(repo):
+        try:
+            found = again_if_busy(lambda: HfApi().model_info(repo, revision=MAIN))
+        except (RevisionNotFoundError, EntryNotFoundError):
+            raise UserError(f"{repo}: it has no revision {MAIN}") from None
+    return found.id, found.sha
+
+
+def list_files(address: Address) -> list[WeightFile]:
+    """Return the files at an address, those in folders below it left out; the large ones have a promised sha256.
+
+    Raises the client's errors.
+    """
+    entries = HfApi().list_repo_tree(address.repo, address.folder or None, revision=address.at)
+    files = ((entry, entry.path.rpartition("/")) for entry in entries if isinstance(entry, RepoFile))
+    return [_weight_file(entry, name) for entry, (folder, _, name) in files if folder == address.folder]
 
 
 @contextmanager
@@ -191,7 +255,5 @@ def without_xet() -> Iterator[None]:
         constants.HF_HUB_DISABLE_XET = disabled
 
 
-def _own_files(repo: str, revision: str) -> list[RepoFile]:
-    """Return the files of a revision that lie in no folder of it."""
-    entries = HfApi().list_repo_tree(repo, revision=revision)
-    return [entry for entry in entries if isinstance(entry, RepoFile) and "/" not in entry.path]
+def _weight_file(entry: RepoFile, name: str) -> WeightFile:
+    return WeightFile(name, entry.lfs.sha256 if entry.lfs else None, entry.size, entry.blob_id)

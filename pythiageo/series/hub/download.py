@@ -1,4 +1,4 @@
-"""One revision of a Hub repository as a checkpoint: what it takes, what it is made of, bringing it here."""
+"""One checkpoint on the Hub: what it takes, what it is made of, bringing it here."""
 
 from __future__ import annotations
 
@@ -7,37 +7,30 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
-
 from pythiageo.series.checkpoint import OpenCheckpoint
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.tensor_files import BIN, SAFETENSORS
 from pythiageo.series.files.weight_files import WeightFile, index_format, is_weight_file
+from pythiageo.series.hub.address import Address
 from pythiageo.series.hub.cached import is_offline, kept_files, kept_folder, name_kept
-from pythiageo.series.hub.client import list_files, without_bars
+from pythiageo.series.hub.client import list_files
 from pythiageo.series.hub.failures import told
 from pythiageo.series.hub.fetch import Fetch, download, holds
-from pythiageo.series.hub.retry import UNREACHED
 from pythiageo.series.kinds import KindError, describe_layout
 from pythiageo.series.origin import BESIDE, Source
 from pythiageo.series.sources.folder import read_tokens
 
 
 class HubCheckpoint:
-    """One revision of a repository.
+    """The files at one address: a revision of a repository, or a folder of one.
 
     With a ``store`` it is fetched into a folder there, which ``drop`` removes; files that the client's own cache
     already has whole are used from there, and left. Without one it is fetched into the client's cache, and stays.
     """
 
-    def __init__(
-        self, repo: str, step: int, revision: str, commit: str | None, tokens: int | None, store: Path | None = None
-    ) -> None:
+    def __init__(self, step: int, address: Address, tokens: int | None, store: Path | None = None) -> None:
         self.step = step
-        self._repo = repo
-        self._revision = revision
-        self._commit = commit
+        self._address = address
         self._tokens = tokens
         self._own = store / f"step{step}" if store is not None else None
         self._fetch = Fetch()
@@ -45,13 +38,14 @@ class HubCheckpoint:
         self._wanted: list[WeightFile] | None = None
 
     def stored_in(self, store: Path) -> HubCheckpoint:
-        """Return the same revision, to be fetched into a folder of ``store``."""
-        return HubCheckpoint(self._repo, self.step, self._revision, self._commit, self._tokens, store)
+        """Return the same checkpoint, to be fetched into a folder of ``store``."""
+        return HubCheckpoint(self.step, self._address, self._tokens, store)
 
     @property
     def label(self) -> str:
-        """The revision, with its commit."""
-        return f"{self._revision}@{self._commit[:7]}" if self._commit else self._revision
+        """Its name, with its commit."""
+        commit = self._address.commit
+        return f"{self._address.name}@{commit[:7]}" if commit else self._address.name
 
     @property
     def tokens(self) -> int | None:
@@ -87,9 +81,10 @@ class HubCheckpoint:
         self._folder = self._cached()
         if self._folder is None:
             names = [file.name for file in self._files()]
-            self._folder = download(self._repo, self._revision, self._at, names, self._files(), self._own, self._fetch)
+            root = download(self._address, names, self._files(), self._own, self._fetch)
             if self._own is None:
-                name_kept(self._folder, self._revision, self._commit)
+                name_kept(root, self._address.revision, self._address.commit)
+            self._folder = self._address.inside(root)
         if self._tokens is None:
             self._tokens = read_tokens(self._folder)
 
@@ -99,7 +94,7 @@ class HubCheckpoint:
 
     def source(self) -> Source:
         """Return its commit, and the files that opening it reads as the Hub lists them, if they were listed."""
-        return Source(self._commit, None if self._wanted is None else _contents(self._wanted))
+        return Source(self._address.commit, None if self._wanted is None else _contents(self._wanted))
 
     def listed(self) -> Source:
         """Return the same, listed now if they were not. Raises ``CheckpointError`` where that cannot be done."""
@@ -112,10 +107,10 @@ class HubCheckpoint:
         Raises:
             CheckpointError: this revision cannot be had.
         """
-        if is_offline() and (folder := kept_folder(self._repo, self._at)):
+        if is_offline() and (folder := kept_folder(self._address)):
             return folder
         names = [file.name for file in self._files() if file.name in BESIDE]
-        return download(self._repo, self._revision, self._at, names, [], into)
+        return self._address.inside(download(self._address, names, [], into))
 
     def mapped(self) -> int:
         """Return the bytes of its ``.bin`` files, if its weights are read from them.
@@ -136,22 +131,17 @@ class HubCheckpoint:
         if self._folder is None:
             self.fetch()
         assert self._folder is not None
-        return open_folder(self._folder, f"{self._repo} {self.label}")
-
-    @property
-    def _at(self) -> str:
-        # by commit: a branch that moves while we read must not mix two checkpoints
-        return self._commit or self._revision
+        return open_folder(self._folder, f"{self._address.repo} {self.label}")
 
     def _files(self) -> list[WeightFile]:
         """Return the files to fetch: weights of one format, config and tokenizer; listed once."""
         if self._wanted is None:
-            kept = kept_folder(self._repo, self._at) if is_offline() else None
-            with told(self._repo, self._revision):
-                files = list_files(self._repo, self._at) if kept is None else kept_files(kept)
+            kept = kept_folder(self._address) if is_offline() else None
+            with told(self._address.repo, self._address.name):
+                files = list_files(self._address) if kept is None else kept_files(kept)
             foreign = describe_layout([file.name for file in files])
             if foreign and "config.json" not in {file.name for file in files}:
-                raise KindError(f"{self._repo} {self.label}: {foreign}")
+                raise KindError(f"{self._address.repo} {self.label}: {foreign}")
             kind = ".safetensors" if any(file.name.endswith(".safetensors") for file in files) else ".bin"
             self._wanted = [
                 file for file in files if file.name in BESIDE or file.name.endswith((kind, f"{kind}.index.json"))
@@ -162,10 +152,8 @@ class HubCheckpoint:
         """Return the client's own copy of this commit, if it has every file whole; it is read and never removed."""
         if self._own is None:
             return None
-        try:
-            with without_bars():
-                folder = Path(snapshot_download(self._repo, revision=self._at, local_files_only=True))
-        except (LocalEntryNotFoundError, *UNREACHED):
+        folder = kept_folder(self._address)
+        if folder is None:
             return None
         whole = all((folder / file.name).is_file() and holds(folder / file.name, file) for file in self._files())
         return folder if whole else None

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from huggingface_hub import constants
 from pythiageo.errors import CheckpointError, MachineError, PythiageoError, UserError, shorten
 from pythiageo.series.files.weight_files import WeightFile, is_weight_file
 from pythiageo.series.hub import retry
+from pythiageo.series.hub.address import Address
 from pythiageo.series.hub.transfer import Order
 
 _TRIES = 2
@@ -63,15 +65,11 @@ class _Told:
 
 
 def download(
-    repo: str,
-    label: str,
-    commit: str,
-    patterns: list[str],
-    promised: list[WeightFile],
-    into: Path | None,
-    fetch: Fetch | None = None,
+    address: Address, names: list[str], promised: list[WeightFile], into: Path | None, fetch: Fetch | None = None
 ) -> Path:
-    """Fetch files into the client's cache, or ``into`` a folder, and hold each against what the Hub promises.
+    """Fetch files at an address into the client's cache, or ``into`` a folder; return where the repository's top is.
+
+    Each that is promised is held against what the Hub promises.
 
     Raises:
         CheckpointError: they cannot be had, or ``fetch`` was stopped. Status ``corrupt``: a file is not what the Hub
@@ -80,6 +78,8 @@ def download(
     """
     fetch = fetch or Fetch()
     wrong: list[WeightFile] = []
+    repo, label = address.repo, address.name
+    patterns = [escape(address.path(name)) for name in names]
     home = Path(constants.HF_HUB_CACHE) if into is None else into.parent
     home.mkdir(parents=True, exist_ok=True)
     unhashed = [file.name for file in promised if file.sha256 is None and is_weight_file(file.name, {})]
@@ -88,13 +88,14 @@ def download(
         _LOG.warning("%s: the Hub lists no sha256 of %s: it is checked by its size alone", repo, unhashed[0])
     for _ in range(_TRIES):
         with TemporaryDirectory(prefix=".fetch-", dir=home, ignore_cleanup_errors=True) as scratch:
-            order = Order(repo, label, commit, patterns, None if into is None else str(into), scratch)
-            folder = _fetch(order, promised, fetch, by_http=bool(wrong))
+            order = Order(repo, label, address.at, patterns, None if into is None else str(into), scratch)
+            root = _fetch(order, promised, fetch, by_http=bool(wrong))
+        folder = address.inside(root)
         if lost := [file.name for file in promised if not (folder / file.name).is_file()]:
             raise CheckpointError(f"{repo} {label}: could not be fetched: {lost[0]} did not come")
         wrong = [file for file in promised if not holds(folder / file.name, file)]
         if not wrong:
-            return folder
+            return root
         for file in wrong:
             remove(folder / file.name)
     raise CheckpointError(

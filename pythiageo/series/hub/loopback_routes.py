@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pythiageo.series.hub.loopback_lists import git_oid, list_folder, list_models, list_tree, wanted_paths
 from pythiageo.series.hub.loopback_xet import XetRoutes, XetStore
 
 _LFS = (".safetensors", ".bin")
@@ -161,8 +162,12 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
             self._send(self._fault.status, b"{}", {})
             return
         parts = request.path.strip("/").split("/")
-        if parts[:2] == ["api", "models"] and len(parts) >= 4:
-            self._api(f"{parts[2]}/{parts[3]}", parts[4:], body)
+        asked = {key: values[-1] for key, values in parse_qs(url.query).items()}
+        if parts == ["api", "models"]:
+            mains = ((name, self.hub.find(name, "main")) for name in self.hub.repositories)
+            self._json(list_models({name: main.commit for name, main in mains if main}, asked))
+        elif parts[:2] == ["api", "models"] and len(parts) >= 4:
+            self._api(f"{parts[2]}/{parts[3]}", parts[4:], asked, body)
         elif len(parts) >= 5 and parts[2] == "resolve":
             self._file(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]))
         elif self.hub.xet is not None and (parts[:2] == ["v1", "reconstructions"] or parts[0] == "xorb"):
@@ -170,7 +175,7 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
         else:
             self._missing("EntryNotFound")
 
-    def _api(self, repository: str, route: list[str], body: bytes) -> None:
+    def _api(self, repository: str, route: list[str], asked: Mapping[str, str], body: bytes) -> None:
         if repository not in self.hub.repositories:
             self._missing("RepoNotFound")
         elif route == ["refs"]:
@@ -200,14 +205,26 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
             if revision is None:
                 self._missing("RevisionNotFound")
                 return
-            wanted = _wanted_paths(body) if route[0] == "paths-info" else set(revision.files)
-            self._json([self._entry(revision, name) for name in revision.files if name in wanted])
+            self._list(revision, route, asked, body)
         else:
             self._missing("EntryNotFound")
 
+    def _list(self, revision: Revision, route: list[str], asked: Mapping[str, str], body: bytes) -> None:
+        """Answer with the files of a folder of a revision, or with those that are named."""
+        files, folder = revision.files, "/".join(route[2:])
+        if route[0] == "tree":
+            found = list_tree(files, folder, asked.get("recursive", "").lower() == "true")
+        else:
+            wanted = wanted_paths(body)
+            found = [name for name in files if name in wanted]
+        if folder and not found:
+            self._missing("EntryNotFound")
+        else:
+            self._json([self._entry(revision, name) if name in files else list_folder(name) for name in found])
+
     def _entry(self, revision: Revision, name: str) -> dict[str, Any]:
         size = revision.files[name].stat().st_size
-        entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": _git_oid(revision.sha(name))}
+        entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": git_oid(revision.sha(name))}
         if name.endswith(_LFS):
             entry["lfs"] = {"oid": revision.sha(name), "size": size, "pointerSize": 134}
             if self.hub.xet is not None:
@@ -237,7 +254,7 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
             if self.hub.xet is not None:
                 headers |= self._xet_headers(repository, revision.commit, path, sha)
         else:
-            headers["ETag"] = f'"{_git_oid(sha)}"'
+            headers["ETag"] = f'"{git_oid(sha)}"'
         status, start, end = 200, 0, size - 1
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
             start, end = int(match[1]), min(int(match[2] or size - 1), size - 1)
@@ -278,18 +295,3 @@ class HubHandler(XetRoutes, BaseHTTPRequestHandler):
             self.wfile.write(piece)
         if self._fault.stall:
             self.hub.closing.wait(self._fault.stall)
-
-
-def _wanted_paths(body: bytes) -> set[str]:
-    """Return the paths a paths-info request asks for: a JSON list, or a form's repeated field."""
-    text = body.decode("utf-8", "replace")
-    try:
-        paths = json.loads(text).get("paths", [])
-    except (ValueError, AttributeError):
-        paths = parse_qs(text).get("paths", [])
-    return {str(path) for path in ([paths] if isinstance(paths, str) else paths)}
-
-
-def _git_oid(sha256: str) -> str:
-    """Return 40 hex digits that name a small file; clients only compare them."""
-    return hashlib.sha1(sha256.encode(), usedforsecurity=False).hexdigest()

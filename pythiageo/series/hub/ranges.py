@@ -7,6 +7,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from pythiageo.errors import CheckpointError
 from pythiageo.series.files.slices import read_part
+from pythiageo.series.hub.address import Address
 from pythiageo.series.hub.cached import is_offline, kept_folder
 from pythiageo.series.hub.failures import told
 from pythiageo.series.hub.retry import HTTPError, again_if_busy
@@ -15,17 +16,17 @@ _TRIES = 3
 """How often bytes are asked for whose answer breaks off."""
 
 
-def read_range(repo: str, revision: str, commit: str | None, name: str, start: int, count: int) -> bytes:
-    """Return ``count`` bytes of a file from position ``start`` on; offline, of what the client's cache holds.
+def read_range(address: Address, name: str, start: int, count: int) -> bytes:
+    """Return ``count`` bytes of a file at an address from position ``start`` on; offline, of the client's cache.
 
     Raises:
         CheckpointError: they cannot be had, or the Hub answers no ranges.
         MachineError: the Hub cannot be reached.
     """
     if is_offline():
-        return _read_kept(repo, commit or revision, name, start, count)
-    url = hf_hub_url(repo, name, revision=commit or revision)
-    with told(repo, revision):
+        return _read_kept(address, name, start, count)
+    url = hf_hub_url(address.repo, address.path(name), revision=address.at)
+    with told(address.repo, address.name):
         for last in (*(False,) * (_TRIES - 1), True):
             try:
                 return again_if_busy(lambda: _ask(url, name, start, count))
@@ -57,8 +58,8 @@ def _is_of(content_range: str, start: int, count: int) -> bool:
     return content_range.startswith(f"bytes {start}-{start + count - 1}/")
 
 
-def _read_kept(repo: str, at: str, name: str, start: int, count: int) -> bytes:
-    folder = kept_folder(repo, at)
+def _read_kept(address: Address, name: str, start: int, count: int) -> bytes:
+    folder = kept_folder(address)
     if folder is None:
-        raise CheckpointError(f"{repo} {at}: it is not in the client's cache, and the Hub is not asked")
+        raise CheckpointError(f"{address.repo} {address.at}: it is not in the client's cache, and the Hub is not asked")
     return read_part(folder / name, start, count)

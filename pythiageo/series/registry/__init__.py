@@ -14,7 +14,7 @@ from pythiageo.extensions import SERIES, named_folders
 from pythiageo.series.names import StepNames
 from pythiageo.validation import check_table, read_table
 
-BRANCHES = "branches"
+BRANCHES, COMMITS, FOLDERS, REPOSITORIES = "branches", "commits", "folders", "repositories"
 
 
 class _Table(BaseModel):
@@ -51,10 +51,10 @@ class Entry(_Table):
     """A public series: which repositories it is, and how their checkpoints are laid out.
 
     ``repositories``: regular expressions that a repository's whole name matches, whatever its letter case. ``layout``:
-    where a checkpoint lies: ``branches`` (or tags) of one repository, ``commits`` of one branch, ``folders`` of one
-    revision, or ``repositories`` of their own. ``unit``: what names count. ``names_per_step``: how much a name advances
-    in one optimiser step. ``tokenizer``: the repository that has it, where the series' own has none. ``causal``:
-    whether its models are causal language models.
+    where a checkpoint lies: ``branches`` (or tags) of one repository, ``commits`` of ``main``, ``folders`` of one
+    ``revision``, whose paths are their names, or ``repositories`` of their own, of one owner. ``unit``: what names
+    count. ``names_per_step``: how much a name advances in one optimiser step. ``tokenizer``: the repository that has
+    it, where the series' own has none. ``causal``: whether its models are causal language models.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Entry(_Table):
     """Where these facts are from."""
     repositories: tuple[str, ...]
     layout: Literal["branches", "commits", "folders", "repositories"] = "branches"
+    revision: str = "main"
     unit: Literal["steps", "tokens", "words", "phases", "checkpoints"] = "steps"
     names_per_step: int = Field(1, gt=0)
     tokens_per_step: int | None = Field(None, gt=0)
@@ -95,17 +96,11 @@ class Entry(_Table):
         """Check that a repository of this series can be read.
 
         Raises:
-            UserError: its models are no causal language models, or its layout is not read.
+            UserError: its models are no causal language models.
         """
         if not self.causal:
             raise UserError(
                 f"{repository}: {self.title} see later tokens: they are no causal language models, and are not measured"
-            )
-        if self.layout in {"folders", "repositories"}:
-            where = "folders of one revision" if self.layout == "folders" else "repositories of their own"
-            raise UserError(
-                f"{repository}: the checkpoints of {self.title} are {where}, which are not read from the Hub: download "
-                f"them into one folder, a folder a step, and name that"
             )
 
     def is_of(self, repository: str) -> bool:
