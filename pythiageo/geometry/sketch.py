@@ -22,8 +22,8 @@ class Sketch:
     Row 0 is the mean row, the others are the rows without it: M = [mean; X - mean], (rows + 1, width). With M^T = Q R,
     R^T holds the same rows in the orthonormal basis Q: every product of two rows, so every number that is blind to
     rotations of d_model, is theirs. R^T is a lower trapezoid of min(rows + 1, width) columns; ``values`` holds its
-    numbers row by row in float32, in units of ``scale``: each row is rounded as float32 states are, by about 6e-8 of
-    its size.
+    numbers row by row in float32, in units of ``scale``: mean and centred rows are each rounded by about 6e-8 of their
+    own size, as float32 states are.
     """
 
     values: Float[np.ndarray, " number"]

@@ -138,8 +138,8 @@ class RunFolder:
         if lost:
             steps = name_steps(sorted(lost))
             _LOG.warning(
-                f"{self.path}: the manifest calls {steps} measured, but the observations, or what is kept beside them, "
-                f"are cut, empty or not there"
+                f"{self.path}: the manifest calls {steps} measured, but the observations"
+                f"{', or the spectra and sketches beside them,' if damaged else ''} are cut, empty or not there"
             )
         return lost
 
