@@ -13,6 +13,7 @@ from pythiageo.cli import (
     analyze,
     audit,
     claims,
+    derive,
     display,
     error_rates,
     export,
@@ -28,6 +29,7 @@ from pythiageo.cli import (
     runs,
     series,
     serve,
+    similarity,
     tasks,
     train,
 )
@@ -70,6 +72,8 @@ app.command()(results.compare)
 app.command()(claims.claims)
 app.command()(error_rates.error_rates)
 app.command()(export.export)
+app.command()(derive.derive)
+app.command()(similarity.similarity)
 app.command()(results.report)
 app.command()(plot.plot)
 app.command()(results.figures)

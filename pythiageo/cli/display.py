@@ -192,6 +192,9 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
         ("all of them", f"about {_duration(plan.total_seconds)}{together}"),
     ]
+    if kept := {kind: count for kind, count in plan.kept_bytes.items() if count}:
+        sizes = " and ".join(f"{kind} of {_gb(count)}" for kind, count in kept.items())
+        rows.insert(-2, ("kept beside the table", f"about {sizes}"))
     if plan.audit_bytes:
         rows.insert(4, ("audit by value", f"{_gb(plan.audit_bytes)} at most are read first"))
     if plan.landscape_checkpoints:

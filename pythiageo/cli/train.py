@@ -25,7 +25,11 @@ PROTOCOLS = ("billa-v4",)
 OLD_REGIMES = {"aligned": "task-aligned", "natural": "naturalistic"}
 
 
-@with_options_of(TrainConfig, tables=("training",), keys=("compute.device", "compute.threads"))
+@with_options_of(
+    TrainConfig,
+    tables=("training",),
+    keys=("compute.device", "compute.threads", "measures.spectra", "measures.sketch"),
+)
 def train(
     given: dict[str, Any],
     configs: Annotated[

@@ -189,6 +189,16 @@ class MeasureConfig(Table):
     draws: Annotated[int, Field(ge=2, le=10_000)] = 20
     """Draws for ``rows``. Each costs a spectrum."""
 
+    spectra: Annotated[bool, Option("Keep the singular values of every readout beside the table.")] = False
+    """Keep the singular values of every readout beside the table (docs/similarity.md)."""
+    sketch: Annotated[
+        int, Field(ge=0, le=10_000), Option("Keep a sketch of so many rows of the states, such as 200. Default: none.")
+    ] = 0
+    """Keep a sketch of the states beside the table: so many rows of each of ``sketch_positions``, at most; 0: none."""
+    sketch_positions: Annotated[tuple[str, ...], Field(min_length=1)] = ("answer", "mean")
+    """Positions whose rows are sketched, as readouts name them: ``equals``, ``last`` and ``mean`` give one row an
+    example, so that models of different tokenizers compare."""
+
     @field_validator("linear_probe", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> Any:

@@ -13,7 +13,8 @@ import torch
 
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
-from pythiageo.estimate.trial import Trial
+from pythiageo.estimate.kept import count_kept
+from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.interrupts import map_in_threads
 from pythiageo.locations import check_folder
 from pythiageo.measurement.checkpoint import MeasurementSpec
@@ -51,6 +52,8 @@ class Plan:
     largest_bytes: int
     disk_peak_bytes: int
     disk_free_bytes: int
+    kept_bytes: dict[str, int]
+    """What all checkpoints together keep beside the table, on the disk: spectra, sketches."""
     memory_peak_bytes: int
     memory_free_bytes: int
     seconds: dict[str, float]
@@ -87,8 +90,9 @@ class Plan:
             found.append(
                 f"it needs {_in_gb(self.memory_peak_bytes)} of memory, and {_in_gb(self.memory_free_bytes)} are free"
             )
-        if self.disk_peak_bytes > self.disk_free_bytes:
-            found.append(f"it needs {_in_gb(self.disk_peak_bytes)} of disk, {_in_gb(self.disk_free_bytes)} are free")
+        disk = self.disk_peak_bytes + sum(self.kept_bytes.values())
+        if disk > self.disk_free_bytes:
+            found.append(f"it needs {_in_gb(disk)} of disk, {_in_gb(self.disk_free_bytes)} are free")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -140,6 +144,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         trial = Trial(config, shape, ahead.prepared, ahead.folder)
         memory = trial.estimate_memory(_count_mapped(checkpoints[0])) + _count_fetching(checkpoints[0])
         landscape = Landscape.of(config.measures.landscape, choice.steps, probes)
+        kept = count_kept(config.measures, ahead.prepared, count_sites(config, shape), shape.d_model)
         return Plan(
             series=series.name,
             architecture=shape.architecture,
@@ -154,6 +159,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             largest_bytes=max(sizes),
             disk_peak_bytes=_find_peak_disk(config, sizes),
             disk_free_bytes=psutil.disk_usage(str(_find_existing(out))).free,
+            kept_bytes={kind: len(checkpoints) * count for kind, count in kept.items()},
             memory_peak_bytes=memory,
             memory_free_bytes=psutil.virtual_memory().available,
             seconds=trial.time_checkpoint(max(sizes)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -21,6 +22,8 @@ POSITIONS = {
 BUT_SINKS = "-but-sinks"
 """What ends the name of positions that leave sinks out: first ones, and those of outlying norm (``geometry.sinks``)."""
 SPARED = tuple(name + BUT_SINKS for name in ("answer", "all", "mean"))
+PER_EXAMPLE = ("equals", "last", "mean")
+"""Positions that give one row an example, so that rows of two tokenizers stand for the same."""
 CENTRINGS = ("centred", "uncentred")
 
 
@@ -59,6 +62,14 @@ def get_readouts(names: list[str]) -> list[Readout]:
         if name not in READOUTS:
             raise UserError(f"no readout {name!r}{nearest(name, READOUTS)}; there are {', '.join(READOUTS)}")
     return [READOUTS[name] for name in names]
+
+
+def check_positions(names: Sequence[str]) -> None:
+    """Check names of positions. Raises ``UserError`` for an unknown one; the nearest one is given."""
+    known = (*POSITIONS, *SPARED)
+    for name in names:
+        if name not in known:
+            raise UserError(f"no positions {name!r}{nearest(name, known)}; there are {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,10 @@ class Rounding:
             self._directions[centred] = Directions(sigma.cpu(), noise.cpu(), columns.cpu())
         return self._directions[centred]
 
+    def known_directions(self, centred: bool) -> Directions | None:
+        """Return what ``directions`` found, ``None`` if it was not asked."""
+        return self._directions.get(centred)
+
     def share_of_rows(self, states: Float[Tensor, "row d_model"]) -> float:
         """Return which share of the rows' squared sizes is rounding, in the mean over rows."""
         sizes = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64)

@@ -33,7 +33,7 @@ class Rows:
     ) -> None:
         self.matrix = matrix
         self.without = without
-        self._every_value = every_value
+        self.every_value = every_value
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 
     @lazy_property
@@ -44,7 +44,7 @@ class Rows:
     @lazy_property
     def spectra(self) -> Spectra:
         """The spectra, centred and not; raises as ``Spectra``."""
-        return Spectra(self.matrix, self._every_value)
+        return Spectra(self.matrix, self.every_value)
 
     @lazy_property
     def centred(self) -> Float[Tensor, "row d_model"]:
@@ -63,7 +63,7 @@ class Rows:
 
     def resample(self, rows: Int[Tensor, " row"]) -> Rows:
         """Return these of the rows, each as often as it is named."""
-        return Rows(self.matrix[rows], self._every_value, self._unit)
+        return Rows(self.matrix[rows], self.every_value, self._unit)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import observe
 from pythiageo.measurement.geometry_plan import GeometryPlan
+from pythiageo.measurement.keeper import Keeper
 from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits
 from pythiageo.measurement.probe_sets import Prepared, Probe
@@ -182,7 +183,8 @@ class CheckpointMeasurer(Generic[C]):
             weight_sha = model.weight_sha
             with self._follower.phase("compute", f"measuring {label}"):
                 origin = self._spec.origin(step, tokens, weight_sha)
-                rows, passes = self._observe(model, origin, look, failures)
+                keeper = Keeper(self._geometry, origin, failures)
+                rows, passes = self._observe(model, origin, look, failures, keeper)
         except BaseException as error:
             if strict:
                 raise
@@ -200,10 +202,11 @@ class CheckpointMeasurer(Generic[C]):
             source=model.source,
             tracebacks=tuple(failures.tracebacks),
             passes=passes,
+            kept=keeper.kept,
         )
 
     def _observe(
-        self, model: OpenModel, origin: Origin, look: Callable[[], None], failures: Failures
+        self, model: OpenModel, origin: Origin, look: Callable[[], None], failures: Failures, keeper: Keeper
     ) -> tuple[list[Observation], str | None]:
         """Return the rows of scores, geometry and linear probe, of the landscape, and what else there is.
 
@@ -224,7 +227,7 @@ class CheckpointMeasurer(Generic[C]):
             reading = Reading.of(reader, config.measures, config.compute, forests)
             waiting = config.compute.state_bytes
             rows = observe(
-                reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting
+                reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting, keeper
             )
         return [*rows, *landscape, *first, *model.further(origin)], None if nonfinite else reading.passes
 

@@ -23,6 +23,7 @@ from pythiageo.measurement import sinks
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry_plan import GeometryPlan
+from pythiageo.measurement.keeper import Keeper
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.rarefied import rarefied_rows
@@ -48,6 +49,7 @@ def observe(
     report_share: Callable[[float], None] = lambda _: None,
     failures: Failures | None = None,
     waiting: int = 2**30,
+    keeper: Keeper | None = None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
@@ -57,14 +59,15 @@ def observe(
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
     would have been has the status ``nonfinite`` and that reason. ``report_share`` is told which share is done.
     An error over one measure, or over the passes of one probe set, gives rows of status ``failed``, and is kept in
-    ``failures``.
+    ``failures``. What the plan keeps beside the rows goes to ``keeper``.
 
     Raises:
         CheckpointError: the passes of every probe set ended in an error.
     """
     failures = failures or Failures()
     with SideBySide(torch.get_num_threads(), waiting) as side_by_side:
-        found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side))
+        keeper = keeper or Keeper(plan, origin, failures)
+        found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side, keeper))
         return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
 
 
@@ -77,6 +80,7 @@ def _observe(
     report_share: Callable[[float], None],
     failures: Failures,
     side_by_side: SideBySide,
+    keeper: Keeper,
 ) -> Iterator[Observation | Future[list[Observation]]]:
     """Yield rows, or what is at work on them beside the next forward passes, in order."""
     unread: list[str] = []
@@ -88,7 +92,7 @@ def _observe(
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             yield origin.row(measure=LEFT_OUT, **found, **columns_of(prepared))
             no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
-        subject = Subject(reading, prepared, plan, origin, no_value, failures)
+        subject = Subject(reading, prepared, plan, origin, no_value, failures, keeper)
         if prepared.probe.purpose == SCORE:
             yield from score_probe_set(subject)
         else:
@@ -140,6 +144,7 @@ def _measure_site(
     if plan.sinks:
         take = partial(sinks.site_rows, subject, here, **columns)
         rows += _attempt(subject, take, sinks.OF_SITES, layer=columns["layer"], site=columns["site"])
+    subject.keeper.keep_sketches(here, subject.prepared, columns)
     for number, readout in enumerate(plan.readouts):
         for measure in measures:
             for name in plan.names_of(readout, measure) if plan.blurs(measure) else ():
@@ -147,6 +152,7 @@ def _measure_site(
         sharp = [measure for measure in measures if not plan.blurs(measure)]
         at_all = list(_measure_readout(subject, here, readout, sharp, bootstrap, columns))
         rows += at_all
+        subject.keeper.keep_spectrum(here, readout, columns)
         if rarefaction is not None:
             rows += rarefied_rows(subject, here, readout, at_all, rarefaction)
         if readout.positions not in {later.positions for later in plan.readouts[number + 1 :]}:
@@ -159,6 +165,7 @@ def _without_states(
 ) -> Iterator[Observation]:
     """Yield the rows of a site that could not be read."""
     assert no_value is not None
+    subject.keeper.keep_no_value(no_value, columns)
     for readout in subject.plan.readouts:
         for measure in measures:
             for name in subject.plan.names_of(readout, measure):

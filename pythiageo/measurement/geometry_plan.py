@@ -10,7 +10,7 @@ from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Measure, get_measures
 from pythiageo.geometry.rarefaction import Rarefaction
-from pythiageo.geometry.readout import Readout, get_readouts
+from pythiageo.geometry.readout import Readout, check_positions, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.measurement.probe_sets import Prepared
 from pythiageo.names import AT_ROWS
@@ -31,13 +31,20 @@ class GeometryPlan:
     rows: int = 0
     draws: int = 20
     """At how many rows ranks are taken, too (0: none), and of how many draws."""
+    spectra: bool = False
+    """Whether the spectra of all readouts are kept beside the table."""
+    sketch: int = 0
+    sketch_positions: tuple[str, ...] = ()
+    """How many rows of the states are kept as a sketch at most (0: none), and of which positions."""
 
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
+        check_positions(config.sketch_positions)
         switches = (config.linear_probe, config.sinks, config.rows, config.draws)
-        return cls(measures, readouts, config.bootstrap, dtype, *switches)
+        kept = (config.spectra, config.sketch, config.sketch_positions)
+        return cls(measures, readouts, config.bootstrap, dtype, *switches, *kept)
 
     def blurs(self, measure: Measure) -> bool:
         """Whether a forward pass in this type would make this measure another number, whatever the states.

@@ -37,6 +37,8 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
         CheckpointError: TransformerLens cannot open it, or the tokenizer is another model's.
         MachineError: disk or memory run out.
     """
+    if config.measures.spectra or config.measures.sketch:
+        raise UserError("measures.spectra and measures.sketch are kept in a run's folder, and there is none here")
     with isolate_process():
         torch.set_num_threads(config.compute.thread_count)
         device = resolve_device(config.compute.device)

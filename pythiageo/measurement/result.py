@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pythiageo.observations import Observation
+from pythiageo.observations.sidecars import NOTHING, Kept
 from pythiageo.series.origin import Source
 
 
@@ -51,6 +52,8 @@ class CheckpointResult:
     """Of errors that cost it numbers, for the log."""
     passes: str | None = None
     """How prompts went through the model: as a prefix forest, or in plain passes and why."""
+    kept: Kept = NOTHING
+    """What is kept beside the rows: spectra, sketches."""
 
     @classmethod
     def failed(

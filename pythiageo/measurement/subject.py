@@ -11,6 +11,7 @@ from torch import Tensor
 from pythiageo.measurement.failures import FAILED, Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry_plan import GeometryPlan
+from pythiageo.measurement.keeper import Keeper
 from pythiageo.measurement.probe_sets import Prepared
 from pythiageo.measurement.result import Origin
 from pythiageo.no_value import NoValue
@@ -25,7 +26,10 @@ def columns_of(prepared: Prepared) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Subject:
-    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
+    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did.
+
+    ``keeper`` takes what is kept beside the rows.
+    """
 
     reading: Reading
     prepared: Prepared
@@ -33,6 +37,7 @@ class Subject:
     origin: Origin
     no_value: NoValue | None
     failures: Failures
+    keeper: Keeper
     unread: list[str] = field(default_factory=list)
 
     def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:

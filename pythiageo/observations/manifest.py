@@ -37,7 +37,8 @@ class _Facts(BaseModel):
 class CheckpointEntry(_Facts):
     """How the measurement of one checkpoint went.
 
-    ``source``: what a saved one was read from. ``passes``: how prompts went through the model.
+    ``source``: what a saved one was read from. ``passes``: how prompts went through the model. ``kept``: the sha256 of
+    each file that is kept beside the table (``sidecars``), by its kind.
     """
 
     step: Annotated[int, Field(ge=0, lt=STEPS)]
@@ -47,6 +48,7 @@ class CheckpointEntry(_Facts):
     reason: str | None = None
     source: Object | None = None
     passes: str | None = None
+    kept: Object | None = None
 
 
 class ProbeSetEntry(_Facts):

@@ -235,8 +235,9 @@ class _Session:
             )
         again = self._spec.only or frozenset()
         rows = self._folder.observations.rows(result.step)
-        kept = [row for row in rows if (row.task, row.level) not in again and row.measure != "checkpoint"]
-        return replace(result, rows=[*kept, *result.rows])
+        stand = [row for row in rows if (row.task, row.level) not in again and row.measure != "checkpoint"]
+        kept = result.kept.joined(self._folder.sidecars.read(known), again)
+        return replace(result, rows=[*stand, *result.rows], kept=kept)
 
     def _remembered(self, checkpoints: list[Checkpoint]) -> Iterator[CheckpointResult]:
         """Yield the results; a series that can notes the fingerprints that were read."""

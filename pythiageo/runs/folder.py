@@ -22,6 +22,7 @@ from pythiageo.observations import SCHEMA_VERSION, Manifest, ObservationStore, r
 from pythiageo.observations.manifest import MANIFEST_NAME as MANIFEST
 from pythiageo.observations.manifest import CheckpointEntry, Provenance, write_manifest
 from pythiageo.observations.mending import mend
+from pythiageo.observations.sidecars import SKETCHES, SPECTRA, SidecarStore
 from pythiageo.runs.lock import LOCK_FILES, held
 from pythiageo.runs.provenance import list_earlier, provenance
 from pythiageo.series.audit.rules import name_steps
@@ -32,10 +33,10 @@ STATE = "state.safetensors"
 LOG = "log.jsonl"
 HASHES = "hashes.json"
 TENSORBOARD = "tensorboard"
-_OWN = (STATE, "observations.parquet", "observations", "checkpoints", "downloads", AUDIT, LOG, HASHES, TENSORBOARD,
-        MANIFEST)  # fmt: skip
+_OWN = (STATE, "observations.parquet", "observations", SPECTRA, SKETCHES, "checkpoints", "downloads", AUDIT, LOG,
+        HASHES, TENSORBOARD, MANIFEST)  # fmt: skip
 """What a run writes. The manifest goes last: as long as it is there, the rest is known to be a run's."""
-_FOLDERS = {"observations", "checkpoints", "downloads", TENSORBOARD}
+_FOLDERS = {"observations", SPECTRA, SKETCHES, "checkpoints", "downloads", TENSORBOARD}
 _FILES = {
     *LOCK_FILES,
     *(form for name in _OWN if name not in _FOLDERS for form in (name, f".{name}.tmp", f"{name}.tmp")),
@@ -57,6 +58,8 @@ class RunFolder:
         """The manifest as a resumed run left it: it stands on the disk until the first ``update``."""
         self.begun = False
         self.observations = ObservationStore(path)
+        self.sidecars = SidecarStore(path)
+        """What is kept beside the observations, where that was asked for."""
         self.checkpoints = path / "checkpoints"
         self.state = path / STATE
         self.log = path / LOG
@@ -82,12 +85,14 @@ class RunFolder:
         """Remove what was measured at these steps, and change fields of the manifest."""
         self.update(checkpoints=[one for one in self.manifest.checkpoints if one.step not in gone], **fields)
         self.observations.drop(gone)
+        self.sidecars.drop(gone)
 
     def keep(self, result: CheckpointResult) -> None:
-        """Write a result: its rows, and then the manifest, which knows only what is there.
+        """Write a result: what is kept beside its rows, these, and then the manifest, which knows only what is there.
 
         Every run does so, of a saved series as of a model in training, before it asks for the next one.
         """
+        kept = self.sidecars.write(result.step, result.kept)
         self.observations.write(result.step, result.rows)
         if result.model is not None:
             self.note(model=result.model)
@@ -96,6 +101,8 @@ class RunFolder:
             entry["source"] = result.source._asdict()
         if result.passes is not None:
             entry["passes"] = result.passes
+        if kept:
+            entry["kept"] = kept
         if pending := self.manifest.pending:
             self.note(pending=pending.without([result.step]))
         entries = [known for known in self.manifest.checkpoints if known.step != result.step]
@@ -107,6 +114,7 @@ class RunFolder:
         later = [known.step for known in self.manifest.checkpoints if known.step > step]
         self.update(checkpoints=[known for known in self.manifest.checkpoints if known.step <= step])
         self.observations.drop_after(step)
+        self.sidecars.drop(later)
         for known in later:
             shutil.rmtree(self.checkpoints / f"step{known}", ignore_errors=True)
         return later
@@ -116,6 +124,7 @@ class RunFolder:
 
         Steps that the manifest calls measured and whose observations are gone are told, and returned. Observations that
         the manifest does not know, as a kill between the two leaves them, are removed: nothing says what they are of.
+        Where what was kept beside the observations is not what was written, both are made again.
         """
         drop_leftovers(self.path)
         drop_leftovers(self.checkpoints)
@@ -123,12 +132,14 @@ class RunFolder:
         found = mend(self.path)
         of_others = {step for step in found.keys() & known.keys() if None not in (found[step], known[step])}
         strange = {step for step in of_others if found[step] != known[step]} | (found.keys() - known.keys())
-        self.observations.drop(strange)
+        damaged = self.sidecars.mend(self.manifest.checkpoints)
+        self.observations.drop(strange | damaged)
         lost = known.keys() - set(self.observations.steps())
         if lost:
             steps = name_steps(sorted(lost))
             _LOG.warning(
-                f"{self.path}: the manifest calls {steps} measured, but the observations are cut, empty or not there"
+                f"{self.path}: the manifest calls {steps} measured, but the observations"
+                f"{', or the spectra and sketches beside them,' if damaged else ''} are cut, empty or not there"
             )
         return lost
 

@@ -46,7 +46,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray = pytest.importorskip("ray", reason="the extra pythiageo[ray]")
 
-PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
+PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet",
+          "--spectra", "--sketch", "5"]  # fmt: skip
 STEPS = (0, 10, 20, 30, 40)
 SCRIPT = Path(__file__).parents[2] / "configs" / "cluster" / "slurm.sh"
 TRAIN = sweep._train

@@ -65,7 +65,8 @@ def place(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def analyze(root: Path, out: str, *arguments: str) -> int:
     return cli(["analyze", str(root / "series"), "--name", "run", "--out", str(root / out), "--tasks", "a,b",
-                "--tasks-folder", str(root / "tasks"), "--readouts", "answer/centred", "--quiet", "--set",
+                "--tasks-folder", str(root / "tasks"), "--readouts", "answer/centred", "--quiet", "--spectra",
+                "--sketch", "5", "--set",
                 "probes.score_examples=2", "--set", "probes.geometry_examples=2", *arguments])  # fmt: skip
 
 
@@ -118,6 +119,20 @@ def test_an_unfinished_run_is_no_less_guarded(place: Path, capsys: pytest.Captur
     retrain(place, 0)
     refused(place, "other weights at step 0", capsys)
     assert analyze(place, "run", "--resume", "--refresh") == 0
+    same_as_fresh(place, capsys)
+
+
+def test_what_is_kept_beside_the_table_is_made_again_where_it_is_not_as_it_was(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = sorted(path for kind in ("spectra", "sketches") for path in (place / "run" / kind).iterdir())
+    before = {path: path.read_bytes() for path in kept}
+    assert len(kept) == 2 * len(STEPS)
+    kept[0].unlink()
+    kept[-1].write_bytes(before[kept[-1]][:-1])
+    assert analyze(place, "run", "--resume") == 0
+    assert "steps 0, 20 measured, but the observations, or the spectra and sketches beside them" in caplog.text
+    assert {path: path.read_bytes() for path in kept} == before
     same_as_fresh(place, capsys)
 
 

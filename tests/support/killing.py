@@ -19,7 +19,8 @@ from typing import Any
 
 SETS = ["model.layers=2", "model.d_model=16", "model.heads=2", "model.d_ff=32", "training.stop=8", "name=tiny",
         'training.checkpoints="0-8:2"', "training.batch_size=4", "probes.tasks=['ADD']"]  # fmt: skip
-PROBES = ["probes.score_examples=4", "probes.geometry_examples=6", "measures.readouts=['answer/centred']"]
+PROBES = ["probes.score_examples=4", "probes.geometry_examples=6", "measures.readouts=['answer/centred']",
+          "measures.spectra=true", "measures.sketch=5"]  # fmt: skip
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 
