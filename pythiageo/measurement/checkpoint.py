@@ -75,6 +75,7 @@ class OpenModel:
     ``open_reader``: called once the landscape is measured, for TransformerLens takes the module apart. ``prepared``:
     the probe sets under its tokenizer. ``nonfinite``: why the weights cannot be measured. ``scored_logits``: a faster
     way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows.
+    ``met``: the prompts that its training has met, where that is known.
     """
 
     module: nn.Module
@@ -88,6 +89,7 @@ class OpenModel:
     description: dict[str, Any] | None = None
     source: Source | None = None
     further: Callable[[Origin], list[Observation]] = lambda _: []
+    met: frozenset[str] | None = None
 
 
 class Follower(Protocol):
@@ -221,7 +223,15 @@ class CheckpointMeasurer(Generic[C]):
             reading = Reading.of(reader, config.measures, config.compute, forests)
             waiting = config.compute.state_bytes
             rows = observe(
-                reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting
+                reading,
+                model.prepared,
+                self._geometry,
+                origin,
+                nonfinite,
+                look_and_report,
+                failures,
+                waiting,
+                model.met,
             )
         return [*rows, *landscape, *model.further(origin)], None if nonfinite else reading.passes
 

@@ -31,7 +31,7 @@ def undefined(measure: str, no_value: NoValue) -> LandscapeResult:
 
 
 def measure_llc(config: LandscapeConfig, problem: Problem) -> Iterator[LandscapeResult]:
-    """Yield the local learning coefficient and its diagnostics, which keep their values where a finding withholds it."""
+    """Yield the local learning coefficient and its diagnostics; these have values where a finding withholds it."""
     estimate = llc(problem, llc_settings(config, problem.examples), config.seed)
     if isinstance(estimate, NoValue):
         yield undefined("llc", estimate)

@@ -25,7 +25,10 @@ def columns_of(prepared: Prepared) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Subject:
-    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did."""
+    """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did.
+
+    ``met``: the prompts that training has met, where it is known.
+    """
 
     reading: Reading
     prepared: Prepared
@@ -33,6 +36,7 @@ class Subject:
     origin: Origin
     no_value: NoValue | None
     failures: Failures
+    met: frozenset[str] | None = None
     unread: list[str] = field(default_factory=list)
 
     def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:

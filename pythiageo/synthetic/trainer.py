@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from pythiageo.durable_files import new_file
 from pythiageo.errors import UserError, raise_if_memory
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
+from pythiageo.synthetic.exposure import Exposure
 from pythiageo.synthetic.trainable import Trainable
 from pythiageo.synthetic.workers import ALONE, Workers
+
+_FIRST_MET = "exposure/first_met"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Freeze:
 class Trainer:
     """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding).
 
-    ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default.
+    ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default. ``exposure`` is told the prompts that are
+    drawn, and is part of the saved state.
     """
 
     def __init__(
@@ -75,10 +79,12 @@ class Trainer:
         freeze: Freeze | None = None,
         workers: Workers = ALONE,
         loss_of: LossOf | None = None,
+        exposure: Exposure | None = None,
     ) -> None:
         self._trainable = trainable
         self._loss_of = loss_of or batch_loss
         self._workers = workers
+        self.exposure = exposure
         self._freeze = freeze
         self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
         self.batches = batches
@@ -100,6 +106,8 @@ class Trainer:
     def advance(self) -> None:
         """Take one optimiser step."""
         batch = self.batches(self.step)
+        if self.exposure is not None:
+            self.exposure.note(batch.prompts, self.step)
         for group in self._adamw.param_groups:
             group["lr"] = self.schedule.lr(self.step)
         self._adamw.zero_grad(set_to_none=True)
@@ -122,6 +130,8 @@ class Trainer:
         for name, parameter in self._parameters.items():
             for key, value in self._adamw.state[parameter].items():
                 tensors[f"{key}/{name}"] = value
+        if self.exposure is not None:
+            tensors[_FIRST_MET] = self.exposure.steps()
         tensors = {name: t.contiguous() for name, t in tensors.items()}
         counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
         with new_file(path) as temporary:
@@ -148,9 +158,19 @@ class Trainer:
                     }
                 self.step, self.tokens = int(counters["step"]), int(counters["tokens"])
                 self.loss = float.fromhex(counters["loss"])
+                if self.exposure is not None:
+                    if _FIRST_MET in keys:
+                        self.exposure.restore(file.get_tensor(_FIRST_MET))
+                    else:
+                        self._replay(self.exposure)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
             raise_if_memory(error, f"{path.name} was read")
             raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None
+
+    def _replay(self, exposure: Exposure) -> None:
+        """Draw the batches before the state's step again: states of earlier versions do not say what was met."""
+        for step in range(self.step):
+            exposure.note(self.batches(step).prompts, step)
 
 
 def _digest(names: Iterable[str], tensor: Callable[[str], torch.Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Agreement and effective sizes of chains: against arviz-stats, the formulas of the paper, and closed forms of AR(1)."""
+"""Agreement and sizes of chains: against arviz-stats, the formulas of the paper, and closed forms of AR(1)."""
 
 from __future__ import annotations
 
