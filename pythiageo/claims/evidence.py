@@ -13,7 +13,7 @@ from pythiageo.events.find import events, timeline_rows
 from pythiageo.events.questions import check_questions
 from pythiageo.events.trajectory import RUN_KEY, at_site, select_rows, without_duplicates
 from pythiageo.events.transitions import transitions
-from pythiageo.observations.measures import score_measures
+from pythiageo.observations.measures import score_measures, unmoving_measures
 from pythiageo.study.protocols import AT_EDGE, FOUND, NOT_REACHED, get_protocol
 
 
@@ -47,7 +47,7 @@ class Evidence:
             .sort()
             .to_list()
         )
-        return [name for name in found if name not in score_measures() and not name.startswith("linear_probe")]
+        return [name for name in found if name not in unmoving_measures() and not name.startswith("linear_probe")]
 
     def acquisitions(self, specification: Specification) -> pl.DataFrame:
         """Return the acquisition of every run, task and level under the specification's protocol and event."""

@@ -128,10 +128,14 @@ class ClaimResult:
         return describe_verdict(self.verdict, self.rests_on)
 
     def summary(self) -> dict[str, Any]:
-        """Return everything but the table, one flat row: the specification's fields too."""
+        """Return everything but the table, one flat row: the specification's fields too.
+
+        ``rule`` is the verdict's; the specification's, when a measure leads, is ``leads``.
+        """
         row = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NOT_FLAT}
         low, high = self.interval or (None, None)
         specification = asdict(self.specification)
+        specification["leads"] = specification.pop("rule")
         specification["trained"] = (
             ",".join(self.specification.trained) if self.specification.trained is not None else None
         )
@@ -166,7 +170,6 @@ def summary_table(results: list[ClaimResult]) -> pl.DataFrame:
     rows = []
     for result in results:
         row = result.summary()
-        row["leads"], row["rule"] = result.specification.rule, result.rule
         rows.append([row[name] for name in SUMMARY_COLUMNS])
     return pl.DataFrame(rows, schema=SUMMARY_COLUMNS, orient="row")
 

@@ -61,9 +61,11 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
 def _level(task: Task, level: str) -> dict[str, Any]:
     """Return what is known of a level without drawing or fetching anything."""
     from pythiageo.probes.kinds import TEXT, ItemTask
-    from pythiageo.probes.probeset import get_majority_rate, to_example
+    from pythiageo.probes.probeset import count_domain, get_majority_rate, to_example
 
     known: dict[str, Any] = {"items": None, "chance": task.chance(level), "majority_rate": None}
+    if (domain := count_domain(task, level)) is not None:
+        known["domain"] = domain
     if isinstance(task, ItemTask):
         examples = [to_example(item, task) for item in task.levels[level].items]
         known["items"] = len(examples)
@@ -105,6 +107,7 @@ def show(
             {
                 "level": one,
                 "items": whole["items"],
+                "domain": whole.get("domain"),
                 "chance": probe_set.chance,
                 "majority_rate": whole["majority_rate"],
                 "probe_set": probe_set.sha,
@@ -118,7 +121,8 @@ def show(
     display.say(f"right: {RULES[task.rule]}")
     display.say("fed: one cell a token; answer: the token each marked position must predict\n")
     for block in shown:
-        facts = [f"{block[key]} {key}" for key in ("items",) if block[key]]
+        facts = [f"{block['items']} items"] if block["items"] else []
+        facts += [f"{block['domain']:,} different questions"] if block["domain"] else []
         facts += [f"{key} {block[key]:.3g}" for key in ("chance", "majority_rate") if block[key] is not None]
         display.say(f"{block['level']}  {'  '.join(facts)}  probe set {block['probe_set']}".replace("_", " "))
         for example in block["examples"]:

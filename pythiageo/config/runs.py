@@ -56,6 +56,8 @@ class DataConfig(Table):
     """Of these tasks, those whose examples have another example's answer: a control, for they cannot be learned."""
     levels: tuple[str, ...] = ("L1", "L2", "L3")
     """Levels of the tasks that are trained on."""
+    holdout: Annotated[float, Field(ge=0, le=0.95)] = 0.0
+    """Share of every task's prompts that training never draws, by a hash of the prompt: the same in every run."""
     corpus: tuple[Path, ...] = ()
     """Text files; empty: the reference topics and docstrings of Python's library."""
 
@@ -132,6 +134,8 @@ class TrainConfig(Table):
             raise ValueError("data.corpus is for data.source = 'text' or 'mix'")
         if self.data.source == "text" and self.data.shuffled:
             raise ValueError("data.shuffled is for data.source = 'tasks' or 'mix'")
+        if self.data.source == "text" and self.data.holdout:
+            raise ValueError("data.holdout is for data.source = 'tasks' or 'mix'")
         if (self.data.source == "mix") != (self.data.task_share is not None):
             raise ValueError(
                 "data.task_share belongs to data.source = 'mix': the share of examples that are the tasks'"

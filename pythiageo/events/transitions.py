@@ -6,7 +6,7 @@ import polars as pl
 
 from pythiageo.events.find import EVENT_COLUMNS, MIN_FLOOR_CHECKPOINTS
 from pythiageo.events.trajectory import QUANTITY_KEY, RUN_KEY, without_duplicates
-from pythiageo.observations.measures import HALF_WAY, MAXIMUM, MINIMUM, score_measures, transitions_of_measures
+from pythiageo.observations.measures import HALF_WAY, MAXIMUM, MINIMUM, transitions_of_measures, unmoving_measures
 from pythiageo.study.protocols import AT_EDGE, FOUND, NOT_REACHED, UNDEFINED, Protocol, get_protocol
 
 _KEY = [*RUN_KEY, *QUANTITY_KEY]
@@ -35,7 +35,7 @@ def transitions(observations: pl.DataFrame, protocol: Protocol | str) -> pl.Data
         pl.col("step").min().alias("run_first"), pl.col("step").max().alias("run_last")
     )
     rows = measured.filter(
-        ~pl.col("measure").is_in(score_measures())
+        ~pl.col("measure").is_in(unmoving_measures())
         & ~pl.col("measure").str.starts_with("linear_probe")
         & pl.col("task").is_not_null()
         & pl.col("readout").is_not_null()  # a score of others, whatever its name

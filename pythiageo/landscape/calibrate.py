@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pythiageo.errors import UserError
-from pythiageo.landscape.llc import LLC, SHARE_LIMIT, Settings, llc
+from pythiageo.landscape.llc import LLC, Settings, llc
+from pythiageo.landscape.llc_health import SHARE_LIMIT
 from pythiageo.landscape.problem import Problem
 from pythiageo.no_value import NoValue, NoValueError, or_no_value
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
+from scipy.stats import rankdata  # type: ignore[import-untyped]
 
+FEWEST_DRAWS = 4
+"""Of a chain, for its autocorrelations to be looked at."""
+TAILS = (0.05, 0.95)
+"""Quantiles whose effective number of draws is that of the tails."""
 FEWEST = 3.0
 """Stretches of draws, each as long as draws are correlated, below which no standard error is believed.
 
@@ -14,24 +19,38 @@ A higher limit would not be safer: where draws are as correlated, it lets those 
 
 
 def effective_draws(chains: np.ndarray) -> float:
-    """Return the effective number of independent draws in ``chains`` (chain, draw).
+    """Return the number of independent draws whose mean has this one's standard error, for ``chains`` (chain, draw).
 
-    By autocorrelations, chains together, summed in pairs up to the first pair below zero and made monotone (Geyer
-    1992; Gelman et al., Bayesian Data Analysis, 3rd edition, section 11.5). Chains that disagree count as correlated
-    draws. Constant chains count as one draw.
+    By autocorrelations, chains together, summed in pairs up to the first pair below zero and made monotone (Geyer 1992;
+    Vehtari et al. 2021, arXiv 1903.08008). Chains that disagree count as correlated draws. Draws that do not vary count
+    as one, fewer than 4 of a chain as one a chain.
     """
-    chains = np.asarray(chains, dtype=np.float64)
-    count, draws = chains.shape
-    if draws < 4:
-        return float(count)
-    within = _covariances(chains) * draws / (draws - 1)
-    pooled = pooled_variance(chains)
-    if pooled <= 0:
-        return 1.0
-    rho = 1 - (within[0] - within) / pooled
-    rho[0] = 1
-    time = max(2 * float(_positive_pairs(rho).sum()) - 1, 1 / math.log10(count * draws + 10))
-    return count * draws / time
+    found = _effective(chains, "identity")
+    return found or (1.0 if chains.shape[1] >= FEWEST_DRAWS else float(len(chains)))
+
+
+def bulk_draws(chains: np.ndarray) -> float | None:
+    """Return the effective number of draws for the centre of their distribution.
+
+    That of the draws' normal scores, halves of chains apart, so that heavy tails do not decide it (Vehtari et al.).
+    None with fewer than 4 draws a chain, or draws that do not vary.
+    """
+    return _effective(chains, "bulk")
+
+
+def tail_draws(chains: np.ndarray) -> float | None:
+    """Return the effective number of draws for their 5% or 95% quantile, the fewer; None as ``bulk_draws``."""
+    return _effective(chains, "tail", TAILS)
+
+
+def _effective(chains: np.ndarray, method: str, prob: tuple[float, float] | None = None) -> float | None:
+    if chains.shape[1] < FEWEST_DRAWS or not np.ptp(chains) > 0:
+        return None
+    from arviz_stats.base import array_stats  # noqa: PLC0415 - takes most of a second
+
+    # it takes draws that differ by less than 1e-15, of whatever size they are, for equal ones
+    scaled = (chains - chains.min()) / np.ptp(chains)
+    return float(array_stats.ess(scaled, chain_axis=0, draw_axis=1, method=method, prob=prob))
 
 
 def _covariances(chains: np.ndarray) -> np.ndarray:
@@ -50,17 +69,17 @@ def _positive_pairs(rho: np.ndarray) -> np.ndarray:
     return np.minimum.accumulate(pairs[: negative[0]] if len(negative) else pairs)
 
 
-def pooled_variance(chains: np.ndarray) -> float:
-    """Return the variance of the chains' common distribution, overestimated where they disagree."""
-    count, draws = chains.shape
-    within = float(chains.var(axis=1, ddof=1).mean())
-    between = float(chains.mean(axis=1).var(ddof=1)) if count > 1 else 0.0
-    return within * (draws - 1) / draws + between
-
-
 def standard_error(chains: np.ndarray) -> float:
-    """Return the standard error of the mean over all draws."""
-    return math.sqrt(max(pooled_variance(chains), 0.0) / effective_draws(chains))
+    """Return the Monte Carlo standard error of the mean over all draws."""
+    return float(chains.std(ddof=1)) / math.sqrt(effective_draws(chains))
+
+
+def chain_sd(chains: np.ndarray) -> float | None:
+    """Return the standard deviation over chains of each chain's own mean; None of a single chain.
+
+    Where chains sample one distribution it is the standard error of one of them.
+    """
+    return float(chains.mean(axis=1).std(ddof=1)) if len(chains) > 1 else None
 
 
 def interval_error(chains: np.ndarray) -> float | None:
@@ -71,7 +90,7 @@ def interval_error(chains: np.ndarray) -> float | None:
     """
     count, draws = chains.shape
     covariances = _covariances(np.asarray(chains, dtype=np.float64))
-    if draws < 4:
+    if draws < FEWEST_DRAWS:
         return None
     if covariances[0] <= 0:
         return standard_error(chains)
@@ -86,17 +105,31 @@ def interval_error(chains: np.ndarray) -> float | None:
 
 
 def r_hat(chains: np.ndarray) -> float | None:
-    """Return split R-hat of ``chains`` (chain, draw): 1 where both halves of all chains agree.
+    """Return the rank-normalised split R-hat of ``chains`` (chain, draw): 1 where halves of all chains agree.
 
-    The ratio of the pooled standard deviation to that within halves (Gelman et al., section 11.4). None with fewer
-    than 4 draws, or draws that do not vary.
+    The ratio of the pooled standard deviation to that within halves, of the draws' normal scores or of their distances'
+    from the median, whichever is larger: so chains of one mean and different spreads are seen, and heavy tails do not
+    hide what is apart (Vehtari et al. 2021). Of a single chain, its two halves. None with fewer than 4 draws in half a
+    chain, or halves that do not vary.
     """
     half = chains.shape[1] // 2
-    if half < 2:
-        return None
     halves = np.concatenate([chains[:, :half], chains[:, -half:]])
-    within = float(halves.var(axis=1, ddof=1).mean())
-    return math.sqrt(pooled_variance(halves) / within) if within > 0 else None
+    if half < FEWEST_DRAWS or not np.ptp(halves, axis=1).any():
+        return None
+    from arviz_stats.base import array_stats  # noqa: PLC0415 - takes most of a second
+
+    # the library's own split refuses a single chain
+    with np.errstate(invalid="ignore"):  # of two values alone, distances from the median are equal
+        found = [
+            float(array_stats.rhat(_normal_scores(each), chain_axis=0, draw_axis=1, method="identity"))
+            for each in (halves, np.abs(halves - np.median(halves)))
+        ]
+    return float(np.nanmax(found))
+
+
+def _normal_scores(draws: np.ndarray) -> np.ndarray:
+    """Return the normal quantiles of the draws' ranks among all of them (Blom 1958)."""
+    return np.asarray(ndtri((rankdata(draws).reshape(draws.shape) - 3 / 8) / (draws.size + 1 / 4)))
 
 
 def drift(chains: np.ndarray) -> float:
@@ -111,7 +144,7 @@ def drift(chains: np.ndarray) -> float:
 def _rise(chains: np.ndarray) -> tuple[float, float]:
     """Return how far the last third of the draws lies above the first, and the standard error of that."""
     third = chains.shape[1] // 3
-    if third < 2:
+    if third < FEWEST_DRAWS:
         return 0.0, 0.0
     early, late = chains[:, :third], chains[:, -third:]
     return float(late.mean() - early.mean()), math.hypot(standard_error(early), standard_error(late))

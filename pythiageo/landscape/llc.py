@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from pythiageo.errors import UserError, nearest
-from pythiageo.landscape.chains import drift, effective_draws, r_hat, standard_error, whole_error
+from pythiageo.landscape.chains import (
+    bulk_draws,
+    chain_sd,
+    effective_draws,
+    r_hat,
+    standard_error,
+    tail_draws,
+    whole_error,
+)
 from pythiageo.landscape.curvature import curvatures
+from pythiageo.landscape.llc_health import Finding, find_faults
 from pythiageo.landscape.problem import Problem
 from pythiageo.landscape.sgld import Chain, sample_chain
 from pythiageo.no_value import or_no_value
 
-R_HAT_LIMIT = 1.1
-DRIFT_LIMIT = 4.0
-"""Standard errors between the first and the last third of the draws."""
-SHARE_LIMIT = 0.1
-"""Share of the estimate that a known bias may make before it is reported."""
-SLIGHT = 1e-3
-"""Share of gamma below which n_beta times a curvature moves nothing."""
-FLAT_GRADIENT = 1e-3
-"""Greatest gradient norm of a minimum where gamma = 0 gives nothing to compare it with."""
 BASELINES = ("same-batch", "full-batch")
 
 
@@ -102,18 +101,12 @@ def named_settings(name: str, examples: int) -> Settings:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something about an estimate that a reader must know: a status and a reason."""
-
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class LLC:
     """An estimate of the local learning coefficient and its health.
 
     ``value`` is None where a chain diverged. ``per_chain``: each chain's own estimate, None where it diverged.
+    ``chain_sd``: standard deviation of these. ``r_hat``: rank-normalised, split. ``effective_draws``: for the mean;
+    ``bulk_draws``, ``tail_draws``: for the centre and the 5% and 95% quantiles (``chains``).
     ``stderr``: Monte Carlo standard error of ``value``, over all chains, autocorrelation counted. ``error``: what
     belongs beside ``value``; 1.96 times it covers the value at a step of zero in 95 of 100 estimates. ``stderr``, made
     larger where few draws are independent (``chains.interval_error``), with ``step_bias``, with what draws that still
@@ -132,8 +125,11 @@ class LLC:
     stderr: float | None
     error: float | None
     per_chain: tuple[float | None, ...]
+    chain_sd: float | None
     r_hat: float | None
     effective_draws: float | None
+    bulk_draws: float | None
+    tail_draws: float | None
     equipartition: float | None
     equipartition_stderr: float | None
     step_bias: float | None
@@ -208,8 +204,11 @@ def llc(problem: Problem, settings: Settings, seed: int) -> LLC:
         stderr=standard_error(whole) if whole is not None and healthy else None,
         error=whole_error(whole, known, rate) if whole is not None and healthy else None,
         per_chain=tuple(None if e is None else float(e.mean()) for e in elevated),
+        chain_sd=chain_sd(whole) if whole is not None and healthy else None,
         r_hat=r_hat(whole) if whole is not None and healthy else None,
         effective_draws=effective_draws(whole) if whole is not None and healthy else None,
+        bulk_draws=bulk_draws(whole) if whole is not None and healthy else None,
+        tail_draws=tail_draws(whole) if whole is not None and healthy else None,
         equipartition=equipartition,
         equipartition_stderr=standard_error(virial) if virial is not None else None,
         step_bias=step_bias,
@@ -222,7 +221,7 @@ def llc(problem: Problem, settings: Settings, seed: int) -> LLC:
         findings=(),
         elevations=whole if whole is not None else np.empty((0, settings.draws)),
     )
-    return replace(estimate, findings=tuple(_findings(estimate)))
+    return replace(estimate, findings=tuple(find_faults(estimate)))
 
 
 def _elevations(chain: Chain, settings: Settings, n_beta: float, baseline: float) -> np.ndarray | None:
@@ -230,64 +229,6 @@ def _elevations(chain: Chain, settings: Settings, n_beta: float, baseline: float
         return None
     below = chain.baselines if settings.baseline == "same-batch" else np.full_like(chain.losses, baseline)
     return n_beta * (chain.losses - below)[settings.burn_in :]
-
-
-def _findings(llc: LLC) -> Iterator[Finding]:
-    if llc.value is None or llc.stderr is None:
-        lost = sum(value is None for value in llc.per_chain)
-        yield Finding("diverged", f"{lost} of {len(llc.per_chain)} chains reached a loss that is not finite")
-    else:
-        if llc.value < 0:
-            yield Finding("negative", f"the mean loss fell below the start's: {llc.value:.3g} +- {llc.stderr:.2g}")
-        moved = drift(llc.elevations)
-        if abs(moved) > DRIFT_LIMIT:
-            yield Finding("drifting", f"the last third of the draws is {moved:+.1f} standard errors from the first")
-    if llc.r_hat is not None and llc.r_hat > R_HAT_LIMIT:
-        yield Finding("not_converged", f"split R-hat is {llc.r_hat:.2f}, above {R_HAT_LIMIT}")
-    if llc.equipartition is not None and llc.equipartition_stderr is not None:
-        off = llc.equipartition - 1
-        if abs(off) > max(SHARE_LIMIT, DRIFT_LIMIT * llc.equipartition_stderr):
-            why = "the step is too large, or a batch's gradient too noisy" if off > 0 else "burn-in is too short"
-            yield Finding("not_converged", f"equipartition is {llc.equipartition:.2f} where 1 is expected: {why}")
-    if llc.step_bias is not None and abs(llc.step_bias) > SHARE_LIMIT * abs((llc.value or 0.0) - llc.step_bias):
-        yield Finding(
-            "not_converged", f"the step is too large: it alone raises the estimate by up to {llc.step_bias:.3g}"
-        )
-    if llc.value is not None and llc.error is None:
-        yield Finding(
-            "not_converged",
-            f"draws are too correlated for a standard error: {llc.effective_draws:.0f} independent ones",
-        )
-    yield from _descents(llc)
-    if llc.pull is None:
-        sloped, lowers = llc.gradient_norm > FLAT_GRADIENT, ""
-    else:
-        sloped = llc.pull > SHARE_LIMIT * abs(llc.value or 0.0)
-        lowers = f", which may lower the estimate by up to {llc.pull:.2g}"
-    if sloped:
-        yield Finding("not_at_minimum", f"the gradient at the start has norm {llc.gradient_norm:.3g}{lowers}")
-
-
-def _descents(llc: LLC) -> Iterator[Finding]:
-    """Yield what says that the loss falls somewhere near the start, though its gradient may be zero."""
-    if llc.curvatures is not None:
-        lowest, highest = llc.curvatures
-        gamma, weight = llc.settings.gamma, -llc.n_beta * lowest
-        if weight > SLIGHT * gamma and (-lowest > SHARE_LIMIT * highest or weight > SHARE_LIMIT * gamma > 0):
-            yield Finding(
-                "not_at_minimum",
-                f"the start is a saddle: the Hessian has eigenvalues of {lowest:.3g} or below and of {highest:.3g}",
-            )
-    third = llc.elevations.shape[1] // 3
-    if llc.value is None or third < 4:
-        return
-    for number, chain in enumerate(llc.elevations, start=1):
-        for part in (chain[:third], chain[third : 2 * third], chain[-third:]):
-            error = standard_error(part[None])
-            if part.mean() < -DRIFT_LIMIT * error < 0:
-                reason = f"chain {number} fell below the start's loss: {part.mean():.3g} +- {error:.2g}"
-                yield Finding("not_at_minimum", reason)
-                break
 
 
 def quadratic_llc(eigenvalues: torch.Tensor, n_beta: float, gamma: float, step: float = 0.0) -> float:

@@ -76,7 +76,8 @@ class OpenModel:
     ``open_reader``: called once the landscape is measured, for TransformerLens takes the module apart. ``prepared``:
     the probe sets under its tokenizer. ``nonfinite``: why the weights cannot be measured. ``scored_logits``: a faster
     way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows;
-    ``first``: those that are taken of the module before anything else.
+    ``first``: those that are taken of the module before anything else. ``met``: the prompts that its training has met,
+    where that is known.
     """
 
     module: nn.Module
@@ -91,6 +92,7 @@ class OpenModel:
     source: Source | None = None
     further: Callable[[Origin], list[Observation]] = lambda _: []
     first: Callable[[Origin, Failures], list[Observation]] = lambda _origin, _failures: []
+    met: frozenset[str] | None = None
 
 
 class Follower(Protocol):
@@ -227,7 +229,16 @@ class CheckpointMeasurer(Generic[C]):
             reading = Reading.of(reader, config.measures, config.compute, forests)
             waiting = config.compute.state_bytes
             rows = observe(
-                reading, model.prepared, self._geometry, origin, nonfinite, look_and_report, failures, waiting, keeper
+                reading,
+                model.prepared,
+                self._geometry,
+                origin,
+                nonfinite,
+                look_and_report,
+                failures,
+                waiting,
+                keeper,
+                model.met,
             )
         return [*rows, *landscape, *first, *model.further(origin)], None if nonfinite else reading.passes
 

@@ -50,6 +50,7 @@ def observe(
     failures: Failures | None = None,
     waiting: int = 2**30,
     keeper: Keeper | None = None,
+    met: frozenset[str] | None = None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
@@ -59,7 +60,8 @@ def observe(
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
     would have been has the status ``nonfinite`` and that reason. ``report_share`` is told which share is done.
     An error over one measure, or over the passes of one probe set, gives rows of status ``failed``, and is kept in
-    ``failures``. What the plan keeps beside the rows goes to ``keeper``.
+    ``failures``. What the plan keeps beside the rows goes to ``keeper``. ``met``: the prompts that training has met,
+    where it is known.
 
     Raises:
         CheckpointError: the passes of every probe set ended in an error.
@@ -67,7 +69,9 @@ def observe(
     failures = failures or Failures()
     with SideBySide(torch.get_num_threads(), waiting) as side_by_side:
         keeper = keeper or Keeper(plan, origin, failures)
-        found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side, keeper))
+        found = list(
+            _observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side, keeper, met)
+        )
         return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
 
 
@@ -81,6 +85,7 @@ def _observe(
     failures: Failures,
     side_by_side: SideBySide,
     keeper: Keeper,
+    met: frozenset[str] | None,
 ) -> Iterator[Observation | Future[list[Observation]]]:
     """Yield rows, or what is at work on them beside the next forward passes, in order."""
     unread: list[str] = []
@@ -92,7 +97,7 @@ def _observe(
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             yield origin.row(measure=LEFT_OUT, **found, **columns_of(prepared))
             no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
-        subject = Subject(reading, prepared, plan, origin, no_value, failures, keeper)
+        subject = Subject(reading, prepared, plan, origin, no_value, failures, keeper, met)
         if prepared.probe.purpose == SCORE:
             yield from score_probe_set(subject)
         else:

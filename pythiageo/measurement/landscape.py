@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from pythiageo.landscape.gradient_rank import (
 from pythiageo.landscape.gram import gradient_gram
 from pythiageo.landscape.hessian import Hessian, trace
 from pythiageo.landscape.lanczos import Eigenvalues, top_eigenvalues
-from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.measurement.failures import FAILED, Failures
+from pythiageo.measurement.landscape_result import LandscapeResult, llc_settings, measure_llc, undefined
 from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
 from pythiageo.measurement.result import Origin
@@ -153,15 +152,6 @@ class Landscape:
                 yield origin.row(measure=result.measure, value=result.value, stderr=result.stderr, **columns)
 
 
-@dataclass(frozen=True)
-class _Result:
-    measure: str
-    value: float | None
-    stderr: float | None = None
-    status: str = "ok"
-    reason: str | None = None
-
-
 class _ProblemMeasurer:
     """Takes the measures of a problem; gradients and Hessian are made once for all that need them.
 
@@ -177,7 +167,7 @@ class _ProblemMeasurer:
         self._whole = whole
         self._failures = failures
 
-    def measure(self) -> Iterator[_Result]:
+    def measure(self) -> Iterator[LandscapeResult]:
         """Yield the results of the measures."""
         wanted = self._measures
         if ranks := sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
@@ -188,9 +178,11 @@ class _ProblemMeasurer:
         if of_hessian := sorted(wanted & {"hessian_top", "hessian_trace"}):
             yield from self._attempt(of_hessian, lambda: self._measure_hessian(wanted))
         if "llc" in wanted:
-            yield from self._attempt(["llc"], lambda: [self._measure_llc()])
+            yield from self._attempt(["llc"], lambda: measure_llc(self._config, self._whole))
 
-    def _attempt(self, names: Sequence[str], take: Callable[[], Iterable[_Result]]) -> Iterator[_Result]:
+    def _attempt(
+        self, names: Sequence[str], take: Callable[[], Iterable[LandscapeResult]]
+    ) -> Iterator[LandscapeResult]:
         """Yield the results of some measures; where taking them ends in an error, those that are not there yet say so.
 
         A measure leaves the module as it found it, however it ends (``Problem.evaluating``, ``walking``).
@@ -204,32 +196,32 @@ class _ProblemMeasurer:
             reason = self._failures.reason(error, expensive=True)
             for name in waiting:
                 self._failures.note_lost(name, reason)
-                yield _Result(name, None, status=FAILED, reason=reason)
+                yield LandscapeResult(name, None, status=FAILED, reason=reason)
 
     def _make_generator(self, purpose: str) -> torch.Generator:
         """Return a generator of its own for each purpose: a measure's draws do not depend on which others are taken."""
         digest = hashlib.sha256(f"{self._config.seed}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def _measure_gradient_ranks(self, wanted: set[str]) -> Iterator[_Result]:
+    def _measure_gradient_ranks(self, wanted: set[str]) -> Iterator[LandscapeResult]:
         gram = gradient_gram(self._problem)
         for name in sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
             if isinstance(gram, NoValue):
-                yield _undefined(name, gram)
+                yield undefined(name, gram)
             elif name == "gradient_rank":
                 yield _rank(name, gradient_effective_rank(gram))
             else:
                 yield self._measure_batches(name, partial(gradient_covariance_rank, gram))
 
-    def _measure_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | NoValue]) -> _Result:
+    def _measure_batches(self, name: str, take: Callable[[list[Tensor]], GradientRank | NoValue]) -> LandscapeResult:
         size = self._config.batch
         if self._problem.examples < 2 * size:
             reason = f"needs two batches of {size} examples, there are {self._problem.examples} examples"
-            return _Result(name, None, status="undefined", reason=reason)
+            return LandscapeResult(name, None, status="undefined", reason=reason)
         batches = random_batches(self._problem.examples, size, self._make_generator("batches"))
         return _rank(name, take(batches))
 
-    def _measure_hessian(self, wanted: set[str]) -> Iterator[_Result]:
+    def _measure_hessian(self, wanted: set[str]) -> Iterator[LandscapeResult]:
         config = self._config
         try:
             with Hessian(self._whole, keep_graph=config.hessian.keep_graph) as hessian:
@@ -238,50 +230,24 @@ class _ProblemMeasurer:
                 if "hessian_trace" in wanted:
                     found = trace(hessian, config.hessian.probes, self._make_generator("trace"))
                     if isinstance(found, NoValue):
-                        yield _undefined("hessian_trace", found)
+                        yield undefined("hessian_trace", found)
                     else:
-                        yield _Result("hessian_trace", found.value, found.stderr)
+                        yield LandscapeResult("hessian_trace", found.value, found.stderr)
         except NoValueError as error:
             for name in sorted(wanted & {"hessian_top", "hessian_trace"}):
-                yield _undefined(name, error.no_value)
+                yield undefined(name, error.no_value)
 
-    def _measure_eigenvalues(self, hessian: Hessian) -> Iterator[_Result]:
+    def _measure_eigenvalues(self, hessian: Hessian) -> Iterator[LandscapeResult]:
         k = min(self._config.hessian.k, hessian.size)
         top = top_eigenvalues(hessian, k, self._make_generator("lanczos"))
         names = ["hessian_top", *(f"hessian_top_{number}" for number in range(2, k + 1))]
         for number, name in enumerate(names):
             if isinstance(top, NoValue):
-                yield _undefined(name, top)
+                yield undefined(name, top)
             elif top.statuses[number] == "ok":
-                yield _Result(name, float(top.values[number]))
+                yield LandscapeResult(name, float(top.values[number]))
             else:
-                yield _Result(name, None, status=top.statuses[number], reason=_describe_uncertain(top, number))
-
-    def _measure_llc(self) -> _Result:
-        estimate = llc(self._whole, llc_settings(self._config, self._whole.examples), self._config.seed)
-        if isinstance(estimate, NoValue):
-            return _undefined("llc", estimate)
-        if estimate.findings:
-            number = (
-                "no value"
-                if estimate.value is None
-                else f"{estimate.value:.4g} +- {estimate.error or estimate.stderr:.2g}"
-            )
-            reasons = "; ".join(finding.reason for finding in estimate.findings)
-            return _Result("llc", None, status=estimate.status, reason=f"{number}: {reasons}")
-        return _Result("llc", estimate.value, estimate.error)
-
-
-def llc_settings(config: LandscapeConfig, examples: int) -> Settings:
-    """Return the named settings with what the config replaces; ``n_beta`` and ``beta`` replace one another.
-
-    Raises:
-        UserError: settings that there are not, or that contradict each other.
-    """
-    given: dict[str, Any] = config.llc.model_dump(exclude={"setting"}, exclude_none=True)
-    if "n_beta" in given or "beta" in given:
-        given = {"n_beta": None, "beta": None, **given}
-    return dataclasses.replace(named_settings(config.llc.setting, examples), **given)
+                yield LandscapeResult(name, None, status=top.statuses[number], reason=_describe_uncertain(top, number))
 
 
 def _describe_uncertain(top: Eigenvalues, number: int) -> str:
@@ -291,9 +257,5 @@ def _describe_uncertain(top: Eigenvalues, number: int) -> str:
     return f"{reason}: {top.products} products do not show that it is number {number + 1}"
 
 
-def _undefined(name: str, undefined: NoValue) -> _Result:
-    return _Result(name, None, status=undefined.status, reason=undefined.reason)
-
-
-def _rank(name: str, found: GradientRank | NoValue) -> _Result:
-    return _undefined(name, found) if isinstance(found, NoValue) else _Result(name, found.value)
+def _rank(name: str, found: GradientRank | NoValue) -> LandscapeResult:
+    return undefined(name, found) if isinstance(found, NoValue) else LandscapeResult(name, found.value)

@@ -89,6 +89,12 @@ def _probe_set(task: Task, level: str, config: ProbeConfig, key: str) -> ProbeSe
     return make_probe_set(task, level, getattr(config, key), config.seed, exactly=key in config.model_fields_set)
 
 
+def list_prompts(probes: list[Probe]) -> list[str]:
+    """Return the different prompts of the generated probe sets: those that training on tasks may meet."""
+    sets = [probe.probe_set for probe in probes if probe.probe_set.generated]
+    return list(dict.fromkeys(example.prompt for probe_set in sets for example in probe_set.examples))
+
+
 def describe_probes(probes: list[Probe]) -> list[dict[str, Any]]:
     """Return what the manifest says of the probe sets."""
     return [

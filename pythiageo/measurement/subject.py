@@ -28,7 +28,7 @@ def columns_of(prepared: Prepared) -> dict[str, Any]:
 class Subject:
     """One probe set of one checkpoint. ``unread`` holds why its passes failed, if they did.
 
-    ``keeper`` takes what is kept beside the rows.
+    ``keeper`` takes what is kept beside the rows. ``met``: the prompts that training has met, where it is known.
     """
 
     reading: Reading
@@ -38,6 +38,7 @@ class Subject:
     no_value: NoValue | None
     failures: Failures
     keeper: Keeper
+    met: frozenset[str] | None = None
     unread: list[str] = field(default_factory=list)
 
     def failed(self, measure: str, no_value: NoValue, **columns: Any) -> Observation:

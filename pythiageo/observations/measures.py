@@ -16,14 +16,15 @@ from pathlib import Path
 
 from pythiageo import extensions
 
-RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE, WEIGHTS = (
-    "rank", "geometry", "landscape", "score", "linear probe", "weights",
+RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE, WEIGHTS, DIAGNOSTIC = (
+    "rank", "geometry", "landscape", "score", "linear probe", "weights", "diagnostic",
 )  # fmt: skip
 MINIMUM, MAXIMUM, HALF_WAY = "minimum", "maximum", "half-way"
 DECLARED_IN = {
     "pythiageo.geometry.measures": GEOMETRY,
     "pythiageo.geometry.sinks": GEOMETRY,
     "pythiageo.landscape.measures": LANDSCAPE,
+    "pythiageo.landscape.llc_diagnostics": DIAGNOSTIC,
     "pythiageo.probes.measures": SCORE,
     "pythiageo.linear_probe.measures": LINEAR_PROBE,
     "pythiageo.series.audit.weights": WEIGHTS,
@@ -38,7 +39,7 @@ class DeclaredMeasure:
     """A measure's name, in a sentence what it is, its kind, and what counts as the step of its change.
 
     ``transition``: ``minimum``, ``maximum`` or ``half-way``; ``None`` for what has none (scores, linear probes,
-    weights).
+    weights, diagnostics of an estimate).
     ``title`` and ``unit``: what an axis calls it, and what it counts; a unit may be empty.
     """
 
@@ -78,7 +79,7 @@ def read_declarations(path: Path, kind: str) -> Iterator[DeclaredMeasure]:
         }
         if {"name", "definition"} <= given.keys():
             own = given.get("kind", kind)
-            default = None if own in {SCORE, LINEAR_PROBE, WEIGHTS} else HALF_WAY
+            default = None if own in {SCORE, LINEAR_PROBE, WEIGHTS, DIAGNOSTIC} else HALF_WAY
             transition, title = given.get("transition", default), given.get("title", given["name"])
             yield DeclaredMeasure(given["name"], given["definition"], own, transition, title, given.get("unit", ""))
 
@@ -118,6 +119,13 @@ def rank_measures() -> tuple[str, ...]:
 def score_measures() -> tuple[str, ...]:
     """Return the names of the scores and of what stands beside them, and ``checkpoint``, the row of a whole one."""
     return (*(name for name, measure in declared_measures().items() if measure.kind == SCORE), "checkpoint")
+
+
+@cache
+def unmoving_measures() -> tuple[str, ...]:
+    """Return the names of ``score_measures``, and of what is beside an estimate: none of these has a transition."""
+    beside = (name for name, measure in declared_measures().items() if measure.kind == DIAGNOSTIC)
+    return (*score_measures(), *beside)
 
 
 @cache

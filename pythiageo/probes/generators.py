@@ -6,6 +6,7 @@ written in decimal, lists of single digits separated by spaces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
@@ -53,9 +54,12 @@ def _digit_list(rng: Rng, settings: ListSettings, high: int = 10) -> list[str]:
 
 
 def _operands(rng: Rng, settings: OperandSettings) -> tuple[int, int]:
-    bounds = [(0 if d == 1 else 10 ** (d - 1), 10**d) for d in settings.digits]
-    first, second = (int(rng.integers(low, high)) for low, high in bounds)
+    first, second = (int(rng.integers(low, high)) for low, high in _operand_bounds(settings))
     return first, second
+
+
+def _operand_bounds(settings: OperandSettings) -> list[tuple[int, int]]:
+    return [(0 if d == 1 else 10 ** (d - 1), 10**d) for d in settings.digits]
 
 
 def copy(rng: Rng, settings: ListSettings) -> tuple[str, str]:
@@ -108,19 +112,28 @@ def multiply(rng: Rng, settings: OperandSettings) -> tuple[str, str]:
 
 
 class Generator(NamedTuple):
-    """A generator and the settings its levels must have."""
+    """A generator, the settings its levels must have, and how many different inputs it has under them."""
 
     settings: type[Settings]
     function: Callable[[Rng, Any], tuple[str, str]]
+    count: Callable[[Any], int]
+
+
+def _count_lists(settings: ListSettings) -> int:
+    return 10**settings.length
+
+
+def _count_operands(settings: OperandSettings) -> int:
+    return math.prod(high - low for low, high in _operand_bounds(settings))
 
 
 GENERATORS: dict[str, Generator] = {
-    "copy": Generator(ListSettings, copy),
-    "reverse": Generator(ListSettings, reverse),
-    "compare": Generator(RangeSettings, compare),
-    "parity": Generator(ListSettings, parity),
-    "add": Generator(OperandSettings, add),
-    "modulo": Generator(ModulusSettings, modulo),
-    "sort": Generator(ListSettings, sort),
-    "multiply": Generator(OperandSettings, multiply),
+    "copy": Generator(ListSettings, copy, _count_lists),
+    "reverse": Generator(ListSettings, reverse, _count_lists),
+    "compare": Generator(RangeSettings, compare, lambda settings: (settings.high - settings.low + 1) ** 2),
+    "parity": Generator(ListSettings, parity, lambda settings: 2**settings.length),
+    "add": Generator(OperandSettings, add, _count_operands),
+    "modulo": Generator(ModulusSettings, modulo, lambda settings: sum(10 * p + 1 for p in set(settings.moduli))),
+    "sort": Generator(ListSettings, sort, _count_lists),
+    "multiply": Generator(OperandSettings, multiply, _count_operands),
 }

@@ -25,6 +25,18 @@ SCORE_MEASURES = (
         definition="Accuracy: share of probe examples that count as right under the task's rule.",
     ),
     ScoreMeasure(
+        name="accuracy_unseen",
+        title="accuracy on prompts never met",
+        unit="share of examples",
+        definition="Accuracy on the probe examples whose prompts training has not met up to this step.",
+    ),
+    ScoreMeasure(
+        name="prompts_seen",
+        title="prompts met in training",
+        unit="share of examples",
+        definition="Share of the probe examples whose prompts training has met up to this step, with their answers.",
+    ),
+    ScoreMeasure(
         name="accuracy_normalised",
         title="accuracy, normalised by length",
         unit="share of examples",

@@ -122,6 +122,16 @@ def draw(task: GeneratorTask, level: str, rng: np.random.Generator) -> Example:
     return Example("".join(solved.values()) + asked, task.answer.format(output=result))
 
 
+def count_domain(task: Task, level: str) -> int | None:
+    """Return how many different questions a generated task has at a level; ``None`` for other kinds.
+
+    Of few-shot prompts: how many different ones are asked, whatever is shown before them.
+    """
+    if not isinstance(task, GeneratorTask):
+        return None
+    return GENERATORS[task.generator].count(task.settings(level))
+
+
 def make_probe_set(task: Task, level: str, examples: int, seed: int, exactly: bool = True) -> ProbeSet:
     """Return the probe set of ``task`` at ``level`` (or ``mixed``), fixed by its arguments.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,13 @@ class Predictions:
     def per_owner(self, values: Tensor) -> Float[Tensor, " continuation"]:
         """Return the sum of a value over each continuation's tokens, in float64."""
         return torch.zeros(self.count, dtype=torch.float64).index_add_(0, self.owner, values.double())
+
+    def select(self, chosen: Sequence[int]) -> Predictions:
+        """Return the predictions of the continuations of these numbers, which become 0, 1 and so on."""
+        place = torch.full((self.count,), -1)
+        place[list(chosen)] = torch.arange(len(chosen))
+        kept = place[self.owner] >= 0
+        return Predictions(self.log_prob[kept], self.hit[kept], place[self.owner][kept])
 
     @property
     def tokens(self) -> Float[Tensor, " continuation"]:

@@ -11,13 +11,14 @@ from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import MachineError, UserError, nearest
 from pythiageo.measurement.probe_sets import choose_tasks
 from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
-from pythiageo.probes.probeset import make_probe_set
+from pythiageo.probes.probeset import count_domain, make_probe_set
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import VOCAB_SIZE
 from pythiageo.series.steps import select
 from pythiageo.study.sizes import get_size
 from pythiageo.synthetic.batches import Batches, TaskMix, mixed_batches, task_batches, text_batches
 from pythiageo.synthetic.corpus import Corpus
+from pythiageo.synthetic.exposure import Exposure, is_held_out
 from pythiageo.synthetic.losses import lower_to_bfloat16
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.prefetch import Prefetched
@@ -142,9 +143,14 @@ def training_memory(config: TrainConfig, shape: Shape) -> int:
 
 
 def make_trainer(
-    config: TrainConfig, trainable: Trainable, shape: Shape, corpus: Corpus | None, workers: Workers = ALONE
+    config: TrainConfig,
+    trainable: Trainable,
+    shape: Shape,
+    corpus: Corpus | None,
+    workers: Workers = ALONE,
+    exposure: Exposure | None = None,
 ) -> Trainer:
-    """Return the optimiser loop of a resolved config, at step 0.
+    """Return the optimiser loop of a resolved config, at step 0; ``exposure`` is told which prompts it draws.
 
     Raises:
         UserError: CUDA graphs without a GPU.
@@ -161,6 +167,7 @@ def make_trainer(
         None if t.freeze_block is None else Freeze(t.freeze_block % shape.layers, t.freeze_until),
         workers,
         lower_to_bfloat16(batch_loss) if t.dtype == "bfloat16" else batch_loss,
+        exposure,
         _choose_recording(config, shape),
     )
 
@@ -214,9 +221,24 @@ def _make_mix(config: TrainConfig) -> TaskMix:
                 encode_probe_set(make_probe_set(task, level, 1, config.seed), CharacterTokenizer())
             except ValueError as error:
                 raise UserError(f"data.tasks: {task.name} cannot be read by the synthetic models: {error}") from None
+            _check_holdout(task, level, config.data.holdout)
         tasks.append(task)
     names = [task.name for task in tasks]
     for name in config.data.shuffled:
         if name not in names:
             raise UserError(f"data.shuffled: {name!r} is not among the run's tasks{nearest(name, names)}")
-    return TaskMix(tuple(tasks), config.data.levels, frozenset(config.data.shuffled))
+    return TaskMix(tuple(tasks), config.data.levels, frozenset(config.data.shuffled), config.data.holdout)
+
+
+def _check_holdout(task: GeneratorTask, level: str, share: float) -> None:
+    """Raise ``UserError`` where a share of the prompts cannot be held out: nothing is left, or prompts show others."""
+    if not share:
+        return
+    if task.shots:
+        raise UserError(f"data.holdout: prompts of {task.name} show solved examples, which may be those held out")
+    tried = make_probe_set(task, level, 1000, 0).examples
+    if all(is_held_out(example.prompt, share) for example in tried):
+        raise UserError(
+            f"data.holdout: {share:g} leaves no prompt of task {task.name}, level {level}, to train on "
+            f"({count_domain(task, level)} in all): lower it, or leave the level out of data.levels"
+        )

@@ -16,7 +16,7 @@ from pythiageo.durable_files import remove
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel
 from pythiageo.measurement.probe_loss import live_logits
-from pythiageo.measurement.probe_sets import Prepared, choose_probes, describe_probes, prepare
+from pythiageo.measurement.probe_sets import Prepared, choose_probes, describe_probes, list_prompts, prepare
 from pythiageo.measurement.result import Origin
 from pythiageo.observations import Observation
 from pythiageo.probes.encoding import CharacterTokenizer
@@ -29,6 +29,7 @@ from pythiageo.runs.training_progress import TrainingProgress
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
 from pythiageo.synthetic.batches import cut_windows
 from pythiageo.synthetic.corpus import Corpus, load_corpus
+from pythiageo.synthetic.exposure import Exposure
 from pythiageo.synthetic.live import LiveReader
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import Trainable, write_checkpoint
@@ -50,6 +51,7 @@ class _LiveModels:
     shape: Shape
     corpus: Corpus | None
     prepared: list[Prepared]
+    exposure: Exposure | None
 
     def open(self, checkpoint: LiveCheckpoint) -> OpenModel:
         """Return the model as it stands."""
@@ -64,6 +66,7 @@ class _LiveModels:
             nonfinite=checkpoint.nonfinite,
             scored_logits=self.trainable.scored_logits,
             further=self._held_out_loss,
+            met=None if self.exposure is None else self.exposure.met(),
         )
 
     def _held_out_loss(self, origin: Origin) -> list[Observation]:
@@ -88,7 +91,8 @@ class _Training:
         self.trainable, self._shape = build_model(config)
         self._corpus = _load_corpus(config, self._shape)
         probes = choose_probes(config.probes)
-        self.trainer = make_trainer(config, self.trainable, self._shape, self._corpus, workers)
+        exposure = None if config.data.source == "text" else Exposure(list_prompts(probes))
+        self.trainer = make_trainer(config, self.trainable, self._shape, self._corpus, workers, exposure)
         prepared = prepare(probes, CharacterTokenizer(), self._shape.context)
         self._identity = {
             "series": config.name,
@@ -98,7 +102,7 @@ class _Training:
         }
         steps = checkpoint_steps(config)
         self._spec = MeasurementSpec(config, self._identity, probes, config.compute.device, steps, in_memory=True)
-        models = _LiveModels(self.trainable, self._shape, self._corpus, prepared)
+        models = _LiveModels(self.trainable, self._shape, self._corpus, prepared, exposure)
         self.measurer = CheckpointMeasurer(self._spec, models.open)
 
     def describe(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pythiageo.probes.encoding import CharacterTokenizer, Encoded, encode_exampl
 from pythiageo.probes.probeset import TRAIN_STREAM, Example, draw, stream
 from pythiageo.probes.task import GeneratorTask
 from pythiageo.probes.tokenizer import BOS, PAD
+from pythiageo.synthetic.exposure import is_held_out
 
 IGNORED = -100
 """Target of positions that are not scored (torch's own convention)."""
@@ -24,13 +25,14 @@ class Batch(NamedTuple):
     """One optimiser step's examples, padded at the end to the longest.
 
     ``targets`` are ``IGNORED`` where nothing is scored. ``tokens``: ids that are not padding; ``scored``: targets that
-    are not ignored, the loss's denominator.
+    are not ignored, the loss's denominator. ``prompts``: of the tasks' examples, in any order.
     """
 
     ids: Int[Tensor, "example position"]
     targets: Int[Tensor, "example position"]
     tokens: int
     scored: int
+    prompts: tuple[str, ...] = ()
 
 
 Batches = Callable[[int], Batch]
@@ -43,22 +45,28 @@ class TaskMix:
     """The (task, level) combinations that examples are drawn from, uniformly.
 
     ``shuffled`` tasks have the answer of another example of the same task and level, so that nothing can be learned of
-    them but how answers are distributed: a control.
+    them but how answers are distributed: a control. ``holdout``: share of all prompts that are never drawn, by
+    ``is_held_out``: an example that is one of them is drawn anew.
     """
 
     tasks: tuple[GeneratorTask, ...]
     levels: tuple[str, ...]
     shuffled: frozenset[str] = frozenset()
+    holdout: float = 0.0
 
     def examples(self, count: int, rng: np.random.Generator) -> Batch:
         """Return ``count`` examples, padded to the longest; only answers are scored."""
         combinations = [(task, level) for task in self.tasks for level in self.levels]
         chosen = rng.integers(len(combinations), size=count)
-        return pad([encode_example(self._draw_example(combinations[i], rng), _TOKENIZER) for i in chosen])
+        examples = [self._draw_example(combinations[i], rng) for i in chosen]
+        batch = pad([encode_example(example, _TOKENIZER) for example in examples])
+        return batch._replace(prompts=tuple(example.prompt for example in examples))
 
     def _draw_example(self, combination: tuple[GeneratorTask, str], rng: np.random.Generator) -> Example:
         task, level = combination
         example = draw(task, level, rng)
+        while is_held_out(example.prompt, self.holdout):
+            example = draw(task, level, rng)
         if task.name not in self.shuffled:
             return example
         return example._replace(answer=draw(task, level, rng).answer)
@@ -116,6 +124,7 @@ def mixed_batches(mix: TaskMix, stored: np.ndarray, context: int, batch_size: in
             targets=_stack([part.targets for part in parts], IGNORED),
             tokens=sum(part.tokens for part in parts),
             scored=sum(part.scored for part in parts),
+            prompts=tuple(prompt for part in parts for prompt in part.prompts),
         )
 
     return batch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +18,8 @@ TOGETHER = 8
 """Batches that come in one message: one by one they take the receiver 0.5 ms each."""
 AHEAD = 3
 """Messages that each process prepares ahead."""
-_Plain = tuple[np.ndarray, np.ndarray, int, int]
+_Plain = tuple[Any, ...]
+"""A batch with arrays in place of tensors."""
 
 
 class Prefetched:
@@ -48,8 +49,8 @@ class Prefetched:
             multiprocessing_context="fork",  # batches are closures; these processes never touch the GPU
         )
         for message in messages:
-            for ids, targets, tokens, scored in message:
-                yield Batch(torch.from_numpy(ids).long(), torch.from_numpy(targets).long(), tokens, scored)
+            for ids, targets, *rest in message:
+                yield Batch(torch.from_numpy(ids).long(), torch.from_numpy(targets).long(), *rest)
 
 
 class _Messages(Dataset[list[_Plain]]):
@@ -60,7 +61,7 @@ class _Messages(Dataset[list[_Plain]]):
 
     def __getitem__(self, step: int) -> list[_Plain]:
         drawn = [self._batches(number) for number in range(step, step + TOGETHER)]
-        return [(ids.int().numpy(), targets.int().numpy(), tokens, scored) for ids, targets, tokens, scored in drawn]
+        return [(ids.int().numpy(), targets.int().numpy(), *rest) for ids, targets, *rest in drawn]
 
 
 def _leave(message: list[_Plain]) -> list[_Plain]:

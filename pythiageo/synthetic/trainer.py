@@ -16,9 +16,12 @@ from safetensors.torch import save_file
 from pythiageo.durable_files import new_file
 from pythiageo.errors import UserError, raise_if_memory
 from pythiageo.synthetic.batches import IGNORED, Batch, Batches
+from pythiageo.synthetic.exposure import Exposure
 from pythiageo.synthetic.recorded import RecordedSteps, Recording
 from pythiageo.synthetic.trainable import Trainable
 from pythiageo.synthetic.workers import ALONE, Workers
+
+_FIRST_MET = "exposure/first_met"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Trainer:
     """Trains one model in place. ``step`` counts updates, ``tokens`` the training tokens seen (no padding).
 
     ``loss_of`` is how a batch's loss is computed, ``batch_loss`` by default; ``recording``, on a GPU, how a whole step
-    is recorded, in place of it.
+    is recorded, in place of it. ``exposure`` is told the prompts that are drawn, and is part of the saved state.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class Trainer:
         freeze: Freeze | None = None,
         workers: Workers = ALONE,
         loss_of: LossOf | None = None,
+        exposure: Exposure | None = None,
         recording: Recording | None = None,
     ) -> None:
         self._trainable = trainable
         self._loss_of = loss_of or batch_loss
         self._workers = workers
+        self.exposure = exposure
         self._freeze = freeze
         self._frozen = [] if freeze is None else list(trainable.block(freeze.block).parameters())
         self.batches = batches
@@ -115,6 +120,8 @@ class Trainer:
     def advance(self) -> None:
         """Take one optimiser step."""
         batch, lr = self.batches(self.step), self.schedule.lr(self.step)
+        if self.exposure is not None:
+            self.exposure.note(batch.prompts, self.step)
         if self._recorded is not None:
             self._loss = self._recorded.take(batch, lr, self._is_frozen)
         else:
@@ -160,6 +167,8 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write weights, optimiser moments and counters to one file, which replaces ``path`` once it is on the disk."""
         tensors = {name: tensor.contiguous() for name, tensor in self._state().items()}
+        if self.exposure is not None:
+            tensors[_FIRST_MET] = self.exposure.steps()
         counters = {"step": str(self.step), "tokens": str(self.tokens), "loss": self.loss.hex()}
         with new_file(path) as temporary:
             save_file(tensors, temporary, metadata={**counters, "sha256": _digest(tensors, tensors.__getitem__)})
@@ -187,9 +196,19 @@ class Trainer:
                 self._loss = self.recent_loss = float.fromhex(counters["loss"])
                 if self._recorded is not None:
                     self._recorded.forget()
+                if self.exposure is not None:
+                    if _FIRST_MET in keys:
+                        self.exposure.restore(file.get_tensor(_FIRST_MET))
+                    else:
+                        self._replay(self.exposure)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
             raise_if_memory(error, f"{path.name} was read")
             raise UserError(f"{path}: not the training state of this model ({error}): start the run anew") from None
+
+    def _replay(self, exposure: Exposure) -> None:
+        """Draw the batches before the state's step again: states of earlier versions do not say what was met."""
+        for step in range(self.step):
+            exposure.note(self.batches(step).prompts, step)
 
 
 def _digest(names: Iterable[str], tensor: Callable[[str], torch.Tensor]) -> str:

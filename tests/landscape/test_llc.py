@@ -454,8 +454,6 @@ def test_r_hat_and_drift_see_what_they_are_for() -> None:
     assert (r_hat(rising) or 0) > 1.1  # halves apart
     assert drift(rising) > 8
     assert (r_hat(np.ones((2, 10))), drift(np.ones((2, 10))), standard_error(np.ones((2, 10)))) == (None, 0.0, 0.0)
-    # by hand: halves (0, 2) and (1, 3), means 1 and 2: within 2, between 0.5, pooled 2 * 1/2 + 0.5
-    assert r_hat(np.array([[0.0, 2.0, 1.0, 3.0]])) == pytest.approx(math.sqrt(1.5 / 2))
 
 
 def small(eigenvalues: Tensor, wall: float) -> Problem:

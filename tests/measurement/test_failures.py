@@ -185,7 +185,7 @@ LANDSCAPE = ["--measures", "rankme,gradient_rank,hessian_top,hessian_trace,llc",
         ("gradient_gram", {"gradient_rank"}),
         ("top_eigenvalues", {"hessian_top", "hessian_trace"}),
         ("trace", {"hessian_trace"}),
-        ("llc", {"llc"}),
+        ("measure_llc", {"llc"}),
         ("problem_of", {"gradient_rank", "hessian_top", "hessian_trace", "llc"}),
     ],
 )

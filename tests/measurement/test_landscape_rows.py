@@ -101,7 +101,8 @@ def analyze(series: Path, out: Path, *arguments: str, code: int = 0) -> pl.DataF
 def test_rows_are_what_the_library_says(series: Path, tmp_path: Path) -> None:
     rows = analyze(series, tmp_path / "run", "--measures", ",".join(["rankme", *CHEAP]))
     names = ["first_parameters_covariance_rank", "gradient_covariance_rank", "gradient_rank", "hessian_top",
-             "hessian_top_2", "hessian_trace", "llc"]  # fmt: skip
+             "hessian_top_2", "hessian_trace", "llc", "llc_bulk_draws", "llc_chain_sd", "llc_r_hat",
+             "llc_sampling_error", "llc_step_bias", "llc_tail_draws"]  # fmt: skip
     assert rows.filter(pl.col("step") == 10)["measure"].sort().to_list() == names
     assert rows["task"].unique().to_list() == ["ADD"]
     assert rows["n"].unique().to_list() == [12]
