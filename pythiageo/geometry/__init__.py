@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         load_measures,
     )
     from pythiageo.geometry.readout import Layout, Readout, get_readouts
+    from pythiageo.geometry.similarity import principal_angles, procrustes
     from pythiageo.geometry.spectrum import Spectrum
     from pythiageo.geometry.view import single
 
@@ -28,6 +29,8 @@ __all__ = [
     "get_readouts",
     "linear_cka",
     "load_measures",
+    "principal_angles",
+    "procrustes",
     "single",
 ]
 
@@ -42,6 +45,7 @@ __getattr__, __dir__ = lazy_names(
             "load_measures",
         ],
         "readout": ["Layout", "Readout", "get_readouts"],
+        "similarity": ["principal_angles", "procrustes"],
         "spectrum": ["Spectrum"],
         "view": ["single"],
     },

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.matrix import centre
 from pythiageo.geometry.rounding import Directions, Rounding
 from pythiageo.geometry.spectrum import Spectra, Spectrum
 from pythiageo.geometry.view import Rows, View
@@ -52,7 +51,7 @@ class KeptSpectrum:
             largest=view.rows.spectra.largest,
             unit=rounding.unit,
             spectral=rounding.spectral,
-            described=rounding.describe(centre(view.rows.matrix)),  # not to be held as long as the rows are
+            described=rounding.describe_size(spectrum.rows, view.rows.spectra.variation),
             directions=rounding.known_directions(view.is_centred),
         )
 

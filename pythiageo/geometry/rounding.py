@@ -90,9 +90,12 @@ class Rounding:
 
     def describe(self, centred: Float[Tensor, "row d_model"]) -> str:
         """Return the numbers a reason gives: the size of the rows, of their variation, and of their rounding."""
-        root = max(len(centred), 1) ** -0.5
-        rounded = float(self.rows.norm()) * root
-        spread = float(torch.linalg.vector_norm(centred, dtype=torch.float64)) * root
+        return self.describe_size(len(centred), float(torch.linalg.vector_norm(centred, dtype=torch.float64)))
+
+    def describe_size(self, rows: int, variation: float) -> str:
+        """Return the same of so many rows, where the Frobenius norm of the centred ones is known."""
+        root = max(rows, 1) ** -0.5
+        rounded, spread = float(self.rows.norm()) * root, variation * root
         return f"rows of size {rounded / self.unit:.3g} vary by {spread:.3g} and are rounded by {rounded:.3g}"
 
 

@@ -141,6 +141,11 @@ class Spectra:
         return math.hypot(varying, float(torch.linalg.vector_norm(self._varying.mean)))
 
     @lazy_property
+    def variation(self) -> float:
+        """The Frobenius norm of the centred states."""
+        return float(torch.linalg.vector_norm(self._varying.rows))
+
+    @lazy_property
     def _centred(self) -> Spectrum:
         with one_thread():
             varying = self._varying
