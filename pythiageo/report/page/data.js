@@ -48,10 +48,18 @@ const blockOf = (line) => line.site === "ln_final.hook_out" ? "final LayerNorm" 
 const isBlock = (line) => line.layer !== null && line.site !== "ln_final.hook_out";
 const depthOf = (run) => data.runs[run].depth;
 const taskName = (task) => task === null ? "no task" : task;
-// a number as the tables of the toolkit round it
+// names for people; what nobody named stands as it is
+const titled = (name) => data.names[name] || name;
+const axisTitle = (measure) => data.titles[measure] || titled(measure);
+// a number to five significant digits, as the page holds it; and for people, as its tables round it (words.py)
 const shown = (value) => Number.isNaN(value) ? "–" : String(Number(value.toPrecision(5)));
+const rounded = (value) => {
+  if (Number.isNaN(value)) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  return Math.abs(value) >= 0.1 ? value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 }) : String(Number(value.toPrecision(2)));
+};
 // what a value's standard error adds to it, in words
-const plusMinus = (line, at) => (line.errors && !Number.isNaN(line.errors[at]) ? " ± " + shown(line.errors[at]) : "");
+const plusMinus = (line, at, write = shown) => (line.errors && !Number.isNaN(line.errors[at]) ? " ± " + write(line.errors[at]) : "");
 const shortStep = (step) => (step >= 1e6 ? step / 1e6 + "M" : step >= 1e3 ? step / 1e3 + "K" : String(step));
 
 function label(text, length = 60) {

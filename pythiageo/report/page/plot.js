@@ -10,7 +10,7 @@ async function start() {
   const show = () => figure.show({ panels: data.plot.panels, x: stepAxis(data.plot.steps, true) });
   startTheme(show);
   show();
-  window.addEventListener("beforeprint", () => figure.drawAll());
+  startPrint(() => [figure]);
   await settle();
 }
 start();
