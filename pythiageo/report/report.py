@@ -32,7 +32,7 @@ from pythiageo.report.summary import decided_claims, summary_figure
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
 from pythiageo.report.words import measure_title, named, readout_title
 
-_SCRIPTS = ("data", "theme", "panels", "save", "print", "explorer", "link", "page")
+_SCRIPTS = ("inflate", "data", "theme", "panels", "save", "print", "explorer", "link", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
 _BY_POSITION = (

@@ -4,12 +4,11 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 
-async function inflate(id) {
+function inflate(id) {
   const text = atob(byId(id).textContent);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return inflated(bytes);
 }
 
 // Five planes of bytes: the decimals m * 10**e, m of 24 bits and e of 16 (packing.py). Dividing by a power of ten that
@@ -26,11 +25,11 @@ function decimals(planes) {
 
 const unpacked = new Map();
 // A column's lines, each with its run, its place and its values by checkpoint of its run.
-async function linesOf(index) {
+function linesOf(index) {
   if (!unpacked.has(index)) {
     const column = data.columns[index];
     const places = typeof column.lines === "number" ? data.columns[column.lines].lines : column.lines;
-    const values = decimals(await inflate("column-" + index));
+    const values = decimals(inflate("column-" + index));
     const levels = new Set(places.map((place) => place[2]));
     let at = 0, half = values.length / 2;
     unpacked.set(index, places.map(([run, task, level, layer, site]) => {

@@ -109,8 +109,8 @@ function sinkPair(measure, readout) {
   return pair.includes(-1) ? null : pair;
 }
 
-async function sinkPanels(pair) {
-  const column = data.columns[pair[0]], [whole, spared] = await Promise.all(pair.map(linesOf));
+function sinkPanels(pair) {
+  const column = data.columns[pair[0]], [whole, spared] = pair.map(linesOf);
   return byTaskAndRun(column, whole, (own, run, task, title) => {
     const others = spared.filter((line) => line.run === run && line.task === task);
     const range = commonRange([...own, ...others].filter(layersKept(run)), true);
@@ -172,12 +172,12 @@ function sideBySide(column, lines) {
   });
 }
 
-async function scores(index) {
-  const column = data.columns[index], lines = await linesOf(index);
+function scores(index) {
+  const column = data.columns[index], lines = linesOf(index);
   const guesses = [];
   if (column.measure === "accuracy") for (const name of ["chance_accuracy", "majority_rate"]) {
     const at = columnOf(name, null);
-    if (at >= 0) guesses.push(...(await linesOf(at)));
+    if (at >= 0) guesses.push(...linesOf(at));
   }
   const levels = [...new Set(lines.map((line) => line.level))].sort();
   const hue = (line) => "category-" + levels.indexOf(line.level);

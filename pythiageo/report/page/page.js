@@ -40,33 +40,30 @@ function valuesTable(column, lines) {
 const grouped = new Set(["curves", "heat", "scores"]); // figures with a panel a run
 const paired = (lines) => 2 * (runsOf(lines) > 1 && runsOf(lines) < 3 ? runsOf(lines) : 1);
 const runsOf = (lines) => new Set(lines.map((line) => line.run).filter((run) => chosenRuns().includes(run))).size;
-let turn = 0;
-async function showGeometry() {
+function showGeometry() {
   if (!byId("measure")) return;
-  const mine = ++turn, index = layeredIndex(), column = data.columns[index], lines = await linesOf(index);
-  if (mine !== turn) return; // another choice was made while this one was unpacked
+  const index = layeredIndex(), column = data.columns[index], lines = linesOf(index);
   const x = stepAxisShown();
   const drawn = { curves: curves(column, lines), heat: heatMaps(column, lines), profiles: profiles(column, lines) };
   if (explorer.figures.beside) drawn.beside = sideBySide(column, lines);
   for (const [name, panels] of Object.entries(drawn)) explorer.figures[name].show({ panels, x, group: grouped.has(name) ? runsOf(lines) : 1 });
   const pair = sinkPair(column.measure, column.readout);
   document.querySelector(".fold.sinks").hidden = !pair;
-  const beside = pair ? await sinkPanels(pair) : [];
-  if (mine !== turn) return;
-  explorer.figures.sinks.show({ panels: beside, x, group: paired(lines) });
+  explorer.figures.sinks.show({ panels: pair ? sinkPanels(pair) : [], x, group: paired(lines) });
   valuesTable(column, lines);
   byId("step-shown").textContent = explorer.at === "step" ? "step " + profileStep(column, chosenRuns()[0], null).toLocaleString("en") : "";
 }
 
-async function showScores() {
+function showScores() {
   if (!byId("score")) return;
   const index = Number(chosen("score"));
-  explorer.figures.scores.show({ panels: await scores(index), x: stepAxisShown(), group: runsOf(await linesOf(index)) });
+  explorer.figures.scores.show({ panels: scores(index), x: stepAxisShown(), group: runsOf(linesOf(index)) });
 }
 
-async function showAll() {
+function showAll() {
   define();
-  await Promise.all([showGeometry(), showScores()]);
+  showGeometry();
+  showScores();
   for (const [figure, spec] of explorer.paper) figure.show({ panels: spec.panels, x: stepAxis(spec.steps, true) });
 }
 
@@ -130,11 +127,7 @@ function sayChoice() {
 }
 
 async function start() {
-  if (typeof DecompressionStream === "undefined") {
-    byId("old").hidden = false;
-    return;
-  }
-  await loadLibrary();
+  loadLibrary();
   if (byId("measure")) {
     options("measure", [...new Set(layered().map(([each]) => each.measure))].map((name) => [name, titled(name)]));
     readoutOptions("readout", chosen("measure"));
@@ -150,9 +143,9 @@ async function start() {
   if (matchMedia("(max-width: 900px)").matches) for (const fold of document.querySelectorAll("#figures .fold")) fold.open = false;
   byId("controls").hidden = false;
   startTheme(showAll);
-  startLink(() => showAll().then(typedZoom));
+  startLink(() => { showAll(); typedZoom(); });
   listen();
-  await showAll();
+  showAll();
   if (chosen("from") || chosen("to")) typedZoom();
   await settle();
 }

@@ -5,9 +5,9 @@
 // "log" | "names", title, range?, names?, ticks?}. A line is {name, x, y, colour, dash?, mode?, low?, high?, band?, right?, text?}.
 const symbols = { square: "square", triangle: "triangle-up", diamond: "diamond", x: "x" };
 
-async function loadLibrary() {
+function loadLibrary() {
   const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await inflate("plotly"));
+  library.textContent = new TextDecoder().decode(inflate("plotly"));
   document.head.append(library);
 }
 
