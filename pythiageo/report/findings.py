@@ -61,17 +61,18 @@ def _collapse(run: Run, events: pl.DataFrame) -> list[str]:
             return ["No rank measure was taken, so nothing can be said about collapse."]
         return [f"Of the ranks that were taken ({', '.join(ranks)}) no floor can be read: none has a task and a site."]
     name, where = describe_rank(run), describe_site(run)
+    name = name[0].upper() + name[1:]
     found = _counted(floors).drop_nulls("relative_depth").sort("relative_depth", "task")
     if not found.height:
-        return [f"A floor of the {name} cannot be read from this run: {floors['reason'][0]}."]
+        return [f"A floor cannot be read from this run ({name} {where}): {floors['reason'][0]}."]
     row = found.row(0, named=True)
     if row["relative_depth"] >= 1:
-        return [f"The {name} {where} falls for no task: every one is lowest at the first checkpoint."]
+        return [f"{name} {where} falls for no task: every one is lowest at the first checkpoint."]
     recovered = _counted(_of(events, "billa-v4", "recovery")).height
     share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
     note = f" ({row['reason']})" if row["reason"] else ""
     return [
-        f"The {name} {where} ({readout_title(run.place.readout)}) falls furthest for {row['task']}: "
+        f"{name} {where} ({readout_title(run.place.readout)}) falls furthest for {row['task']}: "
         f"to {format_number(row['value'])} at step {row['step']:,}, {share}{note}; "
         f"{recovered} of {floors.height} tasks recover to more than half of their fall."
     ]

@@ -41,9 +41,12 @@ def summary_figure(run: Run, number: int) -> PaperFigure:
     checkpoints at which every task that has a first value has one. Acquired is what is found under billa-v4, of the
     tasks and levels of which it can be asked.
     """
-    lines = (*_left(run), *_acquired(run))
+    left, acquired = _left(run), _acquired(run)
+    lines = (*left, *acquired)
     axis = Axis("step", "training step")
-    title = f"Rank {describe_site(run)}, and acquisition"
+    titles = [f"rank {describe_site(run)}"] * bool(left) + ["acquisition"] * bool(acquired)
+    title = " and ".join(titles) or "rank and acquisition"
+    title = title[0].upper() + title[1:]
     panel = Panel(title, axis, Axis("linear", "share", _range(lines)), lines)
     if not lines:
         panel = leave_empty(title, "no rank has a value at the first checkpoint, and no acquisition can be asked")

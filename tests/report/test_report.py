@@ -232,7 +232,7 @@ def test_one_checkpoint(tmp_path: Path) -> None:
         in page.text
     )
     assert (
-        "A floor of the covariance effective rank (σ²) cannot be read from this run: "
+        "A floor cannot be read from this run (Covariance effective rank (σ²) after the last block): "
         "too few checkpoints with a value in steps 0-10000: 1" in page.text
     )
     assert page.data["floors"] == {}

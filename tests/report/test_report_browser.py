@@ -231,7 +231,7 @@ def test_partial_data_says_why(browser: Any, tmp_path: Path, case: str) -> None:
     report = opened(browser, build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
     text = report.page.inner_text("body")
     wanted = {
-        "one checkpoint": "A floor of the covariance effective rank (σ²) cannot be read from this run",
+        "one checkpoint": "A floor cannot be read from this run (Covariance effective rank (σ²)",
         "one task, no scores": "There are no scores: none was taken.",
         "scores alone": "There are no curves by layer: no measure was taken at a layer.",
         "no value": "nothing to draw: 12 observations are nonfinite (weights hold NaN)",

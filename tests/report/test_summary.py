@@ -58,14 +58,13 @@ def test_the_rank_there_is_is_named_and_not_missed(tmp_path: Path) -> None:
     )
     said = " ".join(findings(run))
     assert (
-        "The participation ratio after the last block (answer positions, centred) falls furthest for MOD: to 1.60"
-        in said
+        "Participation ratio after the last block (answer positions, centred) falls furthest for MOD: to 1.60" in said
     )
     assert "No rank measure" not in said
     [panel] = summary_figure(run, 0).panels
     assert panel.lines[0].name.startswith("participation ratio, share of its first value")
     page = Page(build_report([planted.write_run(tmp_path / "run", [*planted.rows(steps=STEPS)])], tmp_path / "r.html"))
-    assert "The covariance effective rank (σ²) after the last block" in page.text
+    assert "Covariance effective rank (σ²) after the last block" in page.text
 
 
 def test_the_verdicts_of_a_run_are_those_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
