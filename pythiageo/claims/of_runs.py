@@ -14,7 +14,7 @@ from pythiageo.claims.every import ask_each, leave_all_undecided, trained_tasks
 from pythiageo.claims.every import specification_curve as every_specification
 from pythiageo.claims.result import ClaimResult, Specification
 from pythiageo.errors import UserError
-from pythiageo.events.run import Run
+from pythiageo.events.run import Run, common_place
 from pythiageo.names import AT_ROWS, READOUT
 from pythiageo.observations.measures import rank_measures
 
@@ -44,9 +44,10 @@ def question_of(
 ) -> Question:
     """Return the question to the runs of one regime, under ``base`` with their readout and tasks.
 
-    ``readout`` and ``trained`` replace what the runs show and what their manifests say they were trained on. Ranks grow
-    with their rows, and tasks have different numbers of them: where the runs have the ranks of the readout that they
-    show at one number of rows, too, these are asked, and the readout says so (``at_equal_rows``).
+    ``base`` of ``None`` asks of whichever rank the runs have (``common_place``). ``readout`` and ``trained`` replace
+    what the runs show and what their manifests say they were trained on. Ranks grow with their rows, and tasks have
+    different numbers of them: where the runs have the ranks of the readout that they show at one number of rows, too,
+    these are asked, and the readout says so (``at_equal_rows``).
 
     Raises:
         UserError: runs that were trained on different tasks, and ``trained`` does not say which count.
@@ -60,7 +61,10 @@ def question_of(
                 f"{where} was trained on other tasks than the runs before it; name them with --trained, or ask one by "
                 "one."
             )
-    asked = replace(base or Specification(), readout=shown, trained=tasks[0])
+    if base is None:
+        place = common_place(runs, readout=readout)
+        base = Specification(measure=place.measure, site=place.site)
+    asked = replace(base, readout=shown, trained=tasks[0])
     return Question(runs[0].regime, pl.concat([run.distinct for run in runs]), asked)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import FLOOR_MEASURE, JsonOption, RunsArgument
+from pythiageo.cli.results import JsonOption, RunsArgument, SiteOption
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder, make_folder
 
@@ -24,14 +24,15 @@ SHOWN = ("claim", "estimate", "95% interval", "null", "p", "verdict", "n", "why"
 def claims(
     runs: RunsArgument,
     protocol: Annotated[str, typer.Option(help="Definitions of events: billa-v1, billa-v4, pythiageo.")] = "billa-v4",
-    measure: Annotated[str, typer.Option(help="The measure that is claimed to lead, to predict, to fall.")] = (
-        FLOOR_MEASURE
-    ),
+    measure: Annotated[
+        str | None,
+        typer.Option(help="The measure claimed to lead, to predict, to fall. Default: whichever rank there is."),
+    ] = None,
     readout: Annotated[
         str | None,
         typer.Option(help="Readout of the measure. Default: answer/centred, at equal rows if the runs have them."),
     ] = None,
-    site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
+    site: SiteOption = None,
     rule: Annotated[str, typer.Option(help="When a measure leads: v1, v4, ours.")] = "ours",
     k: Annotated[int, typer.Option("-k", min=0, help="Checkpoints within which events are synchronous (ours).")] = 1,
     ties: Annotated[str, typer.Option(help="A tied pair counts as: error, half, dropped.")] = "dropped",
@@ -53,14 +54,18 @@ def claims(
     from pythiageo.claims import Evidence, Specification, all_claims, specification_curve
     from pythiageo.claims.noise_curve import NOISE_TABLES, beside_noise
     from pythiageo.claims.of_runs import question_of, runs_by_regime
+    from pythiageo.events.run import common_place
 
     if out is not None:
         check_folder(out)
     families = [name.strip() for name in only.split(",")] if only else None
     answers: dict[str, Any] = {}
     tasks = tuple(name.strip() for name in trained.split(",")) if trained else None
-    base = Specification(protocol, measure, site=site, event=event, rule=rule, k=k, ties=ties)
-    questions = [question_of(some, base, readout, tasks) for some in runs_by_regime(_open(runs)).values()]
+    questions = []
+    for some in runs_by_regime(_open(runs)).values():
+        place = common_place(some, measure, readout, site)
+        base = Specification(protocol, place.measure, site=place.site, event=event, rule=rule, k=k, ties=ties)
+        questions.append(question_of(some, base, readout, tasks))
     for question in questions:
         regime, asked = question.regime, question.specification
         evidence = Evidence(question.observations)

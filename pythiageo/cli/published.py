@@ -9,16 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import FLOOR_MEASURE, FLOOR_READOUT, JsonOption, RunsArgument
+from pythiageo.cli.results import JsonOption, MeasureOption, ReadoutOption, RunsArgument, SiteOption
 from pythiageo.locations import check_file, make_folder
+from pythiageo.names import COVARIANCE_RANK
 
 
 def published(
     runs: RunsArgument,
     protocol: Annotated[str, typer.Option(help="billa-v1 or billa-v4.")] = "billa-v4",
-    readout: Annotated[str, typer.Option(help="Readout of the floors.")] = FLOOR_READOUT,
-    measure: Annotated[str, typer.Option(help="Measure of the floors.")] = FLOOR_MEASURE,
-    site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = "last-block",
+    measure: MeasureOption = None,
+    readout: ReadoutOption = None,
+    site: SiteOption = None,
     out: Annotated[Path | None, typer.Option(help="A CSV file to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,14 +28,16 @@ def published(
 
     from pythiageo.compare import beside_published
     from pythiageo.events import open_run
+    from pythiageo.events.run import common_place
     from pythiageo.observations import write_table
 
     if out is not None:
         check_file(out)
     tables = []
-    for run in runs:
-        opened = open_run(run)
-        events = opened.events(protocol, readout, measure, site)
+    opened_runs = [open_run(run) for run in runs]
+    place = common_place(opened_runs, measure, readout, site)
+    for opened in opened_runs:
+        events = opened.events(protocol, place.readout, place.measure, place.site)
         tables += [beside_published(events, size) for size in opened.observations["size"].unique().sort().to_list()]
     beside = pl.concat(tables)
     if out is not None:
@@ -49,7 +52,7 @@ def published(
          _shown(row, "published", "published_status"), None if row["ratio"] is None else f"{row['ratio']:.2f}")
         for row in beside.iter_rows(named=True)
     ]  # fmt: skip
-    display.print_table(f"beside the study ({protocol}; floors: {measure}, {readout}, {site})", header, rows)
+    display.print_table(f"beside the study ({protocol}; floors: {place})", header, rows)
     for (run, event), part in beside.drop_nulls("ratio").group_by("run", "event", maintain_order=True):
         low, middle, high = _quartiles(part["ratio"].to_list())
         edge = part.filter(our_status="at-edge").height
@@ -58,6 +61,8 @@ def published(
             f"{beside.filter(run=run, event=event).height} that both found"
             + (f", {edge} of them at the edge of the window" if edge else "")
         )
+    if place.measure != COVARIANCE_RANK and "floor" in beside["event"]:
+        display.say(f"the published floors fit {COVARIANCE_RANK}; {place.measure} is another number (docs/training.md)")
     for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
         display.say(f"published {event}: {source}")
 

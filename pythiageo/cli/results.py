@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-FLOOR_READOUT, FLOOR_MEASURE = "answer/centred", "covariance_effective_rank"
+MeasureOption = Annotated[
+    str | None, typer.Option(help="Rank of the floors. Default: whichever there is, covariance_effective_rank first.")
+]
+ReadoutOption = Annotated[
+    str | None, typer.Option(help="Readout of the floors. Default: answer/centred, or whichever there is.")
+]
+SiteOption = Annotated[
+    str | None, typer.Option(help="last-block, final-ln or a hook name. Default: last-block, or whichever there is.")
+]
 
 
 def report(
@@ -86,6 +95,9 @@ def compare(
     align: Annotated[
         str, typer.Option(help="What checkpoints are paired by: steps, tokens, or fraction of the planned training.")
     ] = "steps",
+    measure: MeasureOption = None,
+    readout: ReadoutOption = None,
+    site: SiteOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("outputs/comparison"),
     as_json: JsonOption = False,
 ) -> None:
@@ -102,18 +114,20 @@ def compare(
     check_folder(out)
     comparison = compare_runs(
         [Run(run, bounded=True) for run in runs],
-        readout=FLOOR_READOUT,
-        measure=FLOOR_MEASURE,
+        measure=measure,
+        readout=readout,
+        site=site,
         align=check_align(align),
     )
     paths = write_comparison(comparison, out)
     if as_json:
-        display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings})
+        place = asdict(comparison.place)
+        display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings, "floors": place})
         return
     names = comparison.events["run"].unique(maintain_order=True).to_list()
     for event, title, column in (
         ("acquisition", f"acquisition step ({chosen.name}: {chosen.rule})", "step"),
-        ("floor", f"collapse floor: {FLOOR_MEASURE}, {FLOOR_READOUT}, last block ({chosen.name})", "value"),
+        ("floor", f"collapse floor: {comparison.place} ({chosen.name})", "value"),
     ):
         rows, notes = _side_by_side(comparison.events, chosen.name, event, column)
         display.print_table(title, ("task", "level", *names), [[*key, *map(cells.get, names)] for key, cells in rows])

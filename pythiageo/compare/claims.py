@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from pythiageo.claims import Evidence, Specification, ask_each, trained_tasks
+from pythiageo.claims import ClaimResult, Evidence, Specification, ask_each
+from pythiageo.claims.of_runs import question_of
 from pythiageo.claims.result import describe_verdict
 from pythiageo.events import Run
 
@@ -29,16 +29,25 @@ CLAIMS_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def claims_by_run(runs: Sequence[Run], specification: Specification) -> pl.DataFrame:
+def claims_by_run(runs: Sequence[Run], base: Specification | None = None, readout: str | None = None) -> pl.DataFrame:
     """Return every claim asked of every run by itself (columns: ``CLAIMS_SCHEMA``), claims in one order.
 
-    Each run's claims rest on the tasks that its own manifest says it was trained on. A claim that one run cannot decide
-    (seeds and sizes need several) has its reason; ``claims`` asks it of several runs together.
+    Each run is asked as ``pythiageo claims RUN`` asks it (``question_of``): under the readout that it shows, of the
+    tasks that its own manifest says it was trained on. A claim that one run cannot decide (seeds and sizes need
+    several) has its reason; ``claims`` asks it of several runs together.
     """
+    answers = {}
+    for run in runs:
+        question = question_of([run], base, readout)
+        answers[run] = ask_each(Evidence(question.observations), question.specification)
+    return tabulate_answers(answers)
+
+
+def tabulate_answers(answers: Mapping[Run, Sequence[ClaimResult]]) -> pl.DataFrame:
+    """Return the answers of runs that were asked one by one (columns: ``CLAIMS_SCHEMA``), claims in one order."""
     rows = []
-    for number, run in enumerate(runs):
-        asked = replace(specification, trained=trained_tasks(run.manifest))
-        for order, result in enumerate(ask_each(Evidence(run.observations), asked)):
+    for number, (run, results) in enumerate(answers.items()):
+        for order, result in enumerate(results):
             low, high = result.interval or (None, None)
             figures = (result.estimate, low, high, result.null, result.p, result.n, result.rests_on, result.reason)
             rows.append((order, number, result.name, result.claim, run.label, run.regime, result.verdict, *figures))

@@ -17,11 +17,12 @@ from pythiageo.compare.dose import dose_response
 from pythiageo.compare.warnings import pair_warnings, probe_mismatches
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError
-from pythiageo.events import PROTOCOLS, Run, events
+from pythiageo.events import PROTOCOLS, Place, Run, events
 from pythiageo.events.questions import other_questions
+from pythiageo.events.run import common_place
 from pythiageo.events.trajectory import depth_of
 from pythiageo.locations import make_folder
-from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
+from pythiageo.names import FINAL_LN, FINAL_NORM, LAST_BLOCK
 from pythiageo.observations import write_table
 from pythiageo.observations.measures import rank_measures
 from pythiageo.untrusted_text import escaped
@@ -77,6 +78,7 @@ class Comparison:
         dose: acquisition and floor by the share of task examples trained on (see ``dose_response``).
         claims: each of the study's claims asked of each run by itself (see ``claims_by_run``).
         warnings: sentences on what makes the runs less comparable than they look.
+        place: measure, readout and site of the floors.
     """
 
     events: pl.DataFrame
@@ -85,13 +87,15 @@ class Comparison:
     dose: pl.DataFrame
     claims: pl.DataFrame
     warnings: list[str]
+    place: Place
 
 
 def compare(
     runs: Sequence[Run],
     protocols: Sequence[str] = tuple(PROTOCOLS),
-    readout: str = READOUT,
-    measure: str = "covariance_effective_rank",
+    readout: str | None = None,
+    measure: str | None = None,
+    site: str | None = None,
     align: Align = "steps",
 ) -> Comparison:
     """Compare two or more runs.
@@ -104,8 +108,8 @@ def compare(
         runs: the runs; their manifests serve for warnings on device, dtype and processing, and say which tasks were
             trained on.
         protocols: names of the protocols for the events.
-        readout: readout of the floors.
-        measure: rank measure of the floors.
+        readout, measure, site: where floors are read, and what claims are asked of; ``None``: whichever rank most runs
+            have (``common_place``).
         align: checkpoints at equal ``steps``, or nearest in ``tokens`` or in the ``fraction`` of planned training.
 
     Raises:
@@ -118,13 +122,17 @@ def compare(
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two runs are called {twice[0]!r}: a comparison needs different names.")
     warnings: list[str] = []
+    place = common_place(runs, measure, readout, site)
     found = []
     for run in runs:
-        without_floors = _lacks_readout(run.distinct, readout, measure)
+        without_floors = _lacks(run.distinct, place)
         if without_floors:
-            warnings.append(f"run {run.label} has no {measure} under {readout}, so it has no floors here.")
+            where = "" if place.site == LAST_BLOCK else f" at {place.site}"
+            warnings.append(
+                f"run {run.label} has no {place.measure} under {place.readout}{where}, so it has no floors here."
+            )
         kept = run.distinct.filter(~_IS_RANK) if without_floors else run.distinct
-        found += [events(kept, protocol, readout, measure) for protocol in protocols]
+        found += [events(kept, protocol, place.readout, place.measure, place.site) for protocol in protocols]
     aligned, missing = [], []
     for a, b in _pairs(runs, warnings):
         warnings += pair_warnings(a, b)
@@ -145,8 +153,9 @@ def compare(
         pl.concat([pl.DataFrame(schema=ALIGNED_SCHEMA), *aligned]),
         pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
         dose_response(all_events),
-        claims_by_run(runs, Specification(measure=measure, readout=readout)),
+        claims_by_run(runs, Specification(measure=place.measure, site=place.site), readout),
         list(dict.fromkeys(warnings)),
+        place,
     )
 
 
@@ -169,10 +178,13 @@ def write_comparison(comparison: Comparison, out_dir: Path) -> list[Path]:
     return [*paths, warnings]
 
 
-def _lacks_readout(run: pl.DataFrame, readout: str, measure: str) -> bool:
-    """Return whether a run has geometry, and none under this readout and measure."""
-    asked = (pl.col("readout") == readout) & (pl.col("measure") == measure)
-    return run.filter(_IS_RANK).height > 0 and run.filter(asked).height == 0
+def _lacks(run: pl.DataFrame, place: Place) -> bool:
+    """Return whether a run has geometry, and none at this place."""
+    ranks = run.filter(_IS_RANK)
+    asked = (pl.col("readout") == place.readout) & (pl.col("measure") == place.measure)
+    if place.site not in {LAST_BLOCK, FINAL_LN}:
+        asked &= pl.col("site") == place.site
+    return ranks.height > 0 and ranks.filter(asked).height == 0
 
 
 def _pairs(runs: Sequence[Run], warnings: list[str]) -> Iterator[tuple[Run, Run]]:

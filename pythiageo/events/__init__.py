@@ -1,6 +1,7 @@
 """What happened in a run: events, floors and layer profiles, as pure functions of the observation table."""
 
 from pythiageo.events.find import EVENT_COLUMNS, events, first_run, floors
+from pythiageo.events.place import Place, choose_place
 from pythiageo.events.profile import layer_profile
 from pythiageo.events.run import Run, open_run, open_runs
 from pythiageo.events.trajectory import Trajectory, trajectories, without_duplicates
@@ -13,9 +14,11 @@ __all__ = [
     "EVENT_STATUSES",
     "FOUND",
     "PROTOCOLS",
+    "Place",
     "Protocol",
     "Run",
     "Trajectory",
+    "choose_place",
     "events",
     "first_run",
     "floors",

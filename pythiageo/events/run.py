@@ -11,8 +11,9 @@ import polars as pl
 
 from pythiageo.errors import UserError
 from pythiageo.events.find import events
+from pythiageo.events.place import Place, choose_place
 from pythiageo.events.trajectory import without_duplicates
-from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, LAST_BLOCK, READOUT
+from pythiageo.names import BLOCK_END, FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations.export import visible_table
 from pythiageo.observations.extent import read_bounded
 from pythiageo.observations.manifest import Manifest, read_manifest, without_mistakes
@@ -112,6 +113,11 @@ class Run:
         return READOUT if READOUT in known else (str(known[0]) if known else None)
 
     @cached_property
+    def place(self) -> Place:
+        """The rank, readout and site of the floors that pages show: whichever the run has (``choose_place``)."""
+        return choose_place([self.distinct], readout=self.readout)
+
+    @cached_property
     def geometry(self) -> pl.DataFrame:
         """The rank measures of the blocks and the final LayerNorm under the readout shown."""
         site = pl.col("site").str.ends_with(BLOCK_END) | (pl.col("site") == FINAL_NORM)
@@ -121,35 +127,51 @@ class Run:
     def events(
         self,
         protocol: str | None = None,
-        readout: str = READOUT,
-        measure: str = COVARIANCE_RANK,
-        site: str = LAST_BLOCK,
+        readout: str | None = None,
+        measure: str | None = None,
+        site: str | None = None,
     ) -> pl.DataFrame:
         """Return acquisition, collapse floor and recovery (columns: ``events.EVENT_COLUMNS``), one row an event.
 
         One set of weights counts once. ``protocol``: ``pythiageo``, ``billa-v1`` or ``billa-v4``; by default all, one
-        after the other. Floors are those of ``measure`` at ``site`` under ``readout``.
+        after the other. Floors are those of ``measure`` at ``site`` under ``readout``: where one of these is ``None``,
+        of whichever rank the run has (``choose_place``), and the rows name it.
 
         Raises:
             UserError: as ``observations``; no such protocol, readout, measure or site in this run.
         """
         names = list(PROTOCOLS) if protocol is None else [protocol]
-        return pl.concat([events(self.observations, name, readout, measure, site) for name in names])
+        place = choose_place([self.distinct], measure, readout, site)
+        return pl.concat([events(self.observations, name, place.readout, place.measure, place.site) for name in names])
 
-    def shown_events(self, measure: str = COVARIANCE_RANK) -> pl.DataFrame:
-        """Return the events that pages show: under every protocol, floors at the last block under ``readout``.
+    def shown_events(self, measure: str | None = None) -> pl.DataFrame:
+        """Return the events that pages show: under every protocol, floors of ``measure`` (``None``: of the rank shown)
+        where ``place`` says.
 
         A run without the measure has no floors.
         """
+        place = self.place
+        measure = measure or place.measure
         if measure not in self._shown:
-            shown = self.geometry.filter(pl.col("measure") == measure)
+            at_hook = place.site not in {LAST_BLOCK, FINAL_LN}
+            known = self.distinct.filter(pl.col("site") == place.site) if at_hook else self.geometry
+            same = (pl.col("measure") == measure) & (pl.col("readout") == place.readout)
             # what no event is read from is left away, but for one row a step, so that every checkpoint is still one
             timeline = self.distinct.filter(~pl.col("measure").is_in(rank_measures()) & pl.col("site").is_null())
             missing = self.distinct.filter(~pl.col("step").is_in(timeline["step"].unique().implode())).unique("step")
-            table = pl.concat([timeline, missing.with_columns(pl.lit("checkpoint").alias("measure")), shown])
-            each = [events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS]
+            missing = missing.with_columns(pl.lit("checkpoint").alias("measure"))
+            table = pl.concat([timeline, missing, known.filter(same)])
+            each = [events(table, name, place.readout, measure, place.site) for name in PROTOCOLS]
             self._shown[measure] = pl.concat(each)
         return self._shown[measure]
+
+
+def common_place(
+    runs: Sequence[Run], measure: str | None = None, readout: str | None = None, site: str | None = None
+) -> Place:
+    """Return the place of the floors of runs that are taken together: ``choose_place``, under the readout they show."""
+    shown = readout or next((run.readout for run in runs if run.readout), None)
+    return choose_place([run.distinct for run in runs], measure, shown, site)
 
 
 def open_run(path: str | Path) -> Run:

@@ -18,6 +18,7 @@ from pythiageo.figures.values import (
     tasks,
     values,
 )
+from pythiageo.observations.measures import axis_title
 
 COLLAPSE_UNTIL = 512
 _MARKS = ("circle", "diamond", "square", "triangle", "x")
@@ -41,9 +42,7 @@ def collapse(runs: Sequence[Run]) -> PaperFigure:
             lines.append(Line(run.label, places, values(ends), "ink", mode="markers", text=text, symbol=mark))
     title = "(b) at the last checkpoint"
     if lines:
-        y = Axis(
-            "linear", spectrum_name(measure), (0.0, 1.06 * max(v for line in lines for v in line.y if v is not None))
-        )
+        y = Axis("linear", axis_title(measure), (0.0, 1.06 * max(v for line in lines for v in line.y if v is not None)))
         panels.append(Panel(title, Axis("names", names=tuple(names)), y, tuple(lines)))
     else:
         panels.append(leave_empty(title, NO_RANK if shown else NO_NATURAL))
@@ -82,7 +81,7 @@ def _curves(run: Run, measure: str, shade: tuple[float, float] | None = None) ->
     return Panel(
         title,
         Axis("step", "training step"),
-        Axis("linear", spectrum_name(measure), (0.0, top * 1.06)),
+        Axis("linear", axis_title(measure), (0.0, top * 1.06)),
         tuple(lines),
         shade=shade,
     )

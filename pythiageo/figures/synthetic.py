@@ -39,6 +39,7 @@ from pythiageo.figures.values import (
     values,
 )
 from pythiageo.names import RANKME
+from pythiageo.observations.measures import axis_title
 
 FLOOR_UNTIL = 25_000
 AFTER = 10_000
@@ -124,7 +125,7 @@ def task_floors(runs: Sequence[Run]) -> PaperFigure:
                 if each["value"].count()
             ]
             lack = f"no rank of {task} was measured" if shown else NO_ALIGNED
-            y = Axis("linear", spectrum_name(measure), _from_zero(lines))
+            y = Axis("linear", axis_title(measure), _from_zero(lines))
             x = Axis("step", "training step")
             panels.append(Panel(title, x, y, tuple(lines), shade=(0, 200)) if lines else leave_empty(title, lack))
     return PaperFigure(
@@ -169,7 +170,7 @@ def top_down(runs: Sequence[Run]) -> PaperFigure:
                 lacks += edge_floors(run, measure, ["MOD"]) if moment == "at the floor" else []
             title = f"MOD {moment}, {spectrum_name(measure)}"
             x = Axis("linear", "relative depth of the block", (-0.04, 1.04))
-            y = Axis("linear", spectrum_name(measure), _from_zero(lines))
+            y = Axis("linear", axis_title(measure), _from_zero(lines))
             why = "no run has this step (see below)" if shown else NO_ALIGNED
             panels.append(Panel(title, x, y, tuple(lines)) if lines else leave_empty(title, why))
     caption = "Rank by block for MOD; 0 is the first block and 1 the last. The floor is billa-v4's, emergence MOD L2's."
@@ -208,7 +209,7 @@ def layers_over_training(runs: Sequence[Run]) -> PaperFigure:
         for task in hard or measured:
             lines = _layer_lines(run, measure, task)
             title = f"{task} · {run.label}"
-            y = Axis("linear", spectrum_name(measure), _from_zero(lines))
+            y = Axis("linear", axis_title(measure), _from_zero(lines))
             full = Panel(title, Axis("step", "training step"), y, tuple(lines))
             panels.append(full if lines else leave_empty(title, f"no {spectrum_name(measure)} of {task} was measured"))
     lacks = [] if any(run.size == "micro" for run in runs) else ["the paper shows size micro, of which there is no run"]

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pythiageo.geometry.readout import BUT_SINKS, SPARED, Readout, find_places, owners
+from pythiageo.geometry.readout import SPARED, Readout, find_places, owners
 from pythiageo.geometry.sinks import DIRECTION_LIMIT, POSITION_LIMIT
 from pythiageo.geometry.view import SiteStates
-from pythiageo.names import DOMINATED
+from pythiageo.names import BUT_SINKS, DOMINATED
 
 
 def find_dominance(here: SiteStates, readout: Readout) -> list[str]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.errors import UserError, nearest
+from pythiageo.names import BUT_SINKS
 
 POSITIONS = {
     "answer": "every answer position: those whose logits predict an answer token, the end token included",
@@ -19,8 +20,6 @@ POSITIONS = {
     "mean": "one row an example: the mean over its positions",
     "last": "the last position fed of each example",
 }
-BUT_SINKS = "-but-sinks"
-"""What ends the name of positions that leave sinks out: first ones, and those of outlying norm (``geometry.sinks``)."""
 SPARED = tuple(name + BUT_SINKS for name in ("answer", "all", "mean"))
 PER_EXAMPLE = ("equals", "last", "mean")
 """Positions that give one row an example, so that rows of two tokenizers stand for the same."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import polars as pl
 from pythiageo.claims import ClaimResult
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, leave_empty
 from pythiageo.report.tables import Table
+from pythiageo.report.words import format_cell, format_estimate, format_interval, named
 
 VERDICTS = {
     "supported": ("category-2", "circle"),
@@ -44,19 +44,25 @@ def claims_table(claims: Mapping[str, Sequence[ClaimResult]]) -> Table:
     rows = []
     for regime, some in claims.items():
         for each in some:
-            numbers = [format_cell(value) for value in (each.estimate, each.interval, each.null, each.p, each.n)]
+            numbers = [format_estimate(each.estimate), format_interval(*(each.interval or (None, None)))]
+            numbers += [format_estimate(each.null), format_estimate(each.p), str(each.n)]
             of = [regime] if len(claims) > 1 else []
-            rows.append([each.claim, *of, each.answer, *numbers, each.reason or "", each.rule])
+            rows.append([named(each.claim, each.name), *of, each.answer, *numbers, each.reason or ""])
     of = ["Regime"] if len(claims) > 1 else []
-    head = ["Claim", *of, "Verdict", "Estimate", "Interval", "Null", "p", "n", "Why", "Rule"]
-    return {"head": head, "rows": rows, "text": len(head)}
+    head = ["Claim", *of, "Verdict", "Estimate", "95% interval", "Null", "p", "n", "Why"]
+    return {"head": head, "rows": rows, "text": 2 + len(of)}
+
+
+def claim_rules(claims: Mapping[str, Sequence[ClaimResult]]) -> list[tuple[str, str]]:
+    """Return each claim, once, with how its verdict follows from the figures."""
+    return list(dict.fromkeys((each.claim, each.rule) for some in claims.values() for each in some if each.rule))
 
 
 def case_tables(claims: Mapping[str, Sequence[ClaimResult]], limit: int = 200) -> list[dict[str, Any]]:
-    """Return each claim's cases, the first ``limit`` of them."""
+    """Return the cases of each claim that has some, the first ``limit`` of them."""
     return [
         {
-            "title": f"{each.name}, {regime}" if len(claims) > 1 else each.name,
+            "title": f"{each.claim}, {regime}" if len(claims) > 1 else each.claim,
             "grid": {
                 "head": each.table.columns,
                 "rows": [[format_cell(cell) for cell in row] for row in each.table.head(limit).rows()],
@@ -66,18 +72,8 @@ def case_tables(claims: Mapping[str, Sequence[ClaimResult]], limit: int = 200) -
         }
         for regime, some in claims.items()
         for each in some
+        if each.table.height
     ]
-
-
-def format_cell(value: Any) -> str:
-    """Return a cell: four significant digits, intervals as ``low to high``, nothing as a dash."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (tuple, list)):
-        return (" to " if len(value) == 2 else ", ").join(format_cell(each) for each in value)
-    return str(value)
 
 
 def specification_curve(specifications: pl.DataFrame) -> PaperFigure:

@@ -6,9 +6,10 @@ import polars as pl
 
 from pythiageo.events import get_protocol
 from pythiageo.events.run import Run
-from pythiageo.figures.values import SPECTRA
-from pythiageo.names import COVARIANCE_RANK
+from pythiageo.names import COVARIANCE_RANK, FINAL_LN, LAST_BLOCK, RANKME
 from pythiageo.observations.dominated import count_dominated
+from pythiageo.observations.measures import rank_measures
+from pythiageo.report.words import format_number, measure_title, readout_title
 
 
 def findings(run: Run) -> list[str]:
@@ -55,23 +56,38 @@ def _where(row: dict[str, object]) -> str:
 def _collapse(run: Run, events: pl.DataFrame) -> list[str]:
     floors = _of(events, "billa-v4", "floor")
     if not floors.height:
-        return ["No rank measure was taken, so nothing can be said about collapse."]
+        ranks = run.distinct.filter(pl.col("measure").is_in(rank_measures()))["measure"].unique().sort().to_list()
+        if not ranks:
+            return ["No rank measure was taken, so nothing can be said about collapse."]
+        return [f"Of the ranks that were taken ({', '.join(ranks)}) no floor can be read: none has a task and a site."]
+    name, where = describe_rank(run), describe_site(run)
+    name = name[0].upper() + name[1:]
     found = _counted(floors).drop_nulls("relative_depth").sort("relative_depth", "task")
     if not found.height:
-        return [f"A floor cannot be read from this run: {floors['reason'][0]}."]
+        return [f"A floor cannot be read from this run ({name} {where}): {floors['reason'][0]}."]
     row = found.row(0, named=True)
     if row["relative_depth"] >= 1:
-        name = SPECTRA[COVARIANCE_RANK]
-        return [f"{name} at the last block falls for no task: every one is lowest at the first checkpoint."]
+        return [f"{name} {where} falls for no task: every one is lowest at the first checkpoint."]
     recovered = _counted(_of(events, "billa-v4", "recovery")).height
     share = f"{100 * row['relative_depth']:.0f}% of its value at the first checkpoint"
     note = f" ({row['reason']})" if row["reason"] else ""
-    name = SPECTRA[COVARIANCE_RANK]
     return [
-        f"{name} at the last block, readout {run.readout}, falls furthest for {row['task']}: "
-        f"to {row['value']:.3g} at step {row['step']:,}, {share}{note}; "
+        f"{name} {where} ({readout_title(run.place.readout)}) falls furthest for {row['task']}: "
+        f"to {format_number(row['value'])} at step {row['step']:,}, {share}{note}; "
         f"{recovered} of {floors.height} tasks recover to more than half of their fall."
     ]
+
+
+def describe_rank(run: Run) -> str:
+    """Return the name of the rank that a run shows."""
+    spectrum = {COVARIANCE_RANK: " (σ²)", RANKME: " (σ)"}
+    return measure_title(run.place.measure) + spectrum.get(run.place.measure, "")
+
+
+def describe_site(run: Run) -> str:
+    """Return in words where a run's floors are read."""
+    words = {LAST_BLOCK: "after the last block", FINAL_LN: "after the final LayerNorm"}
+    return words.get(run.place.site, f"at {run.place.site}")
 
 
 def _dominated(run: Run) -> list[str]:
@@ -80,8 +96,9 @@ def _dominated(run: Run) -> list[str]:
     for row in count_dominated(run.distinct).iter_rows(named=True):
         sites = "1 site" if row["sites"] == 1 else f"{row['sites']} sites"
         place = f"steps {row['first_step']:,} to {row['last_step']:,}, {sites}"
+        ranks = f"{row['dominated']:,} of {row['of']:,} ranks of {readout_title(row['readout'])}"
         sentences.append(
-            f"{row['dominated']:,} of {row['of']:,} ranks under {row['readout']} are of matrices that {row['by']} "
+            f"{ranks} are of matrices that {row['by']} "
             f"{'dominate' if row['by'].endswith('s') else 'dominates'} ({place}): they say little of all other states."
         )
     return sentences

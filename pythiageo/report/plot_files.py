@@ -15,7 +15,7 @@ from pythiageo.locations import check_file, make_folder
 
 HTML = "html"
 ENDINGS = (*FORMATS, HTML)
-_SCRIPTS = ("data", "theme", "panels", "save", "plot")
+_SCRIPTS = ("inflate", "data", "theme", "panels", "save", "print", "plot")
 _INCHES = (1.0, 40.0)
 _KEPT = "an earlier plot is unchanged"
 

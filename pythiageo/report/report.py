@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pythiageo.claims import ClaimResult
 from pythiageo.claims.of_runs import ask, ask_under_every_specification, claims_of_figures
 from pythiageo.compare import Comparison, compare
-from pythiageo.compare.claims import side_by_side
+from pythiageo.compare.claims import side_by_side, tabulate_answers
 from pythiageo.durable_files import replace_file
 from pythiageo.errors import UserError, nearest
 from pythiageo.events import PROTOCOLS
@@ -23,14 +23,16 @@ from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.locations import check_file, make_folder
 from pythiageo.names import BLOCK_END
-from pythiageo.observations.measures import declared_measures, rank_measures
-from pythiageo.report.claims import case_tables, claims_table, specification_curve
+from pythiageo.observations.measures import axis_title, declared_measures, rank_measures
+from pythiageo.report.claims import case_tables, claim_rules, claims_table, specification_curve
 from pythiageo.report.columns import Column, columns, floor_steps, pack_columns
 from pythiageo.report.embedding import drawing_library, page_scripts, page_style, page_template, security_policy
-from pythiageo.report.findings import findings
+from pythiageo.report.findings import describe_site, findings
+from pythiageo.report.summary import decided_claims, summary_figure
 from pythiageo.report.tables import acquisition_table, aligned_table, audit_table, floor_table, not_ok_table, run_table
+from pythiageo.report.words import measure_title, named, readout_title
 
-_SCRIPTS = ("data", "theme", "panels", "save", "explorer", "link", "page")
+_SCRIPTS = ("inflate", "data", "theme", "panels", "save", "print", "explorer", "link", "page")
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
 _BY_POSITION = (
@@ -96,6 +98,9 @@ def _render(
     script = page_scripts(_SCRIPTS)
     definitions = measure_definitions()
     of_figures = claims_of_figures(claims)
+    comparison = compare(runs) if len(runs) > 1 else None
+    by_run = comparison.claims if comparison else tabulate_answers({runs[0]: claims[runs[0].regime]})
+    summaries = [summary_figure(run, number) for number, run in enumerate(runs)]
     figures = paper_figures(runs, of_figures)
     curve = None if specifications is None else specification_curve(specifications)
     shown = {entry["measure"] for entry in entries}
@@ -116,10 +121,14 @@ def _render(
             "columns": entries,
             "floors": floor_steps(runs),
             "ranks": rank_measures(),
+            "summaries": [each.as_json() for each in summaries],
             "paper": [each.as_json() for each in (*figures, *([curve] if curve else [])) if not each.left_out],
+            "titles": {name: axis_title(name) for name in shown},
+            "names": {name: measure_title(name) for name in shown}
+            | {entry["readout"]: readout_title(entry["readout"]) for entry in entries if entry["readout"]},
             "definitions": {name: text for name, text in definitions.items() if name in shown},
         },
-        runs=[_section(run) for run in runs],
+        runs=[_section(run, by_run.filter(run=run.label), figure) for run, figure in zip(runs, summaries, strict=True)],
         run_table=run_table(runs),
         audit_table=audit_table(runs),
         paper_figures=[_captions(figure) for figure in figures if not figure.left_out],
@@ -127,13 +136,16 @@ def _render(
         paper_tables=[_paper_table(table) for table in paper_tables(runs, of_figures)],
         claims=claims_table(claims),
         claim_cases=case_tables(claims),
+        claim_rules=claim_rules(claims),
         specifications=_captions(curve) if curve else None,
-        comparison=_comparison(runs),
+        comparison=_comparison(comparison) if comparison else None,
         not_ok=not_ok_table(runs),
         protocols=list(PROTOCOLS.values()),
         terms={protocol.name: f"{protocol.rule} ({protocol.origin})" for protocol in PROTOCOLS.values()} | _TERMS,
         definitions=definitions,
         shown_measures=shown,
+        measure_title=measure_title,
+        regimes=len(claims),
     )
 
 
@@ -180,12 +192,17 @@ def _timeline(run: Run) -> dict[str, Any]:
     }
 
 
-def _section(run: Run) -> dict[str, Any]:
+def _section(run: Run, answers: pl.DataFrame, figure: PaperFigure) -> dict[str, Any]:
+    decided, undecided = decided_claims(answers)
     return {
         "label": run.label,
         "regime": run.regime,
         "size": run.size,
         "findings": findings(run),
+        "decided": decided,
+        "undecided": undecided,
+        "figure": figure,
+        "where": describe_site(run),
         "acquisition": acquisition_table(run),
         "floors": floor_table(run),
         "manifest": _manifest(run),
@@ -212,17 +229,19 @@ def _manifest(run: Run) -> str:
     return text if len(text) <= _MANIFEST else text[:_MANIFEST] + "\n…"
 
 
-def _comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
-    if len(runs) < 2:
-        return None
-    found: Comparison = compare(runs)
+def _comparison(found: Comparison) -> dict[str, Any]:
     names, claims = side_by_side(found.claims)
+    sentences = dict(found.claims.select("name", "claim").unique().iter_rows())
     missing = found.missing.group_by("run", "not_in", "why", maintain_order=True).agg(pl.col("count").sum())
     return {
         "warnings": found.warnings,
         "aligned": aligned_table(found),
         "rows": found.aligned.height,
-        "claims": {"head": ["Claim", *names], "rows": claims, "text": len(names) + 1},
+        "claims": {
+            "head": ["Claim", *names],
+            "rows": [[named(sentences[name], name), *cells] for name, *cells in claims],
+            "text": len(names) + 1,
+        },
         "missing": [
             f"{count:,} observations of {run} have no partner in {other}: {why}."
             for run, other, why, count in missing.rows()

@@ -12,10 +12,12 @@ from pythiageo.events import FOUND
 from pythiageo.events.run import Run
 from pythiageo.names import COVARIANCE_RANK, FINAL_NORM, RANKME
 from pythiageo.observations.manifest import ModelFacts
+from pythiageo.report.words import format_number, measure_title, named, readout_title
 
 Table = dict[str, Any]
-"""``head``: column names; ``rows``: lists of cells; ``text``: how many leading columns are words, not
-numbers."""
+"""``head``: column names; ``rows``: lists of cells, texts or ``named``; ``text``: how many leading columns are
+words, not numbers."""
+_SPECTRA = {COVARIANCE_RANK: "σ²", RANKME: "RankMe (σ)"}
 _NOT_OK_ROWS = 60
 _CELL = 160
 
@@ -131,29 +133,30 @@ def acquisition_table(run: Run) -> Table:
 
 
 def floor_table(run: Run) -> Table:
-    """Return a run's floors at the last block by task, for both spectra, beside the published floors."""
-    squared, sigma = run.shown_events(COVARIANCE_RANK), run.shown_events(RANKME)
-    figures = _published(run, squared)
-    head = ["Task", "σ², steps 0–200", "σ², first 10K", "of first value", "recovery step"]
-    head += [
-        *(["published"] if figures is not None else []),
-        "RankMe (σ), first 10K",
-        "of first value",
-    ]
+    """Return a run's floors by task, beside the published floors: of both spectra, or of whichever rank there is."""
+    there = run.distinct.filter(pl.col("readout") == run.place.readout)["measure"].unique()
+    ranks = [name for name in (COVARIANCE_RANK, RANKME) if name in there] or [run.place.measure]
+    first = run.shown_events(ranks[0])
+    figures = _published(run, first) if ranks[0] == COVARIANCE_RANK else None
+    words = [_SPECTRA.get(name, measure_title(name)) for name in ranks]
+    head = ["Task", f"{words[0]}, steps 0–200", f"{words[0]}, first 10K", "of first value", "recovery step"]
+    head += ["published"] if figures is not None else []
+    head += [f"{words[1]}, first 10K", "of first value"] if len(ranks) > 1 else []
     rows = []
-    tasks = pl.concat([squared, sigma]).filter(pl.col("event") == "floor")["task"].drop_nulls().unique().sort()
-    for task in tasks:
-        early, whole = _floor(squared, "billa-v1", task), _floor(squared, "billa-v4", task)
-        plain, recovery = _floor(sigma, "billa-v4", task), _floor(squared, "billa-v4", task, "recovery")
-        cells = [_value(early), _value(whole), _share(whole), _step(recovery)]
+    tasks = pl.concat([run.shown_events(name) for name in ranks]).filter(pl.col("event") == "floor")["task"]
+    for task in tasks.drop_nulls().unique().sort():
+        early, whole = _floor(first, "billa-v1", task), _floor(first, "billa-v4", task)
+        cells = [_value(early), _value(whole), _share(whole), _step(_floor(first, "billa-v4", task, "recovery"))]
         if figures is not None:
             cells.append(_figure(figures, "billa-v4", "floor", task, "mixed"))
         same = early.get("reason") == whole.get("reason")
         notes = [None if same or not early.get("reason") else f"0–200: {early['reason']}", whole.get("reason")]
-        if plain.get("reason") and plain["reason"] != whole.get("reason"):
-            notes.append(f"σ: {plain['reason']}")
-        cells += [_value(plain), _share(plain), "; ".join(dict.fromkeys(note for note in notes if note))]
-        rows.append([task, *cells])
+        if len(ranks) > 1:
+            other = _floor(run.shown_events(ranks[1]), "billa-v4", task)
+            if other.get("reason") and other["reason"] != whole.get("reason"):
+                notes.append(f"σ: {other['reason']}")
+            cells += [_value(other), _share(other)]
+        rows.append([task, *cells, "; ".join(dict.fromkeys(note for note in notes if note))])
     return _with_notes(head, rows, text=1)
 
 
@@ -245,16 +248,15 @@ def aligned_table(comparison: Comparison) -> Table:
     """Return accuracy and the last block's rank at the last step that both runs of a pair have."""
     aligned = comparison.aligned
     last_block = pl.col("layer_a") == pl.col("layer_a").max().over("run_a", "run_b")
-    rank = (pl.col("measure") == COVARIANCE_RANK) & last_block & (pl.col("place") != FINAL_NORM)
+    rank = (pl.col("measure") == comparison.place.measure) & last_block & (pl.col("place") != FINAL_NORM)
     rank = rank & (pl.col("place") != "final-ln")
     kept = aligned.filter((pl.col("measure") == "accuracy") | rank)
     kept = kept.filter(pl.col("step") == pl.col("step").max().over("run_a", "run_b"))
     rows = [
         [
-            row["run_a"], row["run_b"], row["task"], row["level"], row["measure"], row["readout"] or "",
-            f"{row['step']:,}",
-            f"{row['value_a']:.3f}", f"{row['value_b']:.3f}", f"{row['difference']:+.3f}",
-            "–" if row["ratio"] is None else f"{row['ratio']:.3f}",
+            row["run_a"], row["run_b"], row["task"], row["level"], named(measure_title(row["measure"]), row["measure"]),
+            named(readout_title(row["readout"]), row["readout"]) if row["readout"] else "", f"{row['step']:,}",
+            *(format_number(row[name]) for name in ("value_a", "value_b", "difference", "ratio")),
         ]
         for row in kept.sort("run_a", "run_b", "measure", "task", "level", "readout").iter_rows(named=True)
     ]  # fmt: skip

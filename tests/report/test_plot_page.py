@@ -29,7 +29,9 @@ def test_a_panel_becomes_a_picture_with_its_legend_or_its_numbers(browser: Any, 
     table = list(csv.DictReader(save(report, "curves", "CSV", tmp_path).read_text().splitlines()))
     drawn = {line["name"]: line["y"] for line in report.drawn("curves")}
     assert {row["line"] for row in table} == set(drawn)
-    assert [float(row["value"]) for row in table if row["line"] == "block 1"] == drawn["block 1"]
+    assert [float(row["covariance effective rank (dimensions)"]) for row in table if row["line"] == "block 1"] == drawn[
+        "block 1"
+    ]
     assert [int(row["step"]) for row in table if row["line"] == "block 1"][:3] == [0, 100, 200]
     assert save(report, "curves", "PNG", tmp_path).read_bytes().startswith(b"\x89PNG")
     svg = save(report, "curves", "SVG", tmp_path).read_text()

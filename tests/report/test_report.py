@@ -231,7 +231,10 @@ def test_one_checkpoint(tmp_path: Path) -> None:
         "Acquisition cannot be read from this run: too few checkpoints with a value: 1, and the rule needs 3 in a row."
         in page.text
     )
-    assert "A floor cannot be read from this run: too few checkpoints with a value in steps 0-10000: 1" in page.text
+    assert (
+        "A floor cannot be read from this run (Covariance effective rank (σ²) after the last block): "
+        "too few checkpoints with a value in steps 0-10000: 1" in page.text
+    )
     assert page.data["floors"] == {}
 
 
@@ -239,12 +242,12 @@ def test_no_geometry_and_no_scores(tmp_path: Path) -> None:
     scores = planted.write_run(tmp_path / "scores", planted.rows(geometry=False))
     page = Page(build_report([scores], tmp_path / "scores.html"))
     assert "No rank measure was taken" in page.text
-    assert "Curves by layer are not estimable: no measure was taken at a layer." in page.text
+    assert "There are no curves by layer: no measure was taken at a layer." in page.text
     assert not [column for column in page.data["columns"] if column["layered"]]
     states = planted.write_run(tmp_path / "states", [row for row in planted.rows() if row.site])
     page = Page(build_report([states], tmp_path / "states.html"))
     assert "No accuracy was measured" in page.text
-    assert "Scores are not estimable: none was taken." in page.text
+    assert "There are no scores: none was taken." in page.text
     assert [column["measure"] for column in page.data["columns"]] == [
         "covariance_effective_rank", "rankme", "participation_ratio",
     ]  # fmt: skip

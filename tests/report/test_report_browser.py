@@ -96,12 +96,12 @@ def test_it_loads_without_a_word_or_a_request_and_shows_the_tables_numbers(brows
     assert lines["block 1"]["y"] == rank["value"].to_list()
     # each run's own floor, as numbers
     report.page.click("#values summary")
-    assert report.page.inner_text("#values-of") == "MOD, covariance_effective_rank, answer/centred"
+    assert report.page.inner_text("#values-of") == "MOD, covariance effective rank, answer positions, centred"
     assert report.cells("#values-head") == [["layer", "nano-42, step 300", "text-42, step 300"]]
     assert report.cells("#values-body") == [
         ["block 0", "5", "7"],
         ["block 1", "2", "4"],
-        ["final LayerNorm", "2.5", "4.5"],
+        ["final LayerNorm", "2.50", "4.50"],
     ]
     assert report.drawn("heat")[0]["z"][1] == rank["value"].to_list()
     accuracy = {line["name"]: line["y"] for line in report.drawn("scores")}
@@ -162,7 +162,8 @@ def test_lines_are_toggled_and_panels_zoom_together(browser: Any, twins: Path) -
     report.page.keyboard.press("Tab")
     report.page.wait_for_timeout(300)
     ranges = (
-        "[...document.querySelectorAll('.plot')].filter(p => p.layout && p.layout.xaxis.title.text === 'training step')"
+        "[...document.querySelectorAll('#figures .plot')]"
+        ".filter(p => p.layout && p.layout.xaxis.title.text === 'training step')"
     )
     zoomed = report.page.evaluate(ranges + ".map(p => p.layout.xaxis.range)")
     assert zoomed
@@ -196,7 +197,8 @@ def test_light_and_dark_by_the_system_and_by_the_switch(browser: Any, twins: Pat
     report.choose("theme", "auto")
     assert report.drawn("curves")[1]["colour"] == dark
     # a definition appears for the keyboard, too
-    term = report.page.locator(".term").first
+    report.page.get_by_text("Acquisition steps of nano-42").click()
+    term = report.page.locator("details[open] .term").first
     term.focus()
     assert term.locator(".tip").is_visible()
     assert report.said == []
@@ -229,10 +231,10 @@ def test_partial_data_says_why(browser: Any, tmp_path: Path, case: str) -> None:
     report = opened(browser, build_report([planted.write_run(tmp_path / "run", rows)], tmp_path / "report.html"))
     text = report.page.inner_text("body")
     wanted = {
-        "one checkpoint": "A floor cannot be read from this run: too few checkpoints",
-        "one task, no scores": "Scores are not estimable: none was taken.",
-        "scores alone": "Curves by layer are not estimable: no measure was taken at a layer.",
-        "no value": "not estimable: 12 observations are nonfinite (weights hold NaN)",
+        "one checkpoint": "A floor cannot be read from this run (Covariance effective rank (σ²)",
+        "one task, no scores": "There are no scores: none was taken.",
+        "scores alone": "There are no curves by layer: no measure was taken at a layer.",
+        "no value": "nothing to draw: 12 observations are nonfinite (weights hold NaN)",
     }
     assert wanted[case] in text
     assert report.said == []
@@ -267,7 +269,7 @@ def test_standard_errors_stand_beside_their_values(browser: Any, tmp_path: Path)
     said = report.page.evaluate("document.querySelector('#panels-curves .plot').data[1].customdata")
     assert said == [[0, ""], [100, " ± 0.125"], [200, " ± 0.125"]]
     report.choose("at", "last")
-    assert report.cells("#values-body")[1] == ["block 1", "8 ± 0.125"]
+    assert report.cells("#values-body")[1] == ["block 1", "8 ± 0.13"]
     assert report.said == []
     report.page.close()
 

@@ -20,7 +20,8 @@ from pythiageo.cli.app import run as run_command
 from pythiageo.events.run import open_runs
 from pythiageo.figures.spec import EASY, HARD
 from pythiageo.report import build_report
-from pythiageo.report.claims import format_cell, specification_curve
+from pythiageo.report.claims import specification_curve
+from pythiageo.report.words import format_cell, format_estimate, format_interval
 
 
 def claimed(name: str = "collapse first", claim: str = "collapse comes first", **changed: Any) -> ClaimResult:
@@ -62,8 +63,9 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
     monkeypatch.setattr("pythiageo.report.report.ask_under_every_specification", lambda runs, progress: curve())
     page = Page(build_report([run], tmp_path / "r.html", everywhere=True))
     rule = "the interval lies above the null"
-    assert ["collapse comes first", "supported", "0.875", "0.7 to 0.95", "0.5", "0.012", "24", "", rule] in page.rows
-    assert ["swaps", "not decidable", "–", "–", "–", "–", "0", "one size only", rule] in page.rows
+    assert ["collapse comes first", "supported", "0.88", "0.70 to 0.95", "0.50", "0.012", "24", ""] in page.rows
+    assert ["swaps", "not decidable", "–", "–", "–", "–", "0", "one size only"] in page.rows
+    assert page.text.count(f"{rule}.") == 3
     assert ["MOD", "300"] in page.rows
     assert ["ADD", "–"] in page.rows
     assert [each["id"] for each in page.data["paper"]][-1] == "specifications"
@@ -88,7 +90,7 @@ def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
     assert asked["prediction-across"].estimate == 1.0
     page = Page(build_report([run], tmp_path / "r.html"))
     row = next(row for row in page.rows if row[0] == asked["prediction-across"].claim)
-    assert row[1:3] == [asked["prediction-across"].verdict, "1"]
+    assert row[1:3] == [asked["prediction-across"].verdict, "1.00"]
     assert "Specification curves were not asked for" in page.text
 
 
@@ -108,15 +110,12 @@ def test_the_page_shows_the_claims_of_the_command(tmp_path: Path, capsys: pytest
     answers = json.loads(capsys.readouterr().out)
     assert list(answers) == ["task-aligned", "naturalistic"]
     page = Page(build_report(paths, tmp_path / "r.html"))
-    shown = [row[:9] for row in page.rows if len(row) == 10 and row[1] in answers]
+    shown = [row for row in page.rows if len(row) == 9 and row[1] in answers]
     told = [
         [
             each["claim"], regime, describe_verdict(each["verdict"], each["rests_on"]),
-            *(format_cell(value) for value in (
-                each["estimate"], None if each["low"] is None else (each["low"], each["high"]), each["null"], each["p"],
-                each["n"],
-            )),
-            each["reason"] or "",
+            format_estimate(each["estimate"]), format_interval(each["low"], each["high"]),
+            format_estimate(each["null"]), format_estimate(each["p"]), str(each["n"]), each["reason"] or "",
         ]
         for regime, answer in answers.items()
         for each in answer["claims"]
@@ -189,5 +188,5 @@ def test_many_specifications_are_thinned_and_said() -> None:
 
 def test_cells_are_never_a_bare_none_or_infinity() -> None:
     assert [format_cell(each) for each in (None, float("nan"), 0.123456, (0.1, None), 3, "x")] == [
-        "–", "–", "0.1235", "0.1 to –", "3", "x",
+        "–", "–", "0.12", "0.10 to –", "3", "x",
     ]  # fmt: skip

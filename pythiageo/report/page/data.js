@@ -4,12 +4,11 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 
-async function inflate(id) {
+function inflate(id) {
   const text = atob(byId(id).textContent);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return inflated(bytes);
 }
 
 // Five planes of bytes: the decimals m * 10**e, m of 24 bits and e of 16 (packing.py). Dividing by a power of ten that
@@ -26,11 +25,11 @@ function decimals(planes) {
 
 const unpacked = new Map();
 // A column's lines, each with its run, its place and its values by checkpoint of its run.
-async function linesOf(index) {
+function linesOf(index) {
   if (!unpacked.has(index)) {
     const column = data.columns[index];
     const places = typeof column.lines === "number" ? data.columns[column.lines].lines : column.lines;
-    const values = decimals(await inflate("column-" + index));
+    const values = decimals(inflate("column-" + index));
     const levels = new Set(places.map((place) => place[2]));
     let at = 0, half = values.length / 2;
     unpacked.set(index, places.map(([run, task, level, layer, site]) => {
@@ -48,10 +47,18 @@ const blockOf = (line) => line.site === "ln_final.hook_out" ? "final LayerNorm" 
 const isBlock = (line) => line.layer !== null && line.site !== "ln_final.hook_out";
 const depthOf = (run) => data.runs[run].depth;
 const taskName = (task) => task === null ? "no task" : task;
-// a number as the tables of the toolkit round it
+// names for people; what nobody named stands as it is
+const titled = (name) => data.names[name] || name;
+const axisTitle = (measure) => data.titles[measure] || titled(measure);
+// a number to five significant digits, as the page holds it; and for people, as its tables round it (words.py)
 const shown = (value) => Number.isNaN(value) ? "–" : String(Number(value.toPrecision(5)));
+const rounded = (value) => {
+  if (Number.isNaN(value)) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  return Math.abs(value) >= 0.1 ? value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 }) : String(Number(value.toPrecision(2)));
+};
 // what a value's standard error adds to it, in words
-const plusMinus = (line, at) => (line.errors && !Number.isNaN(line.errors[at]) ? " ± " + shown(line.errors[at]) : "");
+const plusMinus = (line, at, write = shown) => (line.errors && !Number.isNaN(line.errors[at]) ? " ± " + write(line.errors[at]) : "");
 const shortStep = (step) => (step >= 1e6 ? step / 1e6 + "M" : step >= 1e3 ? step / 1e3 + "K" : String(step));
 
 function label(text, length = 60) {

@@ -10,7 +10,7 @@ const anyValue = (lines) => lines.some((line) => line.values.some((value) => !Nu
 
 function options(id, entries, keep) {
   const select = byId(id), before = select.value;
-  select.replaceChildren(...entries.map(([value, text]) => element("option", text, { value })));
+  select.replaceChildren(...entries.map(([value, text]) => element("option", text, { value, title: value })));
   if (keep && entries.some(([value]) => String(value) === before)) select.value = before;
 }
 
@@ -30,7 +30,7 @@ const tasksShown = (lines) => {
 // Why there is nothing to draw, in the table's own words.
 function lackOf(column, run, task) {
   const said = column && column.why.find(([number, name]) => number === run && name === task);
-  return said ? said[2] : "this run has no such observation" + (column ? ": " + column.measure + (column.readout ? ", " + column.readout : "") : "");
+  return said ? said[2] : "this run has no such observation" + (column ? ": " + titled(column.measure) + (column.readout ? ", " + titled(column.readout) : "") : "");
 }
 
 // A few layers are told apart at a glance; all of them are one choice away.
@@ -91,11 +91,33 @@ function byTaskAndRun(column, lines, make) {
 }
 
 function curves(column, lines) {
-  return byTaskAndRun(column, lines, (own, run, task, title, range) => {
-    const kept = own.filter(layersKept(run));
-    const drawn = kept.map((line) => ({ ...curve(line, layerColour(line), nameOf(line), line.site === "ln_final.hook_out" ? "dash" : "solid"), legend: nameOf(line) + depthNote(line) }));
-    const lack = anyValue(kept) ? undefined : "this run has no such layer";
-    return [{ title, lack, lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", range } }];
+  return byTaskAndRun(column, lines, (own, run, task, title, range) => [layerCurves(column, own, run, title, range)]);
+}
+
+function layerCurves(column, own, run, title, range) {
+  const kept = own.filter(layersKept(run));
+  const drawn = kept.map((line) => ({ ...curve(line, layerColour(line), nameOf(line), line.site === "ln_final.hook_out" ? "dash" : "solid"), legend: nameOf(line) + depthNote(line) }));
+  const lack = anyValue(kept) ? undefined : "this run has no such layer";
+  return { title, lack, lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", title: axisTitle(column.measure), range } };
+}
+
+// The readout of the same positions with sinks and without, where the page has both: [with, without].
+const butSinks = "-but-sinks";
+function sinkPair(measure, readout) {
+  const [positions, ...rest] = (readout || "").split("/"), plain = positions.replace(butSinks, "");
+  const pair = [plain, plain + butSinks].map((each) => columnOf(measure, [each, ...rest].join("/")));
+  return pair.includes(-1) ? null : pair;
+}
+
+function sinkPanels(pair) {
+  const column = data.columns[pair[0]], [whole, spared] = pair.map(linesOf);
+  return byTaskAndRun(column, whole, (own, run, task, title) => {
+    const others = spared.filter((line) => line.run === run && line.task === task);
+    const range = commonRange([...own, ...others].filter(layersKept(run)), true);
+    return [[own, "with sinks"], [others, "without sinks"]].map(([some, said], which) => {
+      const panel = layerCurves(column, some, run, title + ", " + said, range);
+      return anyValue(some) ? panel : { ...panel, lack: lackOf(data.columns[pair[which]], run, task) };
+    });
   });
 }
 
@@ -107,7 +129,7 @@ function heatMaps(column, lines) {
     const every = Math.ceil(names.length / 9);
     const axis = { kind: "names", names: names.map((name, i) => (i % every === 0 || name === "LN" ? name : "")), title: "block" };
     const [low, high] = extentOf(lines.filter((line) => line.task === task));
-    return [{ title, cells: { x: data.runs[run].steps, y: ordered.map(nameOf), z, title, low, high }, x: { kind: "step", title: "training step" }, y: axis }];
+    return [{ title, cells: { x: data.runs[run].steps, y: ordered.map(nameOf), z, title, low, high, scale: axisTitle(column.measure) }, x: { kind: "step", title: "training step" }, y: axis }];
   });
 }
 
@@ -138,7 +160,7 @@ function profiles(column, lines) {
     const floorless = data.ranks.includes(column.measure) ? "no floor was found in the runs' checkpoints (see the tables of floors)" : "a floor is defined for rank measures; choose a step";
     const lack = drawn.length ? undefined : explorer.at === "floor" ? floorless : "there is no value at this step";
     const high = Math.max(0, ...drawn.flatMap((line) => Array.from(line.y)));
-    return { title: taskName(task), lack, lines: drawn, x: { kind: "linear", title: "relative depth (◆ final LayerNorm)", range: [-0.06, 1.2] }, y: { kind: "linear", range: high > 0 ? [0, high * 1.06] : undefined } };
+    return { title: taskName(task), lack, lines: drawn, x: { kind: "linear", title: "relative depth (◆ final LayerNorm)", range: [-0.06, 1.2] }, y: { kind: "linear", title: axisTitle(column.measure), range: high > 0 ? [0, high * 1.06] : undefined } };
   });
 }
 
@@ -146,16 +168,16 @@ function sideBySide(column, lines) {
   return tasksShown(lines).map((task) => {
     const own = lines.filter((line) => line.task === task && isBlock(line) && !siteNote(line) && line.layer === depthOf(line.run) - 1 && anyValue([line]));
     const drawn = own.map((line) => curve(line, "category-" + line.run, data.runs[line.run].label));
-    return { title: taskName(task), lack: drawn.length ? undefined : "no run has a value at its last block", lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", range: commonRange(own, true) } };
+    return { title: taskName(task), lack: drawn.length ? undefined : "no run has a value at its last block", lines: drawn, x: { kind: "step", title: "training step" }, y: { kind: "linear", title: axisTitle(column.measure), range: commonRange(own, true) } };
   });
 }
 
-async function scores(index) {
-  const column = data.columns[index], lines = await linesOf(index);
+function scores(index) {
+  const column = data.columns[index], lines = linesOf(index);
   const guesses = [];
   if (column.measure === "accuracy") for (const name of ["chance_accuracy", "majority_rate"]) {
     const at = columnOf(name, null);
-    if (at >= 0) guesses.push(...(await linesOf(at)));
+    if (at >= 0) guesses.push(...linesOf(at));
   }
   const levels = [...new Set(lines.map((line) => line.level))].sort();
   const hue = (line) => "category-" + levels.indexOf(line.level);
@@ -167,7 +189,7 @@ async function scores(index) {
       const values = line.values.map((_, i) => same.reduce((high, each) => (Number.isNaN(each.values[i]) ? high : Number.isNaN(high) ? each.values[i] : Math.max(high, each.values[i])), NaN));
       drawn.push({ ...curve({ ...line, values, errors: null }, hue(line), (line.level || "") + " chance", "dot"), legend: "chance, in the level's colour" });
     }
-    const axis = { kind: "linear", range: column.measure.startsWith("accuracy") || column.measure === "linear_probe" ? [-0.03, 1.03] : range };
+    const axis = { kind: "linear", title: axisTitle(column.measure), range: column.measure.startsWith("accuracy") || column.measure === "linear_probe" ? [-0.03, 1.03] : range };
     return [{ title, lines: drawn, x: { kind: "step", title: "training step" }, y: axis }];
   });
 }

@@ -1,7 +1,9 @@
 "use strict";
 // The page's address keeps what was chosen, by name: #task=MOD&measure=rankme. A link to a section is left alone.
 const kept = ["task", "run", "measure", "readout", "layers", "scale", "at", "score", "from", "to"];
-const textOf = (select) => (select.selectedIndex < 0 ? "" : select.options[select.selectedIndex].textContent);
+// names in the table, not those for people: a link outlives wording
+const nameOfOption = (option) => (["measure", "readout"].includes(option.parentNode.id) ? option.value : option.textContent);
+const textOf = (select) => (select.selectedIndex < 0 ? "" : nameOfOption(select.options[select.selectedIndex]));
 const defaults = new Map();
 
 function currentChoice() {
@@ -33,7 +35,7 @@ function takeChoice() {
     if (id === "readout") readoutOptions("readout", chosen("measure"));
     for (const wanted of [defaults.get(id), found.get(id)]) {
       if (control.tagName !== "SELECT") control.value = wanted || "";
-      else for (const option of control.options) if (option.textContent === wanted) control.value = option.value;
+      else for (const option of control.options) if (nameOfOption(option) === wanted) control.value = option.value;
     }
   }
   if (byId("at")) explorer.at = chosen("at");

@@ -5,9 +5,9 @@
 // "log" | "names", title, range?, names?, ticks?}. A line is {name, x, y, colour, dash?, mode?, low?, high?, band?, right?, text?}.
 const symbols = { square: "square", triangle: "triangle-up", diamond: "diamond", x: "x" };
 
-async function loadLibrary() {
+function loadLibrary() {
   const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await inflate("plotly"));
+  library.textContent = new TextDecoder().decode(inflate("plotly"));
   document.head.append(library);
 }
 
@@ -18,6 +18,8 @@ async function settle() {
 }
 
 const margins = { t: 8, b: 40, l: 54, r: 10 };
+const titleRoom = 14; // a name and, below it, a unit
+const onTwoLines = (text) => text.replace(/ \(([^()]*)\)$/, "<br>($1)");
 const fontFamily = '"Source Sans 3", "Segoe UI", "Helvetica Neue", Arial, sans-serif';
 
 // Logarithmic from the first measured step on; step 0 keeps a place of its own, as the axis' zero.
@@ -36,7 +38,7 @@ function stepAxis(steps, logarithmic) {
   const end = place(last) || 1;
   // every checkpoint has a tick: where they are far apart a straight line says nothing of what lies between
   const minor = { tickmode: "array", tickvals: steps.map(place), ticks: "outside", ticklen: 2, tickwidth: 0.5 };
-  return { place, back, layout: { range: [-0.03 * end, 1.04 * end], tickvals: kept.map(place), ticktext: kept.map(shortStep), minor } };
+  return { place, back, layout: { range: [-0.03 * end, 1.04 * end], tickangle: 0, tickvals: kept.map(place), ticktext: kept.map(shortStep), minor } };
 }
 
 function axisLayout(axis) {
@@ -69,9 +71,7 @@ class Figure {
   // Show other panels; those that stay in number keep their places, so that the page does not jump.
   show(figure) {
     this.figure = figure;
-    // a row holds whole tasks, so that runs stand below one another
-    const fit = this.host.clientWidth / 255, group = figure.group || 1;
-    this.host.style.gridTemplateColumns = group > 1 && group <= fit ? "repeat(" + Math.floor(fit / group) * group + ", minmax(0, 1fr))" : "";
+    this.arrange();
     const wanted = figure.panels.length;
     while (this.panels.length > wanted) this.remove(this.panels.pop());
     while (this.panels.length < wanted) this.add();
@@ -82,10 +82,16 @@ class Figure {
       panel.title.textContent = spec.title;
       panel.save.hidden = Boolean(spec.lack);
       for (const button of panel.save.children) button.setAttribute("aria-label", "Save " + (spec.title || "the panel") + " as " + button.textContent);
-      panel.box.setAttribute("aria-label", spec.title + (spec.lack ? ": not estimable: " + spec.lack : ""));
+      panel.box.setAttribute("aria-label", spec.title + (spec.lack ? ": nothing to draw: " + spec.lack : ""));
       if (panel.visible || spec.lack) this.draw(panel);
     });
     this.showLegend();
+  }
+
+  // A row holds whole tasks, so that runs stand below one another.
+  arrange() {
+    const fit = this.host.clientWidth / 255, group = (this.figure && this.figure.group) || 1;
+    this.host.style.gridTemplateColumns = group > 1 && group <= fit ? "repeat(" + Math.floor(fit / group) * group + ", minmax(0, 1fr))" : "";
   }
 
   add() {
@@ -133,7 +139,7 @@ class Figure {
     const { spec, plot } = panel;
     if (spec.lack) {
       if (panel.drawn) { Plotly.purge(plot); panel.drawn = false; }
-      plot.replaceChildren(element("p", "not estimable: " + spec.lack, { class: "lack" }));
+      plot.replaceChildren(element("p", "nothing to draw: " + spec.lack, { class: "lack" }));
       return;
     }
     if (!panel.drawn) plot.replaceChildren();
@@ -143,8 +149,16 @@ class Figure {
     panel.drawn = true;
   }
 
-  drawAll() {
-    for (const panel of this.panels) if (panel.dirty && panel.spec) this.draw(panel);
+  // On paper every panel is drawn, seen or not, in the size that it has there.
+  print(printing) {
+    if (!this.figure) return;
+    this.printing = printing;
+    this.arrange();
+    for (const panel of this.panels) {
+      if (!panel.spec || (!printing && !panel.drawn)) continue;
+      this.draw(panel);
+      if (!printing && panel.drawn && panel.plot.clientWidth) Plotly.Plots.resize(panel.plot);
+    }
   }
 
   zoomed(panel, change) {
@@ -167,11 +181,12 @@ class Figure {
     const onSteps = spec.x.kind === "step";
     const place = onSteps ? this.figure.x.place : (x) => x;
     const xLayout = onSteps ? { ...this.figure.x.layout, ...(this.zoom ? { range: this.zoom.slice() } : {}) } : axisLayout(spec.x);
-    const titled = (text) => (text ? { text: label(text), standoff: 4, font: { size: 11, color: soft } } : undefined);
-    const layout = { height: plot.clientHeight || 190, font, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)", margin: { ...margins, ...(spec.y.kind === "names" ? { l: nameRoom(spec.y) } : {}), ...(spec.right ? { r: 46 } : {}) }, hoverlabel: { font: { ...font, color: ink }, bgcolor: cssColour("--bg"), bordercolor: cssColour("--line") },
-      xaxis: { ...axis, ...xLayout, title: titled(spec.x.title) }, yaxis: { ...axis, ...axisLayout(spec.y), title: titled(spec.y.title) }, shapes: [] };
-    if (spec.right) layout.yaxis2 = { ...axis, ...axisLayout(spec.right), overlaying: "y", side: "right", showgrid: false, title: titled(spec.right.title) };
+    const heading = (text, short) => (text ? { text: short ? onTwoLines(label(text)) : label(text), standoff: 4, font: { size: 11, color: soft } } : undefined);
+    const room = spec.y.kind === "names" ? nameRoom(spec.y) : margins.l + (heading(spec.y.title, true)?.text.includes("<br>") ? titleRoom : 0);
+    const layout = { height: plot.clientHeight || 190, ...(this.printing ? { width: plot.clientWidth } : {}), font, showlegend: false, hovermode: "closest", paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)", margin: { ...margins, l: room, ...(spec.right ? { r: 46 } : {}) }, hoverlabel: { font: { ...font, color: ink }, bgcolor: cssColour("--bg"), bordercolor: cssColour("--line") },
+      xaxis: { ...axis, ...xLayout, title: heading(spec.x.title) }, yaxis: { ...axis, ...axisLayout(spec.y), title: heading(spec.y.title, true) }, shapes: [] };
+    if (spec.right) layout.yaxis2 = { ...axis, ...axisLayout(spec.right), overlaying: "y", side: "right", showgrid: false, title: heading(spec.right.title, true) };
     if (spec.shade) layout.shapes.push({ type: "rect", xref: "x", yref: "paper", x0: place(spec.shade[0]), x1: place(spec.shade[1]), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour("grey"), opacity: 0.15, layer: "below" });
     if (spec.level !== undefined && spec.level !== null) layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: spec.level, y1: spec.level, line: { color: soft, width: 1, dash: "dot" } });
     const traces = (spec.lines || []).filter((line) => !this.hidden.has(line.legend || line.name)).flatMap((line) => this.line(line, place, onSteps, spec));
@@ -203,7 +218,7 @@ class Figure {
     const own = text && text.map((row, j) => row.map((cell, i) => (z[j][i] === null ? "" : label(cell))));
     const map = { type: "heatmap", x: Array.from(x, place), y: y.map((_, i) => i), z, customdata: y.map((name) => Array.from(x, (each) => [each, label(name)])),
       colorscale: heat, hoverongaps: false, zmin: spec.cells.low, zmax: spec.cells.high, text: own, texttemplate: text ? "%{text}" : undefined,
-      textfont: { family: fontFamily, size: 10 }, colorbar: { thickness: 8, len: 1, tickfont: { size: 10, color: font.color }, outlinewidth: 0, nticks: 4 },
+      textfont: { family: fontFamily, size: 10 }, colorbar: { thickness: 8, len: 1, tickfont: { size: 10, color: font.color }, outlinewidth: 0, nticks: 4, title: spec.cells.scale ? { text: onTwoLines(label(spec.cells.scale)), side: "right", font: { size: 10, color: font.color } } : undefined },
       hovertemplate: (onSteps ? "step %{customdata[0]:,}<br>" : "%{customdata[0]}<br>") + "%{customdata[1]}: %{z:.5~g}<extra>" + label(title || "") + "</extra>" };
     if (!text) return [map];
     // the text of an empty cell stands on the ground, in its ink

@@ -1,16 +1,12 @@
 "use strict";
 // A page of one plot.
 async function start() {
-  if (typeof DecompressionStream === "undefined") {
-    byId("old").hidden = false;
-    return;
-  }
-  await loadLibrary();
+  loadLibrary();
   const figure = new Figure(byId("panels-plot"), byId("legend-plot"));
   const show = () => figure.show({ panels: data.plot.panels, x: stepAxis(data.plot.steps, true) });
   startTheme(show);
   show();
-  window.addEventListener("beforeprint", () => figure.drawAll());
+  startPrint(() => [figure]);
   await settle();
 }
 start();

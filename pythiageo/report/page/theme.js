@@ -7,8 +7,8 @@ const palettes = {
   dark: { categories: ["#56B4E9", "#E69F00", "#2fc79a", "#e3a0c5", "#f0e442", "#e8743b", "#e8ebee"], final: "#ff9b63", grey: "#98a1aa", ink: "#e8ebee",
     depth: [[0x4a, 0x78, 0xa6], [0x5a, 0x9b, 0xd4], [0x93, 0xc5, 0xec], [0xe6, 0xf3, 0xfd]] },
 };
-const theme = { chosen: "auto", system: matchMedia("(prefers-color-scheme: dark)"), changed: () => {} };
-const isDark = () => theme.chosen === "dark" || (theme.chosen === "auto" && theme.system.matches);
+const theme = { chosen: "auto", system: matchMedia("(prefers-color-scheme: dark)"), onPaper: false, changed: () => {} };
+const isDark = () => !theme.onPaper && (theme.chosen === "dark" || (theme.chosen === "auto" && theme.system.matches));
 const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // "category-3", "depth-0.5", "final", "grey"
@@ -25,10 +25,15 @@ function colour(name) {
 // cividis: an order of lightness too, the same in both
 const heat = [[0, "#00224e"], [0.25, "#434e6c"], [0.5, "#7d7c78"], [0.75, "#bbaf71"], [1, "#fee838"]];
 
+function showTheme() {
+  const shown = theme.onPaper ? "light" : theme.chosen;
+  if (shown === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = shown;
+}
+
 function setTheme(name) {
   theme.chosen = name;
-  if (name === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
+  showTheme();
   try { localStorage.setItem("pythiageo-theme", name); } catch { /* a browser may keep nothing for files */ }
   theme.changed();
 }
