@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import FLOOR_MEASURE, JsonOption, RunsArgument
+from pythiageo.cli.results import FLOOR_MEASURE, JsonOption, RunsArgument, named
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder, make_folder
 
@@ -49,6 +49,8 @@ def claims(
     """Ask each of the study's claims of the runs: estimate, interval, null, verdict.
 
     Runs of one regime are taken together; those of another stand in a table of their own.
+
+    Example: pythiageo claims nano-s123 nano-s7 --only emergence,recovery
     """
     from pythiageo.claims import Evidence, Specification, all_claims, specification_curve
     from pythiageo.claims.noise_curve import NOISE_TABLES, beside_noise
@@ -82,6 +84,8 @@ def claims(
             _show(regime, answers[regime], results, asked)
     if as_json:
         display.print_json(answers)
+    else:
+        display.say_next(f"report {named(runs)}")
 
 
 def _open(paths: list[Path]) -> list[Run]:

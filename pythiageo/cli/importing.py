@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption
+from pythiageo.cli.results import JsonOption, named
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder
 
@@ -34,7 +34,10 @@ def import_results(
     name: Annotated[str | None, typer.Option(help="Name of the run; default that of the series.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn other people's results into a run that report, compare, export and claims read."""
+    """Turn other people's results into a run that report, compare, export and claims read.
+
+    Example: pythiageo import results.csv --map results.toml --out outputs/results
+    """
     from pythiageo.importers.mapping import load_mapping
     from pythiageo.importers.results import Request
     from pythiageo.importers.results import import_results as write
@@ -69,3 +72,4 @@ def import_results(
             f"{path}: {facts['observations']:,} observations of {facts['steps']} steps, "
             f"{facts['without_value']:,} of them without a value"
         )
+        display.say_next(f"show {named([path])}", f"report {named([path])}")

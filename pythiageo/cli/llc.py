@@ -36,6 +36,8 @@ def calibrate(
     """Try step sizes and localisations on one checkpoint, and say which are sane.
 
     Exit code 1 when none is.
+
+    Example: pythiageo llc calibrate outputs/demo-tasks --step 1200 --task ADD
     """
     from pythiageo.cli import display
     from pythiageo.runs.llc_calibration import Calibration, calibrate_checkpoint

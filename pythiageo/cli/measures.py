@@ -10,7 +10,10 @@ import typer
 def measures(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> int:
-    """List what can be measured: names, formulas, sources, needs, costs."""
+    """List what can be measured: names, formulas, sources, needs, costs.
+
+    Example: pythiageo measures --readouts
+    """
     from pythiageo.cli import display
     from pythiageo.geometry.measure import load_measures
     from pythiageo.geometry.sinks import SINK_MEASURES

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, RunsArgument, by_commas
+from pythiageo.cli.results import JsonOption, OpenOption, RunsArgument, by_commas
 from pythiageo.errors import UserError
 
 
@@ -33,6 +33,7 @@ def plot(
     ] = "separate",
     width: Annotated[str, typer.Option(help="column (3.25 in), text (5.5 in), or inches.")] = "column",
     out: Annotated[list[Path] | None, typer.Option(help="File: .pdf, .png, .svg, .html; may be given again.")] = None,
+    show_page: OpenOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw one figure for a paper: a measure by step, layer, task or run.
@@ -61,7 +62,9 @@ def plot(
     written = write_plot(made, files, width)
     if as_json:
         display.print_json({"files": [str(path) for path in written], "caption": made.caption, "said": made.said})
-        return
-    for path in written:
-        display.say(str(path))
-    display.say(made.text)
+    else:
+        for path in written:
+            display.say(str(path))
+        display.say(made.text)
+    if show_page:
+        display.open_page(next((path for path in written if path.suffix == ".html"), written[0]))

@@ -29,7 +29,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
+    """List all tasks and groups: how they are scored, their size, chance and majority rate by level.
+
+    Example: pythiageo tasks list
+    """
     from pythiageo.measurement.probe_sets import GROUPS
     from pythiageo.probes.task import load_tasks
 
@@ -56,6 +59,7 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
     )
     for group, members in GROUPS.items():
         display.say(f"group {group}: {', '.join(members)}")
+    display.say_next("tasks show MOD")
 
 
 def _level(task: Task, level: str) -> dict[str, Any]:
@@ -89,7 +93,10 @@ def show(
     tasks_folder: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show examples as the model sees them, with the answer positions marked."""
+    """Show examples as the model sees them, with the answer positions marked.
+
+    Example: pythiageo tasks show MOD --examples 2
+    """
     from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
     from pythiageo.probes.kinds import RULES
     from pythiageo.probes.probeset import make_probe_set
@@ -193,6 +200,8 @@ def check(
     """Check task files; say what is wrong with the first that is. Data sets are fetched with --tokenizer alone.
 
     Exit code 1 when the model cannot take an item.
+
+    Example: pythiageo tasks check mine.toml --tokenizer EleutherAI/pythia-160m
     """
     from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
     from pythiageo.probes.kinds import DatasetTask

@@ -12,6 +12,7 @@ import polars as pl
 from pythiageo.errors import UserError
 from pythiageo.events.find import events
 from pythiageo.events.trajectory import without_duplicates
+from pythiageo.locations import find_run
 from pythiageo.names import BLOCK_END, COVARIANCE_RANK, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations.export import visible_table
 from pythiageo.observations.extent import read_bounded
@@ -153,12 +154,12 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder for reading.
+    """Open a run folder for reading, by its path or by its name in ``outputs``.
 
     Raises:
         UserError: there is no such folder.
     """
-    folder = Path(path).expanduser()
+    folder = find_run(Path(path).expanduser())
     if not folder.is_dir():
         read_observations(folder)  # says what is there of a similar name
     return Run(folder)
