@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pythiageo.cli.options import with_options_of
+from pythiageo.cli.working import LOADING, working
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
@@ -52,11 +53,12 @@ def analyze(
     Example: pythiageo analyze EleutherAI/pythia-160m --steps log:12 --tasks ADD,MOD --disk-budget 12GB
     """
     config = config_of(target, given, sets)
-    from pythiageo.cli.display import print_json
-    from pythiageo.cli.train import finish
-    from pythiageo.engines import EngineChoice
-    from pythiageo.engines.jobs import Job
-    from pythiageo.runs.check_names import check_names
+    with working(LOADING, quiet):
+        from pythiageo.cli.display import print_json
+        from pythiageo.cli.train import finish
+        from pythiageo.engines import EngineChoice
+        from pythiageo.engines.jobs import Job
+        from pythiageo.runs.check_names import check_names
 
     where = EngineChoice(engine, address)
     if dry_run:
@@ -103,7 +105,9 @@ def plan(
     """
     config = config_of(target, given, sets)
     from pythiageo.cli import display
-    from pythiageo.estimate.plan import make_plan
+
+    with working(LOADING, quiet):
+        from pythiageo.estimate.plan import make_plan
 
     with display.shown_progress([config.name], quiet) as report:
         made = make_plan(config, run_path(out, config.name), report, workers)

@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import FLOOR_MEASURE, JsonOption, RunsArgument, named
+from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder, make_folder
 
@@ -62,11 +63,13 @@ def claims(
     answers: dict[str, Any] = {}
     tasks = tuple(name.strip() for name in trained.split(",")) if trained else None
     base = Specification(protocol, measure, site=site, event=event, rule=rule, k=k, ties=ties)
-    questions = [question_of(some, base, readout, tasks) for some in runs_by_regime(_open(runs)).values()]
+    with working("reading the runs"):
+        questions = [question_of(some, base, readout, tasks) for some in runs_by_regime(_open(runs)).values()]
     for question in questions:
         regime, asked = question.regime, question.specification
         evidence = Evidence(question.observations)
-        results = all_claims(evidence, asked, families)
+        with working(f"{regime}: asking"):
+            results = all_claims(evidence, asked, families)
         curves = shares = None
         if curve:
             curves = specification_curve(evidence, asked, families, _progress(regime, as_json))

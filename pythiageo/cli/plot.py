@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, OpenOption, RunsArgument, by_commas
+from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 
 
@@ -51,15 +52,17 @@ def plot(
     width_in_inches(width)
     if seeds not in ("separate", "band"):
         raise UserError(f"--seeds {seeds}: expected separate or band")
-    opened = open_runs(runs)
+    with working("reading the runs"):
+        opened = open_runs(runs)
     there = {step for run in opened for step in run.distinct["step"].unique()}
     asked = Asked(
         measures=by_commas(measure) or [], by=by, tasks=by_commas(task), levels=by_commas(level),
         readouts=by_commas(readout), sites=by_commas(site), layers=layers,
         steps=None if steps is None else select(steps, sorted(there)), pooled=seeds == "band",
     )  # fmt: skip
-    made = plot_runs(opened, asked, hue)
-    written = write_plot(made, files, width)
+    with working("drawing"):
+        made = plot_runs(opened, asked, hue)
+        written = write_plot(made, files, width)
     if as_json:
         display.print_json({"files": [str(path) for path in written], "caption": made.caption, "said": made.said})
     else:

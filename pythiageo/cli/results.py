@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythiageo.cli import display
+from pythiageo.cli.working import working
 from pythiageo.locations import OUTPUTS, check_folder, find_run
 
 if TYPE_CHECKING:
@@ -56,11 +58,11 @@ def report(
 
     Example: pythiageo report demo-tasks demo-english --out outputs/twins.html --open
     """
-    from pythiageo.report import build_report
+    with working("reading the runs and writing the page"):
+        from pythiageo.report import build_report
 
-    path = build_report(
-        runs, out, by_commas(measures), by_commas(readouts), everywhere, lambda name, count: _said(name, count, as_json)
-    )
+        told = partial(_said, quiet=as_json)
+        path = build_report(runs, out, by_commas(measures), by_commas(readouts), everywhere, told)
     if as_json:
         display.print_json({"report": str(path)})
     else:
@@ -90,9 +92,10 @@ def figures(
 
     Example: pythiageo figures demo-tasks demo-english --format pdf
     """
-    from pythiageo.figures.write import write_paper
+    with working("drawing"):
+        from pythiageo.figures.write import write_paper
 
-    written = write_paper(runs, out, by_commas(formats) or [])
+        written = write_paper(runs, out, by_commas(formats) or [])
     if as_json:
         display.print_json(
             [
@@ -142,13 +145,11 @@ def compare(
 
     chosen = get_protocol(protocol)
     check_folder(out)
-    comparison = compare_runs(
-        [Run(run, bounded=True) for run in runs],
-        readout=FLOOR_READOUT,
-        measure=FLOOR_MEASURE,
-        align=check_align(align),
-    )
-    paths = write_comparison(comparison, out)
+    pairing = check_align(align)
+    with working("comparing"):
+        opened = [Run(run, bounded=True) for run in runs]
+        comparison = compare_runs(opened, readout=FLOOR_READOUT, measure=FLOOR_MEASURE, align=pairing)
+        paths = write_comparison(comparison, out)
     if as_json:
         display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings})
         return

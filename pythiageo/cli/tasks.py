@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
+from pythiageo.cli.working import working
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -33,22 +34,22 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
 
     Example: pythiageo tasks list
     """
-    from pythiageo.measurement.probe_sets import GROUPS
-    from pythiageo.probes.task import load_tasks
+    with working("reading the task files"):
+        from pythiageo.measurement.probe_sets import GROUPS
+        from pythiageo.probes.task import load_tasks
 
-    tasks = load_tasks(tasks_folder).values()
-    rows: list[dict[str, Any]] = [
-        {
-            "task": task.name,
-            "version": task.version,
-            "kind": task.kind,
-            "rule": task.rule,
-            "description": task.description,
-            "groups": [group for group, members in GROUPS.items() if task.name in members],
-            "levels": {level: _level(task, level) for level in task.levels},
-        }
-        for task in tasks
-    ]
+        rows: list[dict[str, Any]] = [
+            {
+                "task": task.name,
+                "version": task.version,
+                "kind": task.kind,
+                "rule": task.rule,
+                "description": task.description,
+                "groups": [group for group, members in GROUPS.items() if task.name in members],
+                "levels": {level: _level(task, level) for level in task.levels},
+            }
+            for task in load_tasks(tasks_folder).values()
+        ]
     if as_json:
         display.print_json(rows)
         return

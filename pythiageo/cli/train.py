@@ -13,6 +13,7 @@ import typer
 from pythiageo.cli import display
 from pythiageo.cli.options import with_options_of
 from pythiageo.cli.results import named
+from pythiageo.cli.working import LOADING, working
 from pythiageo.config.options import overrides as as_overrides
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
@@ -70,10 +71,11 @@ def train(
 
     Example: pythiageo train demo/tasks.toml demo/english.toml --jobs 2
     """
-    from pythiageo.engines import EngineChoice
-    from pythiageo.engines.jobs import Job
-    from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
-    from pythiageo.synthetic.workers import count_processes
+    with working(LOADING, quiet):
+        from pythiageo.engines import EngineChoice
+        from pythiageo.engines.jobs import Job
+        from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
+        from pythiageo.synthetic.workers import count_processes
 
     where = EngineChoice(engine, address)
     if given.get("training.checkpoints") in {"keep", "measure-only"}:
@@ -202,8 +204,9 @@ def _check_protocol(protocol: str, configs: list[str] | None, size: str | None) 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
-    from pythiageo.engines.jobs import execute, execute_all
-    from pythiageo.runs.listing import summarise
+    with working(LOADING, quiet):
+        from pythiageo.engines.jobs import execute, execute_all
+        from pythiageo.runs.listing import summarise
     from pythiageo.synthetic.workers import count_processes
 
     if count_processes() > 1 and (len(work) > 1 or jobs > 1):
