@@ -183,6 +183,28 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({round(place * (count - 1) / (most - 1)) for place in range(most)})
 
 
+def latest_numbers(run: Run) -> tuple[dict[str, float], list[str]]:
+    """Return the numbers of a run's last step by ``measure/task``, as ``look_over`` has them, and what is left out.
+
+    Every measure but controls; those with layers at the last block, under the readout that pages show.
+    """
+    numbers: dict[str, float] = {}
+    left_out: list[str] = []
+    last = max(run.observations["step"])
+    for measure in run.observations["measure"].unique().sort():
+        own = run.observations.filter(pl.col("measure") == measure)
+        if measure in (*_CONTROLS, "checkpoint") or own["value"].is_null().all():
+            continue
+        shown = [run.readout] if run.readout and run.readout in own["readout"].to_list() else None
+        try:
+            table = look_over(run, [measure], readouts=shown)[0]
+        except UserError as error:
+            left_out.append(f"{measure}: {error}")
+            continue
+        numbers |= {f"{measure}/{row.name}": row.values[last] for row in table.rows if last in row.values}
+    return numbers, left_out
+
+
 def columns_of(table: Overview, count: int) -> list[int]:
     """Return the steps that are columns, at most ``count``, spread over a logarithmic axis."""
     return list(table.steps) if len(table.steps) <= count else spread_steps(table.steps, count)

@@ -15,8 +15,8 @@ from pythiageo.measurement.sites import check_layers
 from pythiageo.probes.task import get_levels
 from pythiageo.series.steps import check_selection
 
-SAVES = "saves"
-"""The steps of a run that follows a training: those at which it saves."""
+SAVES, GIVEN = "saves", "given"
+"""The steps of a run that follows a training: those at which it saves; those at which a loop asks for them."""
 
 
 def check_names(config: RunConfig) -> None:
@@ -40,7 +40,7 @@ def check_names(config: RunConfig) -> None:
     landscape = config.measures.landscape
     llc_settings(landscape, landscape.examples)
     check_selection(landscape.steps)
-    if isinstance(config, AnalyzeConfig) or (isinstance(config, FollowConfig) and config.steps != SAVES):
+    if isinstance(config, AnalyzeConfig) or (isinstance(config, FollowConfig) and config.steps not in (SAVES, GIVEN)):
         check_selection(config.steps)
     if isinstance(config, AnalyzeConfig | FollowConfig):
         check_versions()
