@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pythiageo.observations.extent import read_bounded
 from pythiageo.observations.manifest import Manifest, read_manifest, without_mistakes
 from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.reader import read_observations
+from pythiageo.observations.shown import ObservationTable
 from pythiageo.study.protocols import PROTOCOLS
 from pythiageo.untrusted_text import visible, visible_all
 
@@ -50,7 +53,29 @@ class Run:
             self.manifest = manifest or Manifest()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        facts = self._facts()
+        words = [f"{name} {value}" if name in ("seed", "checkpoints") else value for name, value in facts.items()]
+        return visible(f"<Run {', '.join(words)}>")
+
+    def _repr_html_(self) -> str:
+        """Return what the run is as a small table, for a notebook."""
+        facts = self._facts()
+        with suppress(UserError):
+            facts |= _contents(self.observations)
+        cells = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()]
+        return visible(f"<table>{''.join(cells)}</table>")
+
+    def _facts(self) -> dict[str, str]:
+        """Return what the manifest says of the run; of one without, where it lies. Nothing large is read."""
+        facts: dict[str, str] = {}
+        with suppress(UserError):
+            said = self.manifest
+            known = {"run": said.name, "kind": said.kind, "regime": said.regime, "size": said.size, "seed": said.seed,
+                     "status": said.status}  # fmt: skip
+            facts = {name: str(value) for name, value in known.items() if value is not None}
+            if steps := [entry.step for entry in said.checkpoints if entry.step is not None]:
+                facts["checkpoints"] = f"{len(steps):,} (step {min(steps):,} to {max(steps):,})"
+        return facts | {"folder": "in memory" if self.path is None else str(self.path)}
 
     @cached_property
     def observations(self) -> pl.DataFrame:
@@ -62,7 +87,7 @@ class Run:
             UserError: nothing finished yet, a damaged table, or one that a newer pythiageo wrote.
         """
         assert self.path is not None
-        return read_bounded(self.path) if self._bounded else read_observations(self.path)
+        return ObservationTable(read_bounded(self.path) if self._bounded else read_observations(self.path))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -151,6 +176,18 @@ class Run:
             each = [events(table, name, self.readout or READOUT, measure) for name in PROTOCOLS]
             self._shown[measure] = pl.concat(each)
         return self._shown[measure]
+
+
+def _contents(table: pl.DataFrame) -> dict[str, str]:
+    """Return what a table holds, in words: how many rows, and the names of what was measured."""
+    names = {
+        f"{column}s": ", ".join(table[column].drop_nulls().unique().sort()) for column in ("task", "readout", "measure")
+    }
+    blocks = table["layer"].drop_nulls().n_unique()
+    bad = table.filter(pl.col("status") != "ok").height
+    counted = f"{table.height:,}, {bad:,} of them without a value"
+    found = {"observations": counted, **names, "blocks": str(blocks or "")}
+    return {name: value for name, value in found.items() if value}
 
 
 def open_run(path: str | Path) -> Run:
