@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunArgument, by_commas, named
+from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,13 +44,14 @@ def show(
     tables: list[Overview] = []
     notes: list[str] = []
     asked = by_commas(measure)
-    for name in asked or main_measures(opened):
-        try:
-            tables += look_over(opened, [name], by_commas(task), by_commas(readout), site)
-        except UserError as error:
-            if asked:
-                raise
-            notes.append(f"{name} is not shown: {error}")
+    with working("reading the table"):
+        for name in asked or main_measures(opened):
+            try:
+                tables += look_over(opened, [name], by_commas(task), by_commas(readout), site)
+            except UserError as error:
+                if asked:
+                    raise
+                notes.append(f"{name} is not shown: {error}")
     if as_json:
         display.print_json({**summary, "tables": [_as_json(table) for table in tables], "notes": notes})
         return

@@ -134,14 +134,17 @@ def _by_task(run: Run, measure: str, rows: pl.DataFrame, said: Sequence[str]) ->
 
 def _by_layer(measure: str, rows: pl.DataFrame) -> Overview:
     order = rows.select("place", "layer").unique().sort(pl.col("place") == FINAL_PLACE, "layer")["place"].to_list()
-    shown = [order[index] for index in _spread(len(order), MOST_ROWS)]
+    final = [place for place in order if place == FINAL_PLACE]
+    blocks = order[: len(order) - len(final)]
+    chosen = [blocks[index] for index in _spread(len(blocks), MOST_ROWS - len(final))]
+    shown = [*chosen, *final]
     table = [
         Row("LN" if place == FINAL_PLACE else place.removeprefix("layer_"), _mean_of_levels(part))
         for place in shown
         if (part := rows.filter(pl.col("place") == place)).height
     ]
-    notes = [f"blocks: {len(shown)} of {len(order)}"] if len(shown) < len(order) else []
-    notes += ["LN: after the final LayerNorm"] if FINAL_PLACE in shown else []
+    notes = [f"blocks: {len(chosen)} of {len(blocks)} (plot has all)"] if len(chosen) < len(blocks) else []
+    notes += ["LN: after the final LayerNorm"] if final else []
     task = rows["task"][0]
     title = f"{measure}, by block" + (f", {task}" if task else "")
     return Overview(measure, title, "block", _steps(rows), table, notes)

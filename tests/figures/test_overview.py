@@ -55,8 +55,8 @@ def test_many_tasks_and_blocks_are_counted() -> None:
     accuracy, ranks, by_block = look_over(run_of(planted.rows(plants, steps=[0, 1], layers=40)), ["accuracy", "rankme"])
     assert len(accuracy.rows) == len(ranks.rows) == len(by_block.rows) == MOST_ROWS
     assert f"tasks: {MOST_ROWS} of 20 (--task)" in accuracy.said
-    assert by_block.said[0] == f"blocks: {MOST_ROWS} of 41"
-    assert [by_block.rows[0].name, by_block.rows[-1].name] == ["0", "LN"]
+    assert by_block.said[0] == f"blocks: {MOST_ROWS - 1} of 40 (plot has all)"
+    assert [by_block.rows[index].name for index in (0, -2, -1)] == ["0", "39", "LN"]
 
 
 def test_steps_are_spread_over_the_training() -> None:
