@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from pythiageo.cli import display
 
 PATIENCE = 1.5
 """Seconds of silence after which it is said what is being done: nobody looks at an empty screen for longer than two."""
@@ -16,11 +15,11 @@ LOADING = "loading torch and transformers"
 
 @contextmanager
 def working(what: str, quiet: bool = False) -> Iterator[None]:
-    """Say on stderr what is being done where it takes longer than ``PATIENCE``.
+    """Show in the terminal what is being done, and for how many seconds, where it takes longer than ``PATIENCE``.
 
-    A terminal shows it with the seconds until it is done, and takes it away; elsewhere it is one line.
+    It is taken away when that is done. A file or a pipe, which nobody watches, gets nothing.
     """
-    if quiet:
+    if quiet or not sys.stderr.isatty():
         yield
         return
     over = threading.Event()
@@ -37,15 +36,10 @@ def _say_when_long(what: str, over: threading.Event) -> None:
     if over.wait(PATIENCE):
         return
     from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        display.say(f"pythiageo: {what} ...", err=True)
-        return
     from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         shown.add_task(escape(what))
         over.wait()
