@@ -1,8 +1,8 @@
 """pythiageo: layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.
 
 ``open_run`` opens a run folder, ``plot`` draws runs, ``measure`` measures a model in memory, ``MeasureCallback``
-measures while transformers' ``Trainer`` trains, ``checkpoints`` gives those of a series to code of your own. Each is
-imported when it is first used: ``import pythiageo`` loads no library.
+measures while transformers' ``Trainer`` trains, ``recorder`` while a loop of your own does, ``checkpoints`` gives those
+of a series to code of your own. Each is imported when it is first used: ``import pythiageo`` loads no library.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pythiageo.api.checkpoints import Checkpoints, CheckpointValue, checkpoints
     from pythiageo.api.memory import measure
     from pythiageo.api.plotting import plot
+    from pythiageo.api.recording import Recorder, recorder
     from pythiageo.api.series_checkpoint import SeriesCheckpoint
     from pythiageo.errors import PythiageoError, UserError
     from pythiageo.events.run import Run, open_run
@@ -29,6 +30,7 @@ __all__ = [
     "NoValue",
     "NoValueError",
     "PythiageoError",
+    "Recorder",
     "Run",
     "SeriesCheckpoint",
     "UserError",
@@ -37,6 +39,7 @@ __all__ = [
     "measure",
     "open_run",
     "plot",
+    "recorder",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -46,6 +49,7 @@ __getattr__, __dir__ = lazy_names(
         "api.checkpoints": ["CheckpointValue", "Checkpoints", "checkpoints"],
         "api.memory": ["measure"],
         "api.plotting": ["plot"],
+        "api.recording": ["Recorder", "recorder"],
         "api.series_checkpoint": ["SeriesCheckpoint"],
         "events.run": ["Run", "open_run"],
         "errors": ["PythiageoError", "UserError"],

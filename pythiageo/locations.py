@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pythiageo.errors import UserError
 
+OUTPUTS = Path("outputs")
+"""Where runs are, seen from where the command is typed."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -20,7 +22,16 @@ def packaged_folder(name: str) -> Path:
 
 def run_path(out: Path | None, name: str) -> Path:
     """Return the folder of a run: ``out``, or ``outputs/NAME`` here."""
-    return out if out is not None else Path("outputs") / name
+    return out if out is not None else OUTPUTS / name
+
+
+def find_run(path: Path) -> Path:
+    """Return the folder of a run that is named by its path, or by its bare name where it lies in ``outputs``."""
+    path = Path(path)
+    if len(path.parts) != 1 or path.exists():
+        return path
+    named = OUTPUTS / path.name
+    return named if named.is_dir() else path
 
 
 def check_folder(path: Path) -> None:

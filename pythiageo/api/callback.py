@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from pythiageo.config.options import keyword_overrides
-from pythiageo.config.runs import FollowConfig, make_config
+from pythiageo.api.following import LOG, make_follow_config, numbers_for_log, say_status
 from pythiageo.errors import MachineError, UserError
 from pythiageo.locations import run_path
 from pythiageo.measurement.in_memory import device_of
-from pythiageo.runs.check_names import SAVES, check_names
+from pythiageo.measurement.result import CheckpointResult
+from pythiageo.runs.check_names import SAVES
 from pythiageo.runs.follow import FollowedTraining
-
-_LOG = logging.getLogger("pythiageo")
 
 
 class MeasureCallback(TrainerCallback):
@@ -48,6 +45,9 @@ class MeasureCallback(TrainerCallback):
         size: of the model, in the table; default the run's name.
         out: the run folder; default ``outputs/NAME``.
         overwrite: start the run anew where a training starts from its first step and the folder holds a run.
+        log: what is called with each measured step's main numbers by name (``pythiageo/rankme/ADD``, see
+            ``Recorder.measure``). ``trainer.add_callback(MeasureCallback(..., log=trainer.log))`` puts them into the
+            trainer's ``log_history`` and into whatever it reports to: W&B, TensorBoard, trackio.
 
     Raises:
         UserError: a mistake in these; when training begins, what cannot be measured so.
@@ -74,6 +74,7 @@ class MeasureCallback(TrainerCallback):
         size: str | None = None,
         out: str | Path | None = None,
         overwrite: bool = False,
+        log: Callable[[dict[str, float]], object] | None = None,
     ) -> None:
         keywords = {
             "tasks": tasks,
@@ -87,10 +88,8 @@ class MeasureCallback(TrainerCallback):
             "threads": threads or torch.get_num_threads(),
         }
         facts = {"name": name, "regime": regime, "size": size or name, "steps": steps, "weights": weights}
-        config = make_config(facts, keyword_overrides(FollowConfig, keywords, settings), "follow", "MeasureCallback")
-        assert isinstance(config, FollowConfig)
-        check_names(config)
-        self._config = config
+        self._config = make_follow_config(facts, keywords, settings, "MeasureCallback")
+        self._log = log
         self._device = device
         self._tokenizer = tokenizer
         self._path = run_path(None if out is None else Path(out), name)
@@ -115,19 +114,18 @@ class MeasureCallback(TrainerCallback):
         self._following = FollowedTraining(config, self._path, model, tokenizer, start, last, tokens, self._overwrite)
         if self._following.again:
             again = ", ".join(map(str, self._following.again))
-            _LOG.warning(
-                f"{self._path}: training goes on from step {start}: {again} measured before are measured again"
-            )
+            LOG.warning(f"{self._path}: training goes on from step {start}: {again} measured before are measured again")
+        self._give(self._following.first, control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure a chosen step."""
         if self._following is not None and self._following.is_due(state.global_step):
-            self._measure(args, state)
+            self._measure(args, state, control)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure a step that is saved, if these were asked for."""
         if self._config.steps == SAVES:
-            self._measure(args, state)
+            self._measure(args, state, control)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -136,7 +134,7 @@ class MeasureCallback(TrainerCallback):
         if self._following is None:
             return
         if not args.load_best_model_at_end:  # or else these weights are those of another step
-            self._measure(args, state)
+            self._measure(args, state, control)
         facts = {
             "step": state.global_step,
             "steps": state.max_steps,
@@ -152,19 +150,24 @@ class MeasureCallback(TrainerCallback):
             count = len(self._following.measured)
             print(f"pythiageo: {count} checkpoints measured into {self._path}: pythiageo report {self._path}")
 
-    def _measure(self, args: TrainingArguments, state: TrainerState) -> None:
+    def _measure(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         following, step = self._following, state.global_step
         if following is None or step in following.measured:
             return
         try:
-            status = following.measure(step, _count_tokens(args, state))
+            result = following.measure(step, _count_tokens(args, state))
         except (MachineError, torch.OutOfMemoryError) as error:
-            _LOG.warning(f"{self._path}: step {step} is not measured, training goes on: {error}")
+            LOG.warning(f"{self._path}: step {step} is not measured, training goes on: {error}")
         else:
-            if status != "ok":
-                _LOG.warning(
-                    f"{self._path}: step {step} has no numbers ({status}): see pythiageo runs show {self._path}"
-                )
+            say_status(result, self._path)
+            self._give(result, control)
+
+    def _give(self, result: CheckpointResult | None, control: TrainerControl) -> None:
+        """Give the numbers of a step to whoever logs them."""
+        if self._log is not None and result is not None and (numbers := numbers_for_log(result)):
+            due = control.should_log
+            self._log(numbers)
+            control.should_log = due  # the trainer takes any log for its own of this step, and would leave that out
 
 
 def _count_tokens(args: TrainingArguments, state: TrainerState) -> int | None:

@@ -10,6 +10,7 @@ import polars as pl
 from pythiageo.config.options import keyword_overrides
 from pythiageo.config.runs import AnalyzeConfig, make_config
 from pythiageo.errors import UserError
+from pythiageo.observations.shown import ObservationTable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,4 +84,4 @@ def measure(
         {"name": name, "target": name}, keyword_overrides(AnalyzeConfig, keywords, settings), "analyze", "measure"
     )
     assert isinstance(config, AnalyzeConfig)
-    return measure_model(model, tokenizer, config, step)
+    return ObservationTable(measure_model(model, tokenizer, config, step))

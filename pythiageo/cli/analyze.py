@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pythiageo.cli.options import with_options_of
+from pythiageo.cli.working import LOADING, working
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, load_config, make_config
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
@@ -47,13 +49,17 @@ def analyze(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Measure the checkpoints of a series through TransformerLens hooks."""
+    """Measure the checkpoints of a series through TransformerLens hooks.
+
+    Example: pythiageo analyze EleutherAI/pythia-160m --steps log:12 --tasks ADD,MOD --disk-budget 12GB
+    """
     config = config_of(target, given, sets)
-    from pythiageo.cli.display import print_json
-    from pythiageo.cli.train import finish
-    from pythiageo.engines import EngineChoice
-    from pythiageo.engines.jobs import Job
-    from pythiageo.runs.check_names import check_names
+    with working(LOADING, quiet):
+        from pythiageo.cli.display import print_json
+        from pythiageo.cli.train import finish
+        from pythiageo.engines import EngineChoice
+        from pythiageo.engines.jobs import Job
+        from pythiageo.runs.check_names import check_names
 
     where = EngineChoice(engine, address)
     if dry_run:
@@ -95,10 +101,14 @@ def plan(
     """Say what analyze with these options will take: revisions, bytes, disk, memory, time. Nothing is measured.
 
     Exit code 1 when it does not fit this machine.
+
+    Example: pythiageo plan EleutherAI/pythia-160m --steps log:12
     """
     config = config_of(target, given, sets)
     from pythiageo.cli import display
-    from pythiageo.estimate.plan import make_plan
+
+    with working(LOADING, quiet):
+        from pythiageo.estimate.plan import make_plan
 
     with display.shown_progress([config.name], quiet) as report:
         made = make_plan(config, run_path(out, config.name), report, workers)
@@ -108,6 +118,8 @@ def plan(
         display.print_table(f"{config.name}: would analyze", ("what", "value"), display.plan_rows(made))
     for note in made.items:
         display.say(f"pythiageo: {config.name}: {note}", err=True)
+    if not (as_json or quiet or made.obstacles):
+        display.say_next(f"analyze {shlex.join([target])}, with the same options")
     for obstacle in made.obstacles:
         display.say(f"pythiageo: {config.name} does not fit this machine: {obstacle}", err=True)
     return EXIT_LOOK if made.obstacles else EXIT_OK

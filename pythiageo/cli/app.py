@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from pythiageo._version import __version__
 from pythiageo.cli import (
     analyze,
     audit,
     claims,
+    configs,
     derive,
     display,
     error_rates,
@@ -29,18 +32,21 @@ from pythiageo.cli import (
     runs,
     series,
     serve,
+    show,
     similarity,
     tasks,
     train,
 )
+from pythiageo.cli.help import HELP, explain
 from pythiageo.config.renamed import RENAMED_OPTIONS
 from pythiageo.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, PythiageoError
 
 app = typer.Typer(
     name="pythiageo",
-    help="Layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.",
+    help="Layerwise geometry of Pythia checkpoints and of small synthetic transformers, by one code path.\n\n"
+    "Example: pythiageo analyze EleutherAI/pythia-160m --steps log:12",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 fine; 1 finished, but a checkpoint, or a measure of one, could not be taken or is in doubt; "
     "2 a mistake in what was asked; "
@@ -64,36 +70,43 @@ def _main(
     pass
 
 
-app.command()(train.train)
-app.command()(analyze.analyze)
-app.command()(analyze.plan)
-app.command()(audit.audit)
-app.command()(results.compare)
-app.command()(claims.claims)
-app.command()(error_rates.error_rates)
-app.command()(export.export)
-app.command()(derive.derive)
-app.command()(similarity.similarity)
-app.command()(results.report)
-app.command()(plot.plot)
-app.command()(results.figures)
-app.command()(push.push)
-app.command()(readout.readout)
-app.command()(published.published)
-app.command("import")(importing.import_results)
-app.command()(serve.serve)
-app.command()(measures.measures)
-app.command()(price.price)
-app.add_typer(llc.app, name="llc")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(runs.app, name="runs")
-app.add_typer(series.app, name="series")
+BEFORE, THERE = "Before you measure", "What there is"
+GROUPS: dict[str, list[tuple[str | None, Callable[..., Any]]]] = {
+    "Measure": [(None, train.train), (None, analyze.analyze), ("import", importing.import_results)],
+    "Look": [
+        (None, show.show),
+        (None, results.report),
+        (None, plot.plot),
+        (None, results.figures),
+        (None, export.export),
+    ],
+    "Ask": [
+        (None, results.compare),
+        (None, claims.claims),
+        (None, published.published),
+        (None, readout.readout),
+        (None, error_rates.error_rates),
+        (None, derive.derive),
+        (None, similarity.similarity),
+    ],
+    BEFORE: [(None, analyze.plan), (None, audit.audit), (None, price.price)],
+    "Share": [(None, push.push), (None, serve.serve)],
+}
+"""Commands by the headings of ``pythiageo --help``, in its order; a name where it is not the function's."""
+
+for heading, commands in GROUPS.items():
+    for own_name, function in commands:
+        app.command(own_name, rich_help_panel=heading)(function)
+app.command(rich_help_panel=THERE)(measures.measures)
+for word, group in (("runs", runs.app), ("tasks", tasks.app), ("series", series.app), ("configs", configs.app)):
+    app.add_typer(group, name=word, rich_help_panel=THERE)
+app.add_typer(llc.app, name="llc", rich_help_panel=BEFORE)
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code. Errors meant for people are one sentence on stderr."""
     try:
-        result = app(arguments, standalone_mode=False)
+        result = explain(get_command(app))(arguments, prog_name="pythiageo", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
     except PythiageoError as error:
         display.say(f"pythiageo: {error}", err=True)
@@ -101,7 +114,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except typer.TyperException as error:  # a wrong option or argument
-        if renamed := RENAMED_OPTIONS.get(arguments[0], {}).get(getattr(error, "option_name", "")):
+        if renamed := RENAMED_OPTIONS.get(next(iter(arguments), ""), {}).get(getattr(error, "option_name", "")):
             display.say(f"pythiageo: {error.option_name} is called {renamed} now", err=True)  # type: ignore[attr-defined]
             return EXIT_USER
         error.show(file=sys.stderr)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pythiageo.cli.display import print_json, print_table, say, shown_progress
+from pythiageo.cli.display import print_json, print_table, say, say_next, shown_progress
 from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, make_config
@@ -56,6 +57,8 @@ def audit(
 
     Nothing but listings is fetched from the Hub, unless --values or --deep is given. Exit code 1 if a step is not ok or
     same-as-neighbour, or if --deep finds that two formats of a step differ.
+
+    Example: pythiageo audit EleutherAI/pythia-160m --steps 0,1000
     """
     from pythiageo.progress import Progress
     from pythiageo.series import open_series
@@ -90,6 +93,8 @@ def audit(
         _print(found, every)
         if deep:
             print_table("contents", ("step", "formats", "reason"), [one[:3] for one in contents])
+        if not quiet:
+            say_next(f"analyze {shlex.join([target])} --steps log:12")
     agreed = all(one.status in {"agree", "one-format"} for one in contents)
     return EXIT_OK if found.sound and agreed else EXIT_LOOK
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, RunsArgument, SiteOption
+from pythiageo.cli.results import JsonOption, RunsArgument, SiteOption, named
+from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder, make_folder
 
@@ -50,6 +51,8 @@ def claims(
     """Ask each of the study's claims of the runs: estimate, interval, null, verdict.
 
     Runs of one regime are taken together; those of another stand in a table of their own.
+
+    Example: pythiageo claims nano-s123 nano-s7 --only emergence,recovery
     """
     from pythiageo.claims import Evidence, Specification, all_claims, specification_curve
     from pythiageo.claims.noise_curve import NOISE_TABLES, beside_noise
@@ -62,14 +65,16 @@ def claims(
     answers: dict[str, Any] = {}
     tasks = tuple(name.strip() for name in trained.split(",")) if trained else None
     questions = []
-    for some in runs_by_regime(_open(runs)).values():
-        place = common_place(some, measure, readout, site)
-        base = Specification(protocol, place.measure, site=place.site, event=event, rule=rule, k=k, ties=ties)
-        questions.append(question_of(some, base, readout, tasks))
+    with working("reading the runs"):
+        for some in runs_by_regime(_open(runs)).values():
+            place = common_place(some, measure, readout, site)
+            base = Specification(protocol, place.measure, site=place.site, event=event, rule=rule, k=k, ties=ties)
+            questions.append(question_of(some, base, readout, tasks))
     for question in questions:
         regime, asked = question.regime, question.specification
         evidence = Evidence(question.observations)
-        results = all_claims(evidence, asked, families)
+        with working(f"{regime}: asking"):
+            results = all_claims(evidence, asked, families)
         curves = shares = None
         if curve:
             curves = specification_curve(evidence, asked, families, _progress(regime, as_json))
@@ -87,6 +92,8 @@ def claims(
             _show(regime, answers[regime], results, asked)
     if as_json:
         display.print_json(answers)
+    else:
+        display.say_next(f"report {named(runs)}")
 
 
 def _open(paths: list[Path]) -> list[Run]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Cells between the columns of a table."""
+PIPED = 200
+"""Columns of output that goes to no terminal."""
 
 
 @contextmanager
@@ -106,6 +109,35 @@ def say(text: str = "", err: bool = False) -> None:
     typer.echo(visible(text), err=err)
 
 
+def say_wrapped(text: str) -> None:
+    """Print a sentence to stdout, folded between words where it is wider than the terminal."""
+    from textwrap import fill
+
+    say(fill(visible(text), width(), break_long_words=False, break_on_hyphens=False, subsequent_indent="  "))
+
+
+def say_next(*commands: str) -> None:
+    """Say on stderr which commands are worth typing next."""
+    for index, command in enumerate(commands):
+        say(f"{'next:' if not index else '     '} pythiageo {command}", err=True)
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser; where there is none, say so."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        say(f"no browser was found here: open {path} in one", err=True)
+
+
+def width() -> int:
+    """Return the columns of the terminal; of output that goes elsewhere ``PIPED``, for there is nothing to fold for."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else PIPED
+
+
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table to stdout; cells are shown as they are, never as markup.
 
@@ -121,9 +153,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
         title=Text(visible(title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     body = [[_cell(cell) for cell in row] for row in rows]
-    console = Console()
-    # piped output keeps whole rows: there is no terminal to fold them for
-    console = Console(width=None if console.is_terminal else 200)
+    console = Console(width=width())
     columns = [[visible(name), *(row[index] for row in body)] for index, name in enumerate(header)]
     widths = _fit([_cells(column) for column in columns], [_words(column) for column in columns], console.width)
     if widths is None:
@@ -146,6 +176,11 @@ def _fit(natural: Sequence[int], least: Sequence[int], width: int) -> list[int] 
         if sum(widths) <= room:
             return widths
     return None
+
+
+def width_beside(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the columns of a terminal that a table takes whose cells do not fold."""
+    return sum(_cells([name, *(row[index] for row in rows)]) + _GAP for index, name in enumerate(header))
 
 
 def _cells(texts: Iterable[str]) -> int:

@@ -26,6 +26,8 @@ def error_rates(
 
     Random walks, mean-reverting noise, jumps, a common trend, and noise that comes back alike in every run; one to
     three seeds of one to three sizes.
+
+    Example: pythiageo error-rates --only emergence --tables 5
     """
     from pythiageo.claims.error_rates import Plan, curve_rates, error_rates
     from pythiageo.claims.rates_page import false_rates, powers, write_page

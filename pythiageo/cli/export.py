@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, by_commas
+from pythiageo.cli.results import JsonOption, RunArgument, by_commas, named
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.untrusted_files import check_own
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: RunArgument,
     wide: Annotated[bool, typer.Option("--wide/--long", help="A column a layer, or one row an observation.")] = True,
     formats: Annotated[str, typer.Option("--format", help="csv, parquet, md, latex, json; several by commas.")] = "csv",
     measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
@@ -62,6 +62,7 @@ def export(
         display.say(f"{path}: {table.height:,} rows")
     if same and {"md", "latex"} & set(chosen):
         display.say(f"left out of md and latex, {same}")
+    display.say_next(f"plot {named([run])} --measure {table['measure'][0]}")
 
 
 def _choose(run: Path, named: Mapping[str, str | None], steps: str | None, layers: str | None) -> pl.DataFrame:

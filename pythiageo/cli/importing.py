@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption
-from pythiageo.errors import UserError
+from pythiageo.cli.results import JsonOption, named
+from pythiageo.errors import EXIT_OK, EXIT_USER, UserError
 from pythiageo.locations import check_folder
 
 
@@ -17,7 +18,7 @@ def import_results(
     source: Annotated[
         Path, typer.Argument(help="A table (.csv, .parquet), the harness's .json file or folder, or a package's own.")
     ],
-    out: Annotated[Path, typer.Option(help="The run folder to write; there must be none.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder to write; there must be none.")] = None,
     mapping: Annotated[
         Path | None, typer.Option("--map", metavar="TOML", help="Which of a table's columns is which of ours.")
     ] = None,
@@ -32,14 +33,30 @@ def import_results(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default that of the series.")] = None,
+    propose: Annotated[
+        bool, typer.Option("--propose", help="Print a map that a table's columns suggest; save and correct it.")
+    ] = False,
     as_json: JsonOption = False,
-) -> None:
-    """Turn other people's results into a run that report, compare, export and claims read."""
+) -> int:
+    """Turn other people's results into a run that report, compare, export and claims read.
+
+    A table without --map is not read: a map is proposed (exit code 2; 0 with --propose).
+
+    Example: pythiageo import results.csv --map results.toml --out outputs/results
+    """
+    from pythiageo.importers.cells import TABLES
     from pythiageo.importers.mapping import load_mapping
-    from pythiageo.importers.results import Request
+    from pythiageo.importers.results import NobodyReadsError, Request
     from pythiageo.importers.results import import_results as write
     from pythiageo.observations import read_manifest, read_observations
 
+    if mapping is not None and propose:
+        raise UserError("--propose makes a map, and --map gives one: leave one of them out")
+    unmapped = mapping is None and source.suffix in TABLES and source.is_file()
+    if propose or (unmapped and out is None):
+        return _propose(source, propose)
+    if out is None:
+        raise UserError("import writes a run folder: say where with --out, such as --out outputs/NAME")
     check_folder(out)
     if mapping is None and where:
         raise UserError("--where chooses rows of a table, and needs --map")
@@ -52,7 +69,12 @@ def import_results(
             raise UserError(f"--where {text}: expected COLUMN=VALUE")
         chosen[column] = value
     known = None if mapping is None else load_mapping(mapping)
-    path = write(Request(source, known, chosen, step_pattern, name), out)
+    try:
+        path = write(Request(source, known, chosen, step_pattern, name), out)
+    except NobodyReadsError:  # a package's own reader may take a table without a map
+        if not unmapped:
+            raise
+        return _propose(source, propose)
     table = read_observations(path)
     for note in read_manifest(path).provenance.notes:
         display.say(f"note: {note}", err=True)
@@ -69,3 +91,22 @@ def import_results(
             f"{path}: {facts['observations']:,} observations of {facts['steps']} steps, "
             f"{facts['without_value']:,} of them without a value"
         )
+        display.say_next(f"show {named([path])}", f"report {named([path])}")
+    return EXIT_OK
+
+
+def _propose(source: Path, asked: bool) -> int:
+    """Print a map of a table's columns to stdout, and what to do with it to stderr."""
+    from pythiageo.importers.propose import propose_map
+
+    proposal = propose_map(source)
+    display.say(proposal.text.rstrip())
+    if not asked:
+        display.say(f"pythiageo: {source}: a table needs --map; the one above is proposed from its columns", err=True)
+    saved = source.with_suffix(".toml").name
+    typed = shlex.quote(str(source))
+    display.say_next(
+        f"import {typed} --propose > {shlex.quote(saved)}, look through it, and then",
+        f"import {typed} --map {shlex.quote(saved)} --out outputs/{shlex.quote(source.stem)}",
+    )
+    return EXIT_OK if asked else EXIT_USER

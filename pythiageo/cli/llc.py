@@ -26,16 +26,18 @@ def calibrate(
     gammas: Annotated[str, typer.Option(help="Localisations.")] = "100,1000,10000",
     draws: Annotated[int, typer.Option(help="Draws a chain.", min=2)] = 200,
     burn_in: Annotated[int, typer.Option("--burn-in", help="Steps before the draws.", min=0)] = 100,
-    chains: Annotated[int, typer.Option(min=1)] = 2,
+    chains: Annotated[int, typer.Option(min=1, help="Chains of each pair of settings.")] = 2,
     examples: Annotated[int, typer.Option(help="Examples of the task.", min=2)] = 100,
     parameters: Annotated[str, typer.Option(help="Names or patterns of the parameters, the rest frozen.")] = "*",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the chains.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
 ) -> int:
     """Try step sizes and localisations on one checkpoint, and say which are sane.
 
     Exit code 1 when none is.
+
+    Example: pythiageo llc calibrate outputs/demo-tasks --step 1200 --task ADD
     """
     from pythiageo.cli import display
     from pythiageo.runs.llc_calibration import Calibration, calibrate_checkpoint

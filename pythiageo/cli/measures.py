@@ -6,18 +6,62 @@ from typing import Annotated, Any
 
 import typer
 
+from pythiageo.cli.working import LOADING, working
+
 
 def measures(
+    readouts: Annotated[
+        bool, typer.Option("--readouts", help="List the readouts instead: which rows a geometry measure is taken of.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> int:
-    """List what can be measured: names, formulas, sources, needs, costs."""
+    """List what can be measured: names, formulas, sources, needs, costs.
+
+    Example: pythiageo measures --readouts
+    """
     from pythiageo.cli import display
+
+    with working(LOADING):
+        listed = {"readouts": _readouts()} if readouts else _measures()
+    if as_json:
+        display.print_json(listed)
+        return 0
+    for room, entries in listed.items():
+        shown = ("name", "formula", "rows", "unasked", "needs", "cost", "source")
+        header = [column for column in shown if column in entries[0]]
+        display.print_table(room, header, [[entry[column] for column in header] for entry in entries])
+    if readouts:
+        display.say_wrapped(
+            "A readout is positions/centring: centred takes the mean row off first. Unasked are all that --readouts "
+            "all takes; a rank at N rows, too, is --rows N."
+        )
+        display.say_next("analyze TARGET --readouts answer/centred,mean/centred")
+    else:
+        display.say_next("measures --readouts", "analyze TARGET --measures rankme,two_nn")
+    return 0
+
+
+def _readouts() -> list[dict[str, Any]]:
+    from pythiageo.geometry.readout import BUT_SINKS, POSITIONS, READOUTS
+
+    but = ", but sinks: first positions, and those whose norm lies far out (docs/words.md)"
+    return [
+        {
+            "name": readout.name,
+            "rows": POSITIONS[readout.positions.removesuffix(BUT_SINKS)] + but * readout.spares_sinks,
+            "unasked": "no" if readout.spares_sinks else "yes",
+        }
+        for readout in READOUTS.values()
+    ]
+
+
+def _measures() -> dict[str, list[dict[str, Any]]]:
     from pythiageo.geometry.measure import load_measures
     from pythiageo.geometry.sinks import SINK_MEASURES
     from pythiageo.landscape.measures import LANDSCAPE_MEASURES
     from pythiageo.series.audit.weights import WEIGHT_MEASURES
 
-    listed: dict[str, list[dict[str, Any]]] = {
+    return {
         "geometry": [
             {
                 "name": measure.name,
@@ -79,11 +123,3 @@ def measures(
             for measure in WEIGHT_MEASURES
         ],
     }
-    if as_json:
-        display.print_json(listed)
-        return 0
-    for room, entries in listed.items():
-        shown = ("name", "formula", "needs", "cost", "source")
-        header = [column for column in shown if column in entries[0]]
-        display.print_table(room, header, [[entry[column] for column in header] for entry in entries])
-    return 0

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, RunsArgument, by_commas
+from pythiageo.cli.results import JsonOption, OpenOption, RunsArgument, by_commas
+from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 
 
@@ -33,6 +34,7 @@ def plot(
     ] = "separate",
     width: Annotated[str, typer.Option(help="column (3.25 in), text (5.5 in), or inches.")] = "column",
     out: Annotated[list[Path] | None, typer.Option(help="File: .pdf, .png, .svg, .html; may be given again.")] = None,
+    show_page: OpenOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw one figure for a paper: a measure by step, layer, task or run.
@@ -50,18 +52,22 @@ def plot(
     width_in_inches(width)
     if seeds not in ("separate", "band"):
         raise UserError(f"--seeds {seeds}: expected separate or band")
-    opened = open_runs(runs)
+    with working("reading the runs"):
+        opened = open_runs(runs)
     there = {step for run in opened for step in run.distinct["step"].unique()}
     asked = Asked(
         measures=by_commas(measure) or [], by=by, tasks=by_commas(task), levels=by_commas(level),
         readouts=by_commas(readout), sites=by_commas(site), layers=layers,
         steps=None if steps is None else select(steps, sorted(there)), pooled=seeds == "band",
     )  # fmt: skip
-    made = plot_runs(opened, asked, hue)
-    written = write_plot(made, files, width)
+    with working("drawing"):
+        made = plot_runs(opened, asked, hue)
+        written = write_plot(made, files, width)
     if as_json:
         display.print_json({"files": [str(path) for path in written], "caption": made.caption, "said": made.said})
-        return
-    for path in written:
-        display.say(str(path))
-    display.say(made.text)
+    else:
+        for path in written:
+            display.say(str(path))
+        display.say(made.text)
+    if show_page:
+        display.open_page(next((path for path in written if path.suffix == ".html"), written[0]))

@@ -28,7 +28,10 @@ def price(
     expensive: Annotated[bool, typer.Option("--expensive", help="Time gradient ranks, Hessian and LLC too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Time training steps and measures of the study's sizes here, and say what the whole study would take."""
+    """Time training steps and measures of the study's sizes here, and say what the whole study would take.
+
+    Example: pythiageo price --size nano,micro --threads 1,2
+    """
     from pythiageo.config.options import overrides
     from pythiageo.estimate.study_cost import find_cheapest, time_size
     from pythiageo.study.sizes import SEEDS, get_size
@@ -66,6 +69,7 @@ def price(
     left_out = "" if expensive else ", gradient ranks, Hessian and LLC left out (--expensive)"
     chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
     display.say(f"{len(best)} sizes x {seeds} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+    display.say_next(f"train --protocol billa-v4 --size {names[0]} --dry-run")
 
 
 def _counts(threads: str | None) -> list[int | None]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, MeasureOption, ReadoutOption, RunsArgument, SiteOption
+from pythiageo.cli.results import JsonOption, MeasureOption, ReadoutOption, RunsArgument, SiteOption, named
 from pythiageo.locations import check_file, make_folder
 from pythiageo.names import COVARIANCE_RANK
 
@@ -23,7 +23,10 @@ def published(
     out: Annotated[Path | None, typer.Option(help="A CSV file to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put acquisition steps and floors beside the published ones, with their ratio."""
+    """Put acquisition steps and floors beside the published ones, with their ratio.
+
+    Example: pythiageo published nano-s42 --site final-ln
+    """
     import polars as pl
 
     from pythiageo.compare import beside_published
@@ -65,6 +68,7 @@ def published(
         display.say(f"the published floors fit {COVARIANCE_RANK}; {place.measure} is another number (docs/training.md)")
     for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
         display.say(f"published {event}: {source}")
+    display.say_next(f"claims {named(runs)}")
 
 
 def _shown(row: dict[str, Any], value: str, status: str) -> str:

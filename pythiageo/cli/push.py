@@ -10,11 +10,11 @@ import typer
 from rich.filesize import decimal
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, by_commas
+from pythiageo.cli.results import JsonOption, RunArgument, by_commas
 
 
 def push(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: RunArgument,
     repo: Annotated[str, typer.Option(metavar="OWNER/NAME", help="The data set on the Hub.")],
     public: Annotated[
         bool, typer.Option("--public/--private", help="Who may see a new data set; one that is there stays as it is.")
@@ -28,7 +28,10 @@ def push(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run on the Hub: its observations, tables, page and manifest; no weights, nothing of this machine."""
+    """Publish a run on the Hub: its observations, tables, page and manifest; no weights, nothing of this machine.
+
+    Example: pythiageo push demo-tasks --repo you/demo-tasks --dry-run
+    """
     from pythiageo.publish import push as publish
     from pythiageo.publish import write_bundle
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, RunsArgument
+from pythiageo.cli.results import JsonOption, RunsArgument, named
 from pythiageo.locations import check_folder
 
 SHOWN = 12
@@ -22,7 +22,10 @@ def readout(
     out: Annotated[Path | None, typer.Option(help="Folder for the tables.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the readout whose collapse floors come nearest the study's, on runs of one size and several seeds."""
+    """Choose the readout whose collapse floors come nearest the study's, on runs of one size and several seeds.
+
+    Example: pythiageo readout nano-s42 nano-s123 --validate micro-s42
+    """
     from pythiageo.compare.readout import CHOSEN_ON, choose_readout, write_choice
     from pythiageo.events import Run
 
@@ -55,3 +58,4 @@ def readout(
     display.say(choice.verdict)
     for path in paths:
         display.say(f"written: {path}")
+    display.say_next(f"published {named(runs)}")

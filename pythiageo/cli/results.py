@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythiageo.cli import display
-from pythiageo.locations import check_folder
+from pythiageo.cli.working import working
+from pythiageo.locations import OUTPUTS, check_folder, find_run
 
 if TYPE_CHECKING:
     import polars as pl
 
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+
+def _names_of_runs(incomplete: str) -> list[str]:
+    """Return what a shell completes a run's name to."""
+    return sorted(path.name for path in OUTPUTS.glob("*") if path.is_dir() and path.name.startswith(incomplete))
+
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="Run folder, or its name in outputs/.", callback=find_run, autocompletion=_names_of_runs
+    ),
+]
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN...",
+        help="Run folders, or their names in outputs/.",
+        callback=lambda runs: list(map(find_run, runs)),
+        autocompletion=_names_of_runs,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 MeasureOption = Annotated[
     str | None, typer.Option(help="Rank of the floors. Default: whichever there is, covariance_effective_rank first.")
@@ -25,6 +49,7 @@ ReadoutOption = Annotated[
 SiteOption = Annotated[
     str | None, typer.Option(help="last-block, final-ln or a hook name. Default: last-block, or whichever there is.")
 ]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a browser when it is written.")]
 
 
 def report(
@@ -35,18 +60,30 @@ def report(
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Ask every claim under every definition, and draw the curves: minutes.")
     ] = False,
+    show_page: OpenOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML page about the runs, side by side."""
-    from pythiageo.report import build_report
+    """Write one self-contained HTML page about the runs, side by side.
 
-    path = build_report(
-        runs, out, by_commas(measures), by_commas(readouts), everywhere, lambda name, count: _said(name, count, as_json)
-    )
+    Example: pythiageo report demo-tasks demo-english --out outputs/twins.html --open
+    """
+    with working("reading the runs and writing the page"):
+        from pythiageo.report import build_report
+
+        told = partial(_said, quiet=as_json)
+        path = build_report(runs, out, by_commas(measures), by_commas(readouts), everywhere, told)
     if as_json:
         display.print_json({"report": str(path)})
     else:
         display.say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
+        display.say_next(f"claims {named(runs)}", f"plot {named(runs)} --measure rankme --by layer")
+    if show_page:
+        display.open_page(path)
+
+
+def named(runs: Iterable[Path | str]) -> str:
+    """Return runs as they are typed in a command."""
+    return shlex.join(str(run) for run in runs)
 
 
 def _said(name: str, count: int, quiet: bool) -> None:
@@ -60,10 +97,14 @@ def figures(
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several by commas.")] = "png,svg,pdf",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the figures and tables of arXiv 2602.15997 that these runs have, each with what it lacks."""
-    from pythiageo.figures.write import write_paper
+    """Write the figures and tables of arXiv 2602.15997 that these runs have, each with what it lacks.
 
-    written = write_paper(runs, out, by_commas(formats) or [])
+    Example: pythiageo figures demo-tasks demo-english --format pdf
+    """
+    with working("drawing"):
+        from pythiageo.figures.write import write_paper
+
+        written = write_paper(runs, out, by_commas(formats) or [])
     if as_json:
         display.print_json(
             [
@@ -80,6 +121,7 @@ def figures(
     for each in written:
         if not each.files:
             display.say(f"{each.title}: left out, {'; '.join(each.lacks)}")
+    display.say_next(f"claims {named(runs)}")
 
 
 def by_commas(text: str | None) -> list[str] | None:
@@ -101,7 +143,10 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("outputs/comparison"),
     as_json: JsonOption = False,
 ) -> None:
-    """Put runs side by side: events under each protocol, and the observations that both have."""
+    """Put runs side by side: events under each protocol, and the observations that both have.
+
+    Example: pythiageo compare demo-tasks demo-english --align tokens
+    """
     import polars as pl
 
     from pythiageo.compare import compare as compare_runs
@@ -112,14 +157,11 @@ def compare(
 
     chosen = get_protocol(protocol)
     check_folder(out)
-    comparison = compare_runs(
-        [Run(run, bounded=True) for run in runs],
-        measure=measure,
-        readout=readout,
-        site=site,
-        align=check_align(align),
-    )
-    paths = write_comparison(comparison, out)
+    pairing = check_align(align)
+    with working("comparing"):
+        opened = [Run(run, bounded=True) for run in runs]
+        comparison = compare_runs(opened, measure=measure, readout=readout, site=site, align=pairing)
+        paths = write_comparison(comparison, out)
     if as_json:
         place = asdict(comparison.place)
         display.print_json({"files": [str(path) for path in paths], "warnings": comparison.warnings, "floors": place})
@@ -139,6 +181,7 @@ def compare(
     for warning in comparison.warnings:
         display.say(f"note: {warning}")
     display.say(f"{comparison.aligned.height:,} observations stand side by side in {out}/")
+    display.say_next(f"report {named(runs)}")
 
 
 def _show_doses(dose: pl.DataFrame) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import by_commas
+from pythiageo.cli.results import RunArgument, by_commas, named
 from pythiageo.errors import EXIT_LOOK, EXIT_OK
 
 app = typer.Typer(help="Runs that are there.", no_args_is_help=True)
@@ -21,7 +21,10 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("outputs"),
     as_json: JsonOption = False,
 ) -> int:
-    """List the runs in a folder. Exit code 1 when one of them cannot be read."""
+    """List the runs in a folder. Exit code 1 when one of them cannot be read.
+
+    Example: pythiageo runs list outputs
+    """
     from pythiageo.runs.listing import list_run_folders, summarise_all
 
     summaries = summarise_all(list_run_folders(folder))
@@ -44,12 +47,18 @@ def list_runs(
     )  # fmt: skip
     for summary in problems:
         display.say(f"pythiageo: {summary['folder']}: {summary['problem']}", err=True)
+    fine = [summary["folder"] for summary in summaries if "problem" not in summary]
+    if fine:
+        display.say_next(f"show {named(fine[-1:])}")
     return code
 
 
 @app.command()
-def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False) -> None:
-    """Show a run: its settings, where it comes from, its checkpoints."""
+def show(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show a run: its settings, where it comes from, its checkpoints.
+
+    Example: pythiageo runs show demo-tasks
+    """
     from pythiageo.observations import read_whole_manifest
     from pythiageo.runs.listing import find_dominated, flatten, summarise
 
@@ -74,11 +83,12 @@ def show(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json
     if dominated.height:
         title = "ranks of matrices that sinks or one direction dominate (docs/geometry.md)"
         display.print_table(title, dominated.columns, dominated.rows())
+    display.say_next(f"show {named([run])}")
 
 
 @app.command()
 def excerpt(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: RunArgument,
     out: Annotated[Path, typer.Option(help="The run folder to write; there must be none.")],
     measures: Annotated[str | None, typer.Option(help="Measures, separated by commas. Default: all.")] = None,
     readouts: Annotated[str | None, typer.Option(help="Readouts, separated by commas. Default: all.")] = None,
@@ -86,7 +96,10 @@ def excerpt(
     tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas. Default: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a part of a run's observations as a run folder of its own, without weights."""
+    """Write a part of a run's observations as a run folder of its own, without weights.
+
+    Example: pythiageo runs excerpt demo-tasks --out outputs/small --measures accuracy,rankme
+    """
     from pythiageo.observations import read_observations
     from pythiageo.observations.excerpt import excerpt as write_excerpt
 
@@ -97,3 +110,4 @@ def excerpt(
         display.print_json({"run": str(path), "observations": rows, "bytes": size})
     else:
         display.say(f"{path}: {rows:,} observations, {size / 1e6:.2f} MB")
+        display.say_next(f"push {named([path])} --repo OWNER/NAME --dry-run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 @app.command("list")
 @with_options_of(AnalyzeConfig, (), {"series.folder"})
 def list_series(given: dict[str, Any], as_json: JsonOption = False) -> None:
-    """List the series that are known by name. Others are read too, where their names say a step."""
+    """List the series that are known by name. Others are read too, where their names say a step.
+
+    Example: pythiageo series list
+    """
     entries = _entries(given)
     if as_json:
         display.print_json([entry.model_dump(mode="json", by_alias=True) for entry in entries.values()])
@@ -38,6 +42,7 @@ def list_series(given: dict[str, Any], as_json: JsonOption = False) -> None:
             for entry in entries.values()
         ],
     )
+    display.say_next(f"series show {next(iter(entries), 'NAME')}")
 
 
 @app.command("show")
@@ -45,7 +50,10 @@ def list_series(given: dict[str, Any], as_json: JsonOption = False) -> None:
 def show_series(
     name: Annotated[str, typer.Argument(help="Name of a series.")], given: dict[str, Any], as_json: JsonOption = False
 ) -> None:
-    """Show what is known of a series: its repositories, stages, tokens a step, and where these facts are from."""
+    """Show what is known of a series: its repositories, stages, tokens a step, and where these facts are from.
+
+    Example: pythiageo series show pythia
+    """
     entries = _entries(given)
     if name not in entries:
         raise UserError(f"no series {name!r}{nearest(name, entries)}; pythiageo series list lists what is known")
@@ -84,6 +92,8 @@ def check_series(
     """Say which checkpoints of a series are read, in which order, and what is left out.
 
     Nothing but the list of revisions is asked of the Hub. Exit code 1 if something is not read.
+
+    Example: pythiageo series check EleutherAI/pythia-160m
     """
     from pythiageo.series import open_series
 
@@ -109,6 +119,7 @@ def check_series(
         _print_stages(series.name, layout, steps)
         for remark in series.remarks:
             display.say(remark)
+        display.say_next(f"plan {shlex.join([target])} --steps log:12")
     return EXIT_LOOK if layout.unread or layout.left_out else EXIT_OK
 
 

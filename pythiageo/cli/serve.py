@@ -26,7 +26,10 @@ def serve(
     ] = None,
     repo: Annotated[str, typer.Option(help="Repository name to serve it under, owner/name.")] = "local/series",
 ) -> int:
-    """Serve a checkpoint series as a Hub repository on this machine: a branch a step, `main` the last."""
+    """Serve a checkpoint series as a Hub repository on this machine: a branch a step, `main` the last.
+
+    Example: pythiageo serve outputs/demo-pythia -- pythiageo analyze local/series
+    """
     from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
     with (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythiageo.cli import display
+from pythiageo.cli.working import working
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -29,23 +30,26 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 @app.command("list")
 def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -> None:
-    """List all tasks and groups: how they are scored, their size, chance and majority rate by level."""
-    from pythiageo.measurement.probe_sets import GROUPS
-    from pythiageo.probes.task import load_tasks
+    """List all tasks and groups: how they are scored, their size, chance and majority rate by level.
 
-    tasks = load_tasks(tasks_folder).values()
-    rows: list[dict[str, Any]] = [
-        {
-            "task": task.name,
-            "version": task.version,
-            "kind": task.kind,
-            "rule": task.rule,
-            "description": task.description,
-            "groups": [group for group, members in GROUPS.items() if task.name in members],
-            "levels": {level: _level(task, level) for level in task.levels},
-        }
-        for task in tasks
-    ]
+    Example: pythiageo tasks list
+    """
+    with working("reading the task files"):
+        from pythiageo.measurement.probe_sets import GROUPS
+        from pythiageo.probes.task import load_tasks
+
+        rows: list[dict[str, Any]] = [
+            {
+                "task": task.name,
+                "version": task.version,
+                "kind": task.kind,
+                "rule": task.rule,
+                "description": task.description,
+                "groups": [group for group, members in GROUPS.items() if task.name in members],
+                "levels": {level: _level(task, level) for level in task.levels},
+            }
+            for task in load_tasks(tasks_folder).values()
+        ]
     if as_json:
         display.print_json(rows)
         return
@@ -56,6 +60,7 @@ def list_tasks(tasks_folder: FolderOption = None, as_json: JsonOption = False) -
     )
     for group, members in GROUPS.items():
         display.say(f"group {group}: {', '.join(members)}")
+    display.say_next("tasks show MOD")
 
 
 def _level(task: Task, level: str) -> dict[str, Any]:
@@ -91,7 +96,10 @@ def show(
     tasks_folder: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show examples as the model sees them, with the answer positions marked."""
+    """Show examples as the model sees them, with the answer positions marked.
+
+    Example: pythiageo tasks show MOD --examples 2
+    """
     from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
     from pythiageo.probes.kinds import RULES
     from pythiageo.probes.probeset import make_probe_set
@@ -197,6 +205,8 @@ def check(
     """Check task files; say what is wrong with the first that is. Data sets are fetched with --tokenizer alone.
 
     Exit code 1 when the model cannot take an item.
+
+    Example: pythiageo tasks check mine.toml --tokenizer EleutherAI/pythia-160m
     """
     from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
     from pythiageo.probes.kinds import DatasetTask

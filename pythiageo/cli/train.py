@@ -12,6 +12,8 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.options import with_options_of
+from pythiageo.cli.results import named
+from pythiageo.cli.working import LOADING, working
 from pythiageo.config.options import overrides as as_overrides
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.errors import UserError
@@ -69,11 +71,15 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
-    """Train small transformers, with the probes measured at every checkpoint."""
-    from pythiageo.engines import EngineChoice
-    from pythiageo.engines.jobs import Job
-    from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
-    from pythiageo.synthetic.workers import count_processes
+    """Train small transformers, with the probes measured at every checkpoint.
+
+    Example: pythiageo train demo/tasks.toml demo/english.toml --jobs 2
+    """
+    with working(LOADING, quiet):
+        from pythiageo.engines import EngineChoice
+        from pythiageo.engines.jobs import Job
+        from pythiageo.runs.build_training import check_fits, checkpoint_steps, resolve
+        from pythiageo.synthetic.workers import count_processes
 
     where = EngineChoice(engine, address)
     if given.get("training.checkpoints") in {"keep", "measure-only"}:
@@ -202,8 +208,9 @@ def _check_protocol(protocol: str, configs: list[str] | None, size: str | None) 
 
 def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
     """Do the jobs under a progress display, and print what became of each."""
-    from pythiageo.engines.jobs import execute, execute_all
-    from pythiageo.runs.listing import summarise
+    with working(LOADING, quiet):
+        from pythiageo.engines.jobs import execute, execute_all
+        from pythiageo.runs.listing import summarise
     from pythiageo.synthetic.workers import count_processes
 
     if count_processes() > 1 and (len(work) > 1 or jobs > 1):
@@ -226,6 +233,12 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
         return code
     failed = {failure.run for failure in failures}
     summaries = [summarise(job.path) for job in work if job.config.name not in failed]
+    _say_results(summaries, failures, quiet, as_json)
+    return code
+
+
+def _say_results(summaries: list[dict[str, Any]], failures: list[Failure], quiet: bool, as_json: bool) -> None:
+    """Print what became of each run, what must be known of it, and what is worth typing next."""
     if as_json:
         display.print_json(summaries)
     else:
@@ -239,7 +252,9 @@ def finish(work: list[Job], jobs: int, quiet: bool, as_json: bool) -> int:
             display.say(f"pythiageo: {summary['name']}: {remark}", err=True)
     for failure in failures:
         display.say(f"pythiageo: {failure.message}", err=True)
-    return code
+    done = [summary["folder"] for summary in summaries]
+    if done and not (quiet or as_json):
+        display.say_next(f"show {named(done[:1])}", f"report {named(done)}")
 
 
 def _show_plan(config: TrainConfig, steps: list[int], path: Path, as_json: bool) -> None:

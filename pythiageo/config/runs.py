@@ -257,7 +257,8 @@ class FollowConfig(Table):
     seed: int | None = None
     """Seed of the training, as tables say it."""
     steps: Steps = "log:20"
-    """Which steps of the training, as for ``analyze``, or ``saves``; its first and its last are always measured."""
+    """Which steps of the training, as for ``analyze``, ``saves`` or ``given`` (a loop says when); its first is always
+    measured, and its last where that is known."""
     weights: Literal["keep", "measure-only"] = "measure-only"
     """Whether the weights that are measured are kept in the run folder."""
     probes: ProbeConfig = ProbeConfig()
@@ -267,9 +268,10 @@ class FollowConfig(Table):
     @model_validator(mode="after")
     def _known_steps(self) -> FollowConfig:
         landscape = self.measures.landscape
-        if self.steps == "saves" and landscape.measures and landscape.steps != "all":
+        which = {"saves": "saved", "given": "measured"}.get(self.steps)
+        if which and landscape.measures and landscape.steps != "all":
             raise ValueError(
-                "steps: which steps are saved is not known before, so measures.landscape.steps must be 'all'"
+                f"steps: which steps are {which} is not known before, so measures.landscape.steps must be 'all'"
             )
         return self
 

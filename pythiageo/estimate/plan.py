@@ -163,8 +163,8 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             memory_peak_bytes=memory,
             memory_free_bytes=psutil.virtual_memory().available,
             seconds=trial.time_checkpoint(max(sizes)),
-            landscape_checkpoints=len(landscape.steps & set(wanted)),
-            landscape_seconds=trial.time_landscape(landscape) if landscape.steps & set(wanted) else 0.0,
+            landscape_checkpoints=len(set(landscape.steps) & set(wanted)),
+            landscape_seconds=trial.time_landscape(landscape) if set(landscape.steps) & set(wanted) else 0.0,
             remarks=series.remarks,
             workers=workers,
         )

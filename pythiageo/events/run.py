@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from pythiageo.errors import UserError
 from pythiageo.events.find import events
 from pythiageo.events.place import Place, choose_place
 from pythiageo.events.trajectory import without_duplicates
+from pythiageo.locations import find_run
 from pythiageo.names import BLOCK_END, FINAL_LN, FINAL_NORM, LAST_BLOCK, READOUT
 from pythiageo.observations.export import visible_table
 from pythiageo.observations.extent import read_bounded
 from pythiageo.observations.manifest import Manifest, read_manifest, without_mistakes
 from pythiageo.observations.measures import rank_measures
 from pythiageo.observations.reader import read_observations
+from pythiageo.observations.shown import ObservationTable
 from pythiageo.study.protocols import PROTOCOLS
 from pythiageo.untrusted_text import visible, visible_all
 
@@ -50,7 +54,29 @@ class Run:
             self.manifest = manifest or Manifest()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        facts = self._facts()
+        words = [f"{name} {value}" if name in ("seed", "checkpoints") else value for name, value in facts.items()]
+        return visible(f"<Run {', '.join(words)}>")
+
+    def _repr_html_(self) -> str:
+        """Return what the run is as a small table, for a notebook."""
+        facts = self._facts()
+        with suppress(UserError):
+            facts |= _contents(self.observations)
+        cells = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()]
+        return visible(f"<table>{''.join(cells)}</table>")
+
+    def _facts(self) -> dict[str, str]:
+        """Return what the manifest says of the run; of one without, where it lies. Nothing large is read."""
+        facts: dict[str, str] = {}
+        with suppress(UserError):
+            said = self.manifest
+            known = {"run": said.name, "kind": said.kind, "regime": said.regime, "size": said.size, "seed": said.seed,
+                     "status": said.status}  # fmt: skip
+            facts = {name: str(value) for name, value in known.items() if value is not None}
+            if steps := [entry.step for entry in said.checkpoints if entry.step is not None]:
+                facts["checkpoints"] = f"{len(steps):,} (step {min(steps):,} to {max(steps):,})"
+        return facts | {"folder": "in memory" if self.path is None else str(self.path)}
 
     @cached_property
     def observations(self) -> pl.DataFrame:
@@ -62,7 +88,7 @@ class Run:
             UserError: nothing finished yet, a damaged table, or one that a newer pythiageo wrote.
         """
         assert self.path is not None
-        return read_bounded(self.path) if self._bounded else read_observations(self.path)
+        return ObservationTable(read_bounded(self.path) if self._bounded else read_observations(self.path))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -174,13 +200,25 @@ def common_place(
     return choose_place([run.distinct for run in runs], measure, shown, site)
 
 
+def _contents(table: pl.DataFrame) -> dict[str, str]:
+    """Return what a table holds, in words: how many rows, and the names of what was measured."""
+    names = {
+        f"{column}s": ", ".join(table[column].drop_nulls().unique().sort()) for column in ("task", "readout", "measure")
+    }
+    blocks = table["layer"].drop_nulls().n_unique()
+    bad = table.filter(pl.col("status") != "ok").height
+    counted = f"{table.height:,}, {bad:,} of them without a value"
+    found = {"observations": counted, **names, "blocks": str(blocks or "")}
+    return {name: value for name, value in found.items() if value}
+
+
 def open_run(path: str | Path) -> Run:
-    """Open a run folder for reading.
+    """Open a run folder for reading, by its path or by its name in ``outputs``.
 
     Raises:
         UserError: there is no such folder.
     """
-    folder = Path(path).expanduser()
+    folder = find_run(Path(path).expanduser())
     if not folder.is_dir():
         read_observations(folder)  # says what is there of a similar name
     return Run(folder)

@@ -10,6 +10,8 @@ import polars as pl
 from pythiageo.errors import UserError, quote_error
 from pythiageo.untrusted_files import BadFileError, check_plain
 
+TABLES = (".csv", ".tsv", ".parquet")
+"""How the names of tables end."""
 _LARGEST = 2**53
 """Below it every whole number is a float of its own."""
 

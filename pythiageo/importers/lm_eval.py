@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pythiageo.errors import UserError
+from pythiageo.importers.cells import TABLES
 from pythiageo.importers.results import Request, Results, some
 from pythiageo.observations.schema import HARNESS
 from pythiageo.series.names import StepNames
@@ -32,7 +33,7 @@ _USUAL = re.compile(
 
 
 def read_results(request: Request) -> Results | None:
-    """Return what the harness's result files say, one a checkpoint or several; ``None`` of a table with a mapping.
+    """Return what the harness's result files say, one a checkpoint or several; ``None`` of a table.
 
     Both layouts: metrics named ``acc`` and ``acc_stderr``, and ``acc,none`` and ``acc_stderr,none``. The step is that
     of ``revision=stepN`` in the model's arguments, else of the name of the file or of the nearest folder that has one,
@@ -44,9 +45,9 @@ def read_results(request: Request) -> Results | None:
         UserError: no such file, not the harness's, a step that is not told, files of several models or of several
             stages of training, or files that may be of several models.
     """
-    if request.mapping is not None:
-        return None
     source = request.source
+    if request.mapping is not None or source.suffix in TABLES:
+        return None
     files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     found = [(file, content) for file in files if (content := _harness_file(file, strict=not source.is_dir()))]
     if not found:

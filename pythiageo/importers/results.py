@@ -24,6 +24,10 @@ from pythiageo.observations.schema import COLUMNS, LAYERS, SORT_KEY
 _NOT_FINITE = "the source holds no finite number here"
 
 
+class NobodyReadsError(UserError):
+    """A file that is no kind of results to anybody here."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A file or folder of results, and what a person said of it: ``where`` is of a table, ``step_pattern`` of names."""
@@ -61,7 +65,8 @@ def import_results(request: Request, out: Path) -> Path:
     every module that an installed package names in the entry points ``pythiageo.importers``.
 
     Raises:
-        UserError: ``out`` is there; nobody can read ``request.source``, or who can finds a mistake in it; a row without
+        NobodyReadsError: nobody can read ``request.source``.
+        UserError: ``out`` is there; whoever can read it finds a mistake in it; a row without
             a step or a number, a value that its measure cannot have, one thing measured twice.
     """
     if out.exists():
@@ -70,7 +75,7 @@ def import_results(request: Request, out: Path) -> Path:
         results: Results | None = read_results(request)
         if results is not None:
             return _write(results, request.name, out)
-    raise UserError(f"{request.source}: expected a table with --map, or the harness's .json files")
+    raise NobodyReadsError(f"{request.source}: expected a table with --map, or the harness's .json files")
 
 
 @dataclass(frozen=True)

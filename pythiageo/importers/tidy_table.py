@@ -13,7 +13,7 @@ from pythiageo.importers.results import Request, Results, sha256_of, some
 from pythiageo.observations.schema import SOURCE
 
 NEEDED = ("step", "measure", "value")
-_WHO = {"series", "model", "model_name", "run", "size", "seed"}
+WHO = {"series", "model", "model_name", "run", "size", "seed"}
 """Columns by which people tell models apart."""
 
 
@@ -72,7 +72,7 @@ def read_results(request: Request) -> Results | None:
 def _check_one_model(table: pl.DataFrame, mapping: Mapping, source: Path) -> None:
     """Raise ``UserError`` where a column that nothing is made of tells several models, or seeds, apart."""
     for column in table.columns:
-        if column.lower() in _WHO and column not in mapping.columns.values():
+        if column.lower() in WHO and column not in mapping.columns.values():
             values = table[column].cast(pl.String).unique().drop_nulls().sort().to_list()
             if len(values) > 1:
                 raise UserError(

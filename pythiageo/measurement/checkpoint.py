@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -43,7 +43,7 @@ class MeasurementSpec:
     identity: dict[str, Any]
     probes: list[Probe]
     device: str
-    steps: list[int]
+    steps: Sequence[int]
     tokenizer: NamedTokenizer | None = None
     only: frozenset[tuple[str, str]] | None = None
     in_memory: bool = False

@@ -54,7 +54,7 @@ class Landscape:
 
     config: LandscapeConfig
     measures: tuple[str, ...]
-    steps: frozenset[int]
+    steps: frozenset[int] | range
     tasks: tuple[str, ...]
 
     @classmethod
@@ -76,7 +76,9 @@ class Landscape:
             if task not in known:
                 raise UserError(f"measures.landscape.tasks: {task!r} is not probed; there are {', '.join(known)}")
         llc_settings(config, config.examples)
-        return cls(config, measures, frozenset(select(config.steps, list(steps))), config.tasks or tuple(known[:1]))
+        # where nobody knows the steps before, they are a range, too long to be listed, and all are asked for
+        chosen = steps if isinstance(steps, range) else frozenset(select(config.steps, list(steps)))
+        return cls(config, measures, chosen, config.tasks or tuple(known[:1]))
 
     def rows(
         self,

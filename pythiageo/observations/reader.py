@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pythiageo.errors import UserError, nearest, quote_error
+from pythiageo.locations import OUTPUTS
 from pythiageo.observations.manifest import MANIFEST_NAME, check_inside, check_version
 from pythiageo.observations.ranges import first_outside
 from pythiageo.observations.schema import COLUMNS, LAYERS, SORT_KEY, STATUSES, STEPS
@@ -71,7 +72,9 @@ def read_part(step: int, path: Path, run_folder: Path, columns: Sequence[str] = 
 
 def _nothing_to_read(run_folder: Path) -> UserError:
     if not run_folder.exists():
-        siblings = [entry.name for entry in run_folder.parent.iterdir()] if run_folder.parent.is_dir() else []
+        bare = len(run_folder.parts) == 1
+        places = [run_folder.parent, *([OUTPUTS] if bare else [])]
+        siblings = [entry.name for place in places if place.is_dir() for entry in place.iterdir()]
         return UserError(f"there is no run folder {run_folder}{nearest(run_folder.name, siblings)}.")
     if (run_folder / MANIFEST_NAME).exists():
         return UserError(f"the run {run_folder} has no finished checkpoint yet.")

@@ -16,8 +16,8 @@ from pythiageo.probes.task import get_levels
 from pythiageo.runs.harness import check_harness
 from pythiageo.series.steps import check_selection
 
-SAVES = "saves"
-"""The steps of a run that follows a training: those at which it saves."""
+SAVES, GIVEN = "saves", "given"
+"""The steps of a run that follows a training: those at which it saves; those at which a loop asks for them."""
 
 
 def check_names(config: RunConfig) -> None:
@@ -41,7 +41,7 @@ def check_names(config: RunConfig) -> None:
     landscape = config.measures.landscape
     llc_settings(landscape, landscape.examples)
     check_selection(landscape.steps)
-    if isinstance(config, AnalyzeConfig) or (isinstance(config, FollowConfig) and config.steps != SAVES):
+    if isinstance(config, AnalyzeConfig) or (isinstance(config, FollowConfig) and config.steps not in (SAVES, GIVEN)):
         check_selection(config.steps)
     if isinstance(config, AnalyzeConfig):
         check_harness(config.harness)

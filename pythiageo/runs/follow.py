@@ -16,7 +16,7 @@ from torch import nn
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
-from pythiageo.config.runs import FollowConfig
+from pythiageo.config.runs import MOST_STEPS, FollowConfig
 from pythiageo.errors import UserError
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel, Stopwatch
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes
@@ -25,7 +25,7 @@ from pythiageo.measurement.saved_model import SavedModels
 from pythiageo.observations import read_whole_manifest
 from pythiageo.progress import silent
 from pythiageo.runs.analysis_progress import AnalysisProgress
-from pythiageo.runs.check_names import SAVES
+from pythiageo.runs.check_names import GIVEN, SAVES
 from pythiageo.runs.check_sources import check_unmoved
 from pythiageo.runs.folder import MANIFEST, RunFolder, open_run_folder
 from pythiageo.series.checkpoint import OpenCheckpoint
@@ -44,7 +44,7 @@ class _Copied(LiveCheckpoint):
 class FollowedTraining:
     """The run folder at ``path``, and the training of ``model`` that it follows from step ``start`` to ``last``.
 
-    ``tokens``: seen before ``start``, where the training counts them.
+    ``tokens``: seen before ``start``, where the training counts them. ``last``: ``None`` where nobody knows it.
 
     The folder is opened for each step and closed again, so that a training which is stopped leaves no lock behind. The
     first step is measured at once: what is wrong is said before anything is trained.
@@ -65,7 +65,7 @@ class FollowedTraining:
         model: nn.Module,
         tokenizer: Any,
         start: int,
-        last: int,
+        last: int | None,
         tokens: int | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -78,12 +78,13 @@ class FollowedTraining:
             raise UserError(f"{path}: holds a run already: overwrite=True starts anew, another name keeps both")
         gone_on = bool(known and start)
         self._shas: dict[int, str | None] = {one.step: one.weight_sha for one in known if gone_on and one.step <= start}
-        every = list(range(last + 1))
-        chosen = [] if config.steps == SAVES else select(config.steps, every, beyond="ignore")
-        self._steps = {min(self._shas, default=start), *chosen, last}
+        every = range((MOST_STEPS if last is None else last) + 1)
+        planned = config.steps not in (SAVES, GIVEN)
+        chosen = select(config.steps, list(every), beyond="ignore") if planned else []
+        self._steps = {min(self._shas, default=start), *chosen, *([] if last is None else [last])}
         with self._open_folder(resume=gone_on) as folder:
             probes = choose_probes(config.probes)
-            possible = every if config.steps == SAVES else sorted(self._steps)
+            possible = sorted(self._steps) if planned else every
             identity = {"series": config.name, "regime": config.regime, "size": config.size, "seed": config.seed}
             self._spec = MeasurementSpec(config, identity, probes, folder.device, possible, in_memory=True)
             self._models = SavedModels(self._spec)
@@ -95,8 +96,8 @@ class FollowedTraining:
             lost = self._keep_lost(folder, start) if gone_on else False
             self.again = self._check_same_training(folder, start)
             """Steps that an earlier attempt measured, and that are measured again."""
-        if lost or not self._shas:
-            self.measure(start, tokens, strict=True)
+        self.first = self.measure(start, tokens, strict=True) if lost or not self._shas else None
+        """What was measured at ``start``; ``None`` where an earlier attempt did."""
 
     @property
     def measured(self) -> list[int]:
@@ -107,16 +108,20 @@ class FollowedTraining:
         """Whether ``step`` was chosen; which steps are saved is not known here."""
         return step in self._steps
 
-    def measure(self, step: int, tokens: int | None, strict: bool = False) -> str:
-        """Measure the model as it stands at ``step``, write its observations, return its status.
+    def measure(
+        self, step: int, tokens: int | None, strict: bool = False, model: nn.Module | None = None
+    ) -> CheckpointResult:
+        """Measure the model as it stands at ``step``, write its observations and return them.
 
-        Where it cannot be measured, one row says why; ``strict``: that is an error.
+        Where it cannot be measured, one row says why; ``strict``: that is an error. ``model``: where it is another
+        object from now on.
 
         Raises:
             UserError: something that cannot be measured so.
             CheckpointError: the model cannot be measured, and ``strict``; so are errors that nobody foresaw.
             MachineError: disk or memory run out; every step before is kept.
         """
+        self._model = self._model if model is None else model
         with self._open_folder() as folder:
             progress = AnalysisProgress(self._config.name, len(self._steps), folder, silent)
             try:
@@ -128,7 +133,7 @@ class FollowedTraining:
             folder.keep(result)
             self._shas[step] = result.weight_sha
             progress.close(step, result.label, result.status, self._clock.read(), result.tracebacks)
-        return result.status
+        return result
 
     def finish(self, training: dict[str, Any]) -> None:
         """Write the whole table; ``training``: what the manifest says of the training."""

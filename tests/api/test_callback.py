@@ -188,3 +188,27 @@ def test_a_step_that_cannot_be_measured_stops_no_training(
         (4, "unreadable", "no copy")
     ]
     assert set(table["step"]) == {0, 4, 6}
+
+
+def test_numbers_reach_the_trainers_own_logs(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    class Tracker(TrainerCallback):  # as W&B's, TensorBoard's and trackio's are
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, dict[str, float]]] = []
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            self.seen.append((state.global_step, dict(logs)))
+
+    alone = trainer(tmp_path / "a")
+    alone.train()
+    tracker = Tracker()
+    watched = trainer(tmp_path / "b", tracker)
+    watched.add_callback(measuring(tokenizer, tmp_path / "run", log=watched.log))
+    watched.train()
+    assert losses(watched) == losses(alone)
+    table = read_observations(tmp_path / "run")
+    kept = table.filter(measure="rankme", site="blocks.1.hook_resid_post").select("step", "value").rows()
+    history = watched.state.log_history
+    name = "pythiageo/rankme/ADD"
+    assert [(line["step"], line[name]) for line in history if name in line] == kept
+    assert [(step, logs[name]) for step, logs in tracker.seen if name in logs] == kept
+    assert all(isinstance(value, float | int) for line in history for value in line.values())

@@ -461,6 +461,7 @@ def test_control_characters_reach_no_terminal_and_no_page(tmp_path: Path, capsys
     out = tmp_path / "out"
     for command in (
         ["runs", "show", str(path)],
+        ["show", str(path)],
         ["runs", "list", str(tmp_path)],
         ["compare", str(path), str(other), "--out", str(out)],
         ["claims", str(path)],
