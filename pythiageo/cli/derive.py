@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, by_commas
+from pythiageo.cli.results import JsonOption, OtherRunArgument, by_commas
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder
 
 
 def derive(
-    run: Annotated[Path | None, typer.Argument(help="Run folder that keeps spectra.")] = None,
+    run: OtherRunArgument = None,
     measures: Annotated[
         str | None, typer.Option("--measure", help="Measures, separated by commas. Default: list what can be derived.")
     ] = None,
@@ -23,7 +23,10 @@ def derive(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take measures of a run's kept spectra, without its checkpoints; without --measure, list what can be derived."""
+    """Take measures of a run's kept spectra, without its checkpoints; without --measure, list what can be derived.
+
+    Example: pythiageo derive demo-tasks --measure rankme,stable_rank --out outputs/demo-more
+    """
     if measures is None:
         _list(run, as_json)
         return

@@ -30,6 +30,16 @@ RunArgument = Annotated[
         metavar="RUN", help="Run folder, or its name in outputs/.", callback=find_run, autocompletion=_names_of_runs
     ),
 ]
+OtherRunArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder, or its name in outputs/.",
+        callback=lambda run: run and find_run(run),
+        autocompletion=_names_of_runs,
+    ),
+]
+"""One that may be left out."""
 RunsArgument = Annotated[
     list[Path],
     typer.Argument(

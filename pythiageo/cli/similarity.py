@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, by_commas
+from pythiageo.cli.results import JsonOption, OtherRunArgument, RunArgument, by_commas
 from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, nearest
 from pythiageo.locations import check_folder, make_folder
 
@@ -20,8 +20,8 @@ _FORMATS = ("csv", "parquet", "json", "md")
 
 
 def similarity(
-    run: Annotated[Path, typer.Argument(help="Run folder that keeps sketches.")],
-    other: Annotated[Path | None, typer.Argument(help="Another one. Default: the run itself.")] = None,
+    run: RunArgument,
+    other: OtherRunArgument = None,
     measures: Annotated[
         str, typer.Option("--measure", help="linear_cka, procrustes, subspace_angle, subspace_overlap; by commas.")
     ] = "linear_cka,procrustes,subspace_angle",
@@ -41,6 +41,8 @@ def similarity(
     """Compare states by their kept sketches, without any checkpoint: CKA, Procrustes distance, angles of subspaces.
 
     Exit code 1 when a pair has no value.
+
+    Example: pythiageo similarity nano-s42 nano-s7 --measure linear_cka --steps 0,1000
     """
     form = None if out is None else _format_of(out)
     from pythiageo.derive.similarity import compare_states
