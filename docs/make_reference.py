@@ -147,7 +147,7 @@ def measures_page() -> str:
         "landscape": "Loss landscape\n[landscape.md](landscape.md) says how they are taken.",
         "score": "Scores and what stands beside them\n[words.md](words.md#rules-and-scores) has the rules.",
         "linear probe": "Linear probe\n[words.md](words.md#linear-probe) has the settings.",
-        "diagnostic": "Diagnostics of the LLC\nThey stand beside `llc`: [landscape.md](landscape.md) says how to read them.",
+        "diagnostic": "Diagnostics of the LLC\nRows beside `llc`: [landscape.md](landscape.md) says how to read them.",
         "weights": "Weights\nOf an audit by value: [audit.md](audit.md#by-value).",
     }
     for kind, title in titles.items():
