@@ -95,7 +95,8 @@ def _dominated(run: Run) -> list[str]:
     sentences = []
     for row in count_dominated(run.distinct).iter_rows(named=True):
         sites = "1 site" if row["sites"] == 1 else f"{row['sites']} sites"
-        place = f"steps {row['first_step']:,} to {row['last_step']:,}, {sites}"
+        first, last = f"{row['first_step']:,}", f"{row['last_step']:,}"
+        place = f"step {first}, {sites}" if first == last else f"steps {first} to {last}, {sites}"
         ranks = f"{row['dominated']:,} of {row['of']:,} ranks of {readout_title(row['readout'])}"
         sentences.append(
             f"{ranks} are of matrices that {row['by']} "

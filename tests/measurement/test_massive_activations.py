@@ -170,7 +170,7 @@ def test_a_run_that_is_shown_and_its_page_name_what_is_dominated(folder, capsys)
     shown = capsys.readouterr().out
     assert "ranks of matrices that sinks or one direction dominate" in shown
     said = "\n".join(findings(open_run(path)))
-    assert "ranks under all/centred are of matrices that sinks dominate (steps 10 to 100, 1 site)" in said
+    assert "ranks of all positions, centred are of matrices that sinks dominate (steps 10 to 100, 1 site)" in said
     assert "all-but-sinks" not in said
 
 
