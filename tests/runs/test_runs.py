@@ -155,7 +155,7 @@ def test_the_table_and_manifest_say_what_was_done(trained: Path) -> None:
     assert geometry.height == 8 * 3 * 10 * 3  # tasks, sites, readouts, measures
     assert set(geometry["level"]) == {"mixed"}
     scores = table.filter(pl.col("readout").is_null() & (pl.col("step") == 25))
-    assert scores.height == 8 * 3 * 4  # tasks, levels, scores with their controls
+    assert scores.height == 8 * 3 * 6  # tasks, levels, scores with their controls and what training has met
     assert manifest["status"] == "complete"
     assert manifest["config"]["training"]["steps"] == 100_000
     assert manifest["config"]["model"]["layers"] == 2
