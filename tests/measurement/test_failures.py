@@ -357,7 +357,7 @@ def test_files_of_one_folder_that_cannot_be_read_are_its_own(
 
 
 def test_a_traceback_is_not_the_exit_code_of_a_finished_run() -> None:
-    code = "import pythiageo.cli.app as a, pythiageo.__main__ as m; a.app = lambda *_, **__: 1 / 0; m.main()"
+    code = "import pythiageo.cli.app as a, pythiageo.__main__ as m; a.get_command = lambda *_: 1 / 0; m.main()"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 70
