@@ -271,7 +271,8 @@ def test_the_study_s_setting_on_a_transformer_s_layer() -> None:
     found = estimate(problem, replace(settings, n_beta=300.0, gamma=100.0, step=1e-3, draws=800))
     truth, error = by_importance(problem, 300.0, 100.0, 1e-3, 1000)
     prior, _ = by_importance(problem, 1e-9, 100.0, 1e-3, 100)
-    assert abs((found.value or 0) - truth) < 3 * math.hypot(found.stderr or 0, error)
+    # by the error that the table states, in which bias and too few draws count
+    assert abs((found.value or 0) - truth) < 3 * math.hypot(found.error or 0, error)
     assert abs((found.value or 0) - prior * 3e11) > 5 * math.hypot(found.stderr or 0, error)
 
 
