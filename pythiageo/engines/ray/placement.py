@@ -21,7 +21,7 @@ def capacity_of(resources: Mapping[str, float], spec: MeasurementSpec, needs: Ne
     """Return what a node of these resources has room for, if nothing else runs there.
 
     Workers share a GPU of ``gpu_bytes`` where ``needs`` lets several fit (0: not known, one worker a GPU). The memory
-    that a checkpoint takes is counted whole, though the spectra's part of it is never on the GPU. A model that is
+    that a checkpoint takes is counted whole: its spectra are taken on the GPU, too. A model that is
     divided has all GPUs of its node.
     """
     gpus = int(resources.get("GPU", 0))
