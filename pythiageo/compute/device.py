@@ -38,6 +38,15 @@ def resolve_device(name: str) -> str:
     return f"cuda:{index}"
 
 
+def find_device_here(name: str) -> str:
+    """Return the device on which work for a config's device can be tried here: a GPU's on the CPU where none is."""
+    try:
+        device = resolve_device(name)
+    except UserError:
+        return "cpu"
+    return "cuda:0" if device == "split" else device
+
+
 def free_memory(device: str) -> int:
     """Return how many bytes are free on a resolved device."""
     import torch  # noqa: PLC0415

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
+from pythiageo.compute.device import find_device_here
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
@@ -59,6 +60,7 @@ class Trial:
         self._sites = count_sites(config, shape)
         self._folder = folder
         probed = config.measures.linear_probe is not None
+        self._device = find_device_here(config.compute.device)
         self.passes = TrialPasses(shape, folder, prepared, config.compute, probed)
 
     def time_checkpoint(self, size: int) -> dict[str, float]:
@@ -86,19 +88,23 @@ class Trial:
     def _time_logits(self) -> float:
         rows = sum(one.examples * one.scored for one in self.passes.all)
         few = min(rows, 256)
-        unembedding = torch.randn(self._shape.vocab, self._shape.d_model)
+        unembedding = torch.randn(self._shape.vocab, self._shape.d_model, device=self._device)
 
         def unembed(states: Tensor) -> None:
             predict(states @ unembedding.T, torch.zeros(len(states), dtype=torch.long))
 
-        return scale(time_items([torch.randn(few, self._shape.d_model)], unembed), len, rows) if rows else 0.0
+        return (
+            scale(time_items([torch.randn(few, self._shape.d_model, device=self._device)], unembed), len, rows)
+            if rows
+            else 0.0
+        )
 
     def time_geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
         plan = replace(GeometryPlan.of(self._config.measures), linear_probe=None)
 
         def measure(prepared: Prepared) -> float:
-            stand_in = _StandIn(self._shape.d_model)
+            stand_in = _StandIn(self._shape.d_model, device=self._device)
             observe(self._read(stand_in), [prepared], plan, _ORIGIN)
             return stand_in.seconds
 
@@ -226,8 +232,9 @@ def _shrink(example: Encoded) -> Encoded:
 class _StandIn:
     """States with the trend of a residual stream: a large mean, and a spectrum that falls as one over the rank."""
 
-    def __init__(self, width: int, mixed: bool = False) -> None:
+    def __init__(self, width: int, mixed: bool = False, device: str = "cpu") -> None:
         self.seconds = 0.0
+        self._device = device
         self._scale = 1 / torch.arange(1, width + 1)
         self._generator = torch.Generator().manual_seed(0)
         self._mixing = torch.linalg.qr(torch.randn(width, width, generator=self._generator))[0] if mixed else None
@@ -236,7 +243,7 @@ class _StandIn:
         """Return as many states; ``mixed``: each feature has its share of every direction."""
         begun = time.perf_counter()
         states = torch.randn(*shape, len(self._scale), generator=self._generator) * self._scale
-        states = (states if self._mixing is None else states @ self._mixing) + self._scale
+        states = ((states if self._mixing is None else states @ self._mixing) + self._scale).to(self._device)
         self.seconds += time.perf_counter() - begun
         return states
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from pythiageo.compute.device import find_device_here, wait_for
 from pythiageo.config.tables import ComputeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, time_items
@@ -48,6 +49,7 @@ class TrialPasses:
     ) -> None:
         self._shape = shape
         self._folder = folder
+        self._device = find_device_here(compute.device)
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
@@ -69,7 +71,7 @@ class TrialPasses:
         Raises:
             CheckpointError: TransformerLens cannot open the model.
         """
-        with BridgeReader(self._shape.one_block(), self._folder) as reader:
+        with BridgeReader(self._shape.one_block(), self._folder, self._device) as reader:
             sites = list(reader.sites())[:1]
 
             def run(one: Pass) -> None:
@@ -77,6 +79,7 @@ class TrialPasses:
                     reader.read(torch.randint(0, FEW, (one.examples, one.positions)), sites, None)
                 else:
                     reader.read(one.pack.ids % FEW, sites, None, one.pack.depths, one.pack.visible)
+                wait_for(self._device)
 
             timed = time_items(self.all, run, warm_up=True)
         return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers
