@@ -24,6 +24,7 @@ State = Callable[[], dict[str, Tensor]]
 Record = Callable[[Step, State], Step]
 """From a step to what does the same from then on, without doing any."""
 PaddedLoss = Callable[[Trainable, Tensor, Tensor], Tensor]
+"""From a model, token ids and targets of fixed shapes to the loss; see ``padded_loss``."""
 _RECORDING = Lock()
 WIDTHS = 8
 """Widths that batches are padded to are multiples of it."""
@@ -33,10 +34,10 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Recording:
-    """How steps are recorded: for a graph has fixed shapes, batches are padded to (``batch_size``, width), the width
-    a multiple of ``WIDTHS`` up to ``context``, each with a recording of its own.
+    """How steps are recorded.
 
-    ``loss_of``: of token ids and targets. ``record``: ``record_cuda_graph``, unless there is no GPU to try it on.
+    A graph has fixed shapes, so batches are padded to (``batch_size``, width), the width a multiple of ``WIDTHS`` up to
+    ``context``; each width has a graph of its own. ``loss_of``: of token ids and targets. ``record``: ``record_cuda_graph``, unless there is no GPU to try it on.
     """
 
     batch_size: int
