@@ -167,3 +167,23 @@ def test_a_checkpoint_of_a_series_is_scored_by_the_harness(model: Path, tmp_path
     assert found["accuracy_normalised"] == expected["acc_norm"]
     assert set(table["task"]) == {"local_sciq"}
     assert table["n"].to_list() == [len(ROWS["sciq"])] * len(table)
+
+
+def test_a_task_of_the_harness_is_scored_in_the_pass_of_an_analysis(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``analyze --harness sciq`` with the library itself, its data set from here."""
+    import datasets
+
+    from pythiageo.cli.app import run as cli
+    from pythiageo.observations import read_observations
+
+    locally("sciq", "json", tmp_path / "rows", ROWS["sciq"])
+    _, expected = theirs("sciq", tmp_path / "rows" / "rows.json", model)
+    rows = datasets.Dataset.from_list(ROWS["sciq"])
+    found = datasets.DatasetDict(dict.fromkeys(("train", "validation", "test"), rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    few = ["--tasks", "ADD", "--examples", "6", "--measures", "rankme", "--quiet"]
+    assert cli(["analyze", str(model), "--harness", "sciq", "--out", str(tmp_path / "run"), *few]) == 0
+    table = read_observations(tmp_path / "run").filter(task="sciq")
+    assert dict(table.filter(measure="accuracy").select("measure", "value").rows())["accuracy"] == expected["acc"]
