@@ -37,7 +37,8 @@ class Recording:
     """How steps are recorded.
 
     A graph has fixed shapes, so batches are padded to (``batch_size``, width), the width a multiple of ``WIDTHS`` up to
-    ``context``; each width has a graph of its own. ``loss_of``: of token ids and targets. ``record``: ``record_cuda_graph``, unless there is no GPU to try it on.
+    ``context``; each width has a graph of its own. ``loss_of``: of token ids and targets. ``record``:
+    ``record_cuda_graph``, unless there is no GPU to try it on.
     """
 
     batch_size: int
