@@ -7,8 +7,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from pythiageo.errors import EXIT_INTERRUPTED
@@ -42,6 +42,12 @@ def answer_signals() -> None:
     threading.Thread(target=_watch, args=(reader, writer, main), name="signals", daemon=True).start()
 
 
+def wait_for(futures: Sequence[Future[Any]]) -> None:
+    """Wait until all are done, and hear Ctrl-C meanwhile."""
+    while not all(future.done() for future in futures):
+        wait(futures, timeout=_SLICE)
+
+
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield what ``function`` returns of each item, in their order, from several threads.
 
@@ -50,8 +56,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
     pool = ThreadPoolExecutor(threads)
     try:
         for future in [pool.submit(function, item) for item in items]:
-            while not future.done():
-                wait([future], timeout=_SLICE)
+            wait_for([future])
             yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -114,7 +114,7 @@ def _execute_in_processes(jobs: list[Job], at_once: int, report: Reporter) -> tu
     messages: Any = context.Queue()
     waiting = list(jobs)
     running: dict[str, SpawnProcess] = {}
-    failures = list[Failure]()
+    failures: list[Failure] = []
     worst = EXIT_OK
     try:
         while waiting or running:

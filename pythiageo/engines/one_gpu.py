@@ -7,17 +7,16 @@ the bits that it has alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event, Lock
 from typing import TypeVar
 
+from pythiageo.interrupts import wait_for
 from pythiageo.progress import Progress, Reporter
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
-_SLICE = 0.2
-"""Seconds of one wait: one without an end would not hear Ctrl-C."""
 
 
 def work_side_by_side(
@@ -42,7 +41,7 @@ def work_side_by_side(
     with ThreadPoolExecutor(at_once, "pythiageo-training") as pool:
         futures = [pool.submit(on_stream, job) for job in jobs]
         try:
-            _wait_for(futures)
+            wait_for(futures)
         except KeyboardInterrupt:
             stop.set()
             for future in futures:
@@ -63,8 +62,3 @@ def own_stream(device: str) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
         stream.synchronize()
-
-
-def _wait_for(futures: Sequence[Future[Outcome]]) -> None:
-    while not all(future.done() for future in futures):
-        wait(futures, timeout=_SLICE)
