@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.claims import ClaimResult
+from pythiageo.claims import VERDICTS, ClaimResult
 from pythiageo.figures.spec import Axis, Line, Panel, PaperFigure, leave_empty
 from pythiageo.report.tables import Table
 from pythiageo.report.words import format_cell, format_estimate, format_interval, named
 
-VERDICTS = {
+_MARKS = {
     "supported": ("category-2", "circle"),
     "contradicted": ("category-1", "diamond"),
     "not decidable": ("grey", "x"),
@@ -39,11 +39,13 @@ _MANY = 400
 """Specifications drawn of one claim; of more, evenly spaced ones are drawn, and the panel says so."""
 
 
-def claims_table(claims: Mapping[str, Sequence[ClaimResult]]) -> Table:
-    """Return one row a claim and regime; where there are several regimes, its column says which."""
+def claims_table(claims: Mapping[str, Sequence[ClaimResult]], verdicts: Sequence[str] = VERDICTS) -> Table:
+    """Return one row a claim and regime with one of these verdicts; of several regimes, a column says which."""
     rows = []
     for regime, some in claims.items():
         for each in some:
+            if each.verdict not in verdicts:
+                continue
             numbers = [format_estimate(each.estimate), format_interval(*(each.interval or (None, None)))]
             numbers += [format_estimate(each.null), format_estimate(each.p), str(each.n)]
             of = [regime] if len(claims) > 1 else []
@@ -84,11 +86,11 @@ def specification_curve(specifications: pl.DataFrame) -> PaperFigure:
             (null where there is no interval); other columns are choices (protocol, readout, measure ..).
 
     Raises:
-        ValueError: a verdict that is none of ``VERDICTS``.
+        ValueError: a verdict that is none of ``_MARKS``.
     """
-    unknown = set(specifications["verdict"]) - set(VERDICTS)
+    unknown = set(specifications["verdict"]) - set(_MARKS)
     if unknown:
-        raise ValueError(f"verdicts are {', '.join(VERDICTS)}; found {sorted(map(str, unknown))}")
+        raise ValueError(f"verdicts are {', '.join(_MARKS)}; found {sorted(map(str, unknown))}")
     panels: list[Panel] = []
     for rows in specifications.partition_by("name", maintain_order=True):
         panels += _claim_panels(rows)
@@ -116,7 +118,7 @@ def _claim_panels(rows: pl.DataFrame) -> list[Panel]:
         title += f"; {_MANY} of {known.height} drawn"
         known = known.gather([round(i * (known.height - 1) / (_MANY - 1)) for i in range(_MANY)])
     known = known.with_row_index("place")
-    lines = tuple(_points(known.filter(pl.col("verdict") == verdict), verdict) for verdict in VERDICTS)
+    lines = tuple(_points(known.filter(pl.col("verdict") == verdict), verdict) for verdict in _MARKS)
     x = Axis("linear", "specification, by its estimate", (-1.0, float(known.height)))
     curve = Panel(title, x, Axis("linear", "estimate"), tuple(line for line in lines if line.x))
     return [curve, _choices(known, x, name)]
@@ -126,7 +128,7 @@ def _points(rows: pl.DataFrame, verdict: str) -> Line:
     low, high = (rows[name].to_list() if name in rows.columns else None for name in ("low", "high"))
     text = [_words(row) for row in rows.iter_rows(named=True)]
     places, estimates = rows["place"].to_list(), rows["estimate"].to_list()
-    colour, symbol = VERDICTS[verdict]
+    colour, symbol = _MARKS[verdict]
     return Line(verdict, places, estimates, colour, mode="markers", low=low, high=high, text=text, symbol=symbol)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from pythiageo.claims import ClaimResult
+from pythiageo.claims import VERDICTS, ClaimResult
 from pythiageo.claims.of_runs import ask, ask_under_every_specification, claims_of_figures
+from pythiageo.claims.result import NOT_DECIDABLE
 from pythiageo.compare import Comparison, compare
 from pythiageo.compare.claims import side_by_side, tabulate_answers
 from pythiageo.durable_files import replace_file
@@ -33,6 +34,8 @@ from pythiageo.report.tables import acquisition_table, aligned_table, audit_tabl
 from pythiageo.report.words import measure_title, named, readout_title
 
 _SCRIPTS = ("inflate", "data", "theme", "panels", "save", "print", "explorer", "link", "page")
+_FEW_RUNS = 4
+"""A page of more runs opens with one task, with charts and undecided claims folded: else it is 36,000 pixels long."""
 _MANIFEST = 20_000
 """Characters of a manifest shown."""
 _BY_POSITION = (
@@ -97,6 +100,7 @@ def _render(
     library, packed_library = drawing_library()
     script = page_scripts(_SCRIPTS)
     definitions = measure_definitions()
+    many = len(runs) > _FEW_RUNS
     of_figures = claims_of_figures(claims)
     comparison = compare(runs) if len(runs) > 1 else None
     by_run = comparison.claims if comparison else tabulate_answers({runs[0]: claims[runs[0].regime]})
@@ -112,12 +116,14 @@ def _render(
         plotly=packed_library,
         blocks=blocks,
         left_out=left_out,
+        many=many,
         has_layers=any(entry["layered"] for entry in entries),
         has_scores=not all(entry["layered"] for entry in entries),
         tasks=tasks,
         data={
             "runs": [_timeline(run) for run in runs],
             "tasks": tasks,
+            "firstTask": 0 if many else -1,
             "columns": entries,
             "floors": floor_steps(runs),
             "ranks": rank_measures(),
@@ -134,7 +140,8 @@ def _render(
         paper_figures=[_captions(figure) for figure in figures if not figure.left_out],
         left_out_figures=[f"{figure.title}: {'; '.join(figure.left_out)}" for figure in figures if figure.left_out],
         paper_tables=[_paper_table(table) for table in paper_tables(runs, of_figures)],
-        claims=claims_table(claims),
+        claims=claims_table(claims, [verdict for verdict in VERDICTS if not (many and verdict == NOT_DECIDABLE)]),
+        open_claims=claims_table(claims, [NOT_DECIDABLE] if many else []),
         claim_cases=case_tables(claims),
         claim_rules=claim_rules(claims),
         specifications=_captions(curve) if curve else None,

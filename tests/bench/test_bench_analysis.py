@@ -111,7 +111,8 @@ for prepared in probes:
 END = """
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"wall": time.perf_counter() - begun,
-    "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "peak": after.ru_maxrss / 2**20}))
+    "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "peak": after.ru_maxrss / 2**20,
+    **({"total": total} if "total" in globals() else {})}))
 """
 
 
@@ -138,9 +139,8 @@ RATIOS = (
 )
 
 
-@pytest.mark.bench
-def test_analysis_against_the_usual_recipe(tmp_path: Path) -> None:
-    folder = tmp_path / "step1000"
+def make_checkpoint(folder: Path) -> Path:
+    """Save a 160m-shaped model with random weights and, where it is beside the checkout, Pythia's tokenizer."""
     subprocess.run([sys.executable, "-c", MAKE, str(folder)], check=True, capture_output=True)
     if TOKENIZER.exists():
         (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
@@ -149,6 +149,12 @@ def test_analysis_against_the_usual_recipe(tmp_path: Path) -> None:
         from pythiageo.probes import tokenizer
 
         tokenizer.save(folder)
+    return folder
+
+
+@pytest.mark.bench
+def test_analysis_against_the_usual_recipe(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "step1000")
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
     for _ in range(PAIRS):
         for name, (body, readouts) in SIDES.items():

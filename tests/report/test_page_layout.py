@@ -82,3 +82,22 @@ def test_ranks_with_sinks_and_without_stand_side_by_side(browser: Any, tmp_path:
     assert not report.page.locator(".fold.sinks").is_visible()
     assert report.said == []
     report.page.close()
+
+
+def test_a_page_of_many_runs_opens_with_one_task_and_has_the_others(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    runs = [REFERENCE / f"{name}-s{seed}" for name in ("nano", "micro") for seed in (42, 123, 7)]
+    report = opened(browser, build_report(runs, tmp_path / "reference.html"))
+    report.page.set_viewport_size({"width": 1300, "height": 900})
+    assert report.page.evaluate(HEIGHT) < 9000
+    titles = report.page.locator("#panels-curves h4").all_inner_texts()
+    assert len(titles) == len(runs)
+    assert {title.split(" · ")[0] for title in titles} == {"ADD"}
+    report.choose("task", "-1")
+    assert len(report.page.locator("#panels-curves h4").all_inner_texts()) > 4 * len(runs)
+    # charts and what is not decided are folded, not gone
+    assert report.page.locator(".finding details.fold").count() == len(runs)
+    claims = report.page.locator("#claims > .claims tbody tr").count()
+    undecided = report.page.locator("#claims > details .claims tbody tr").count()
+    assert (claims > 0, undecided > 0) == (True, True)
+    assert report.said == []
+    report.page.close()

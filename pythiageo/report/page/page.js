@@ -141,6 +141,7 @@ async function start() {
   makeFigures();
   // a narrow screen begins with the curves alone
   if (matchMedia("(max-width: 900px)").matches) for (const fold of document.querySelectorAll("#figures .fold")) fold.open = false;
+  byId("task").value = String(data.firstTask);
   byId("controls").hidden = false;
   startTheme(showAll);
   startLink(() => { showAll(); typedZoom(); });
