@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, OtherRunArgument, by_commas
+from pythiageo.cli.results import JsonOption, OtherRunArgument, by_commas, named
 from pythiageo.errors import UserError
 from pythiageo.locations import check_folder
 
@@ -57,6 +57,7 @@ def derive(
         display.print_table("the last step; --out writes all as a run", shown.columns, shown.rows())
     else:
         display.say(f"{out}: {new:,} new observations, beside the run's own")
+        display.say_next(f"show {named([out])}", f"report {named([out])}")
 
 
 def _list(run: Path | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pythiageo.cli import display
-from pythiageo.cli.results import JsonOption, OpenOption, RunsArgument, by_commas
+from pythiageo.cli.results import JsonOption, OpenOption, RunsArgument, by_commas, named
 from pythiageo.cli.working import working
 from pythiageo.errors import UserError
 
@@ -69,5 +69,6 @@ def plot(
         for path in written:
             display.say(str(path))
         display.say(made.text)
+        display.say_next(f"report {named(runs)}")
     if show_page:
         display.open_page(next((path for path in written if path.suffix == ".html"), written[0]))

@@ -18,6 +18,9 @@ from pythiageo.locations import OUTPUTS, check_folder, find_run
 if TYPE_CHECKING:
     import polars as pl
 
+_FEW = 4
+"""Runs that a command worth typing next still names."""
+
 
 def _names_of_runs(incomplete: str) -> list[str]:
     """Return what a shell completes a run's name to."""
@@ -92,8 +95,9 @@ def report(
 
 
 def named(runs: Iterable[Path | str]) -> str:
-    """Return runs as they are typed in a command."""
-    return shlex.join(str(run) for run in runs)
+    """Return runs as they are typed in a command; of more than a few, what help calls them, as they were just typed."""
+    typed = [str(run) for run in runs]
+    return shlex.join(typed) if len(typed) <= _FEW else "RUN..."
 
 
 def _said(name: str, count: int, quiet: bool) -> None:
