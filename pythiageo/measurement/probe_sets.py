@@ -172,7 +172,7 @@ class Prepared:
     def cuts(self) -> str | None:
         """Which items are not fed whole, ``None`` if all are; of texts that are cut into passages, how."""
         if self.passages is not None:
-            return self.passages.summary
+            return self.passages.summary if self.passages.told else None
         if not self.cut:
             return None
         how = "texts are read in windows of" if self.probe.probe_set.rule == TEXT else "prompts are cut on the left to"

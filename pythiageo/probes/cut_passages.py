@@ -43,6 +43,11 @@ class Cut:
         return tuple(place[text] for text in self.text) if len(self.kept) < len(self.text) else None
 
     @property
+    def told(self) -> bool:
+        """Whether a score must say how the texts were cut: they are not fed as they are."""
+        return self.passages.way != "truncate" or self.left_out > 0
+
+    @property
     def summary(self) -> str:
         """How the texts were cut, and what that left out, in words."""
         lost = f"{self.left_out:,} of {self.tokens:,} tokens left out"

@@ -205,7 +205,7 @@ def _take(task: Task, level: str, count: int, seed: int) -> Sequence[Example]:
         rng = stream(seed, PROBE_STREAM, task.name, level)
         return [draw(task, level, rng) for _ in range(count)]
     if isinstance(task, DatasetTask):
-        return [Example(*row) for row in read_rows(task, level, count)[0]]
+        return [Example(*row) for row in read_rows(task, level, count)]
     return [to_example(item, task) for item in task.levels[level].items[:count]]
 
 
