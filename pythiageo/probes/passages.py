@@ -17,7 +17,8 @@ class Passages:
     Every passage is fed whole, its last token too, and is one example to whatever is measured of states.
 
     Attributes:
-        way: ``truncate``: the first tokens of each text, one passage a text. ``pack``: the texts of a level one after
+        way: ``truncate``: the first tokens of each text, one passage a text; a token that the tokenizer puts behind a
+            text goes with what is cut off. ``pack``: the texts of a level one after
             another, cut into passages of one length; what is left at the end is dropped. ``stride``: passages of each
             text that begin ``stride`` tokens apart, up to its end.
         tokens: the greatest length, two at least; that of all passages for ``pack``.
