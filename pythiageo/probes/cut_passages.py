@@ -51,7 +51,8 @@ class Cut:
     def summary(self) -> str:
         """How the texts were cut, and what that left out, in words."""
         lost = f"{self.left_out:,} of {self.tokens:,} tokens left out"
-        return f"{self.passages.name}: {lost}" + (f", of {self.shortened:,} texts" if self.shortened else "")
+        texts = "1 text" if self.shortened == 1 else f"{self.shortened:,} texts"
+        return f"{self.passages.name}: {lost}" + (f", of {texts}" if self.shortened else "")
 
 
 def cut_probe_set(probe_set: ProbeSet, tokenizer: Tokenizer, context: int | None) -> Cut:
