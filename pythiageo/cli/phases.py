@@ -48,8 +48,9 @@ def phases(
         for row in found.iter_rows(named=True)
     ]  # fmt: skip
     display.print_table(f"phases of {measure}, {readout}, {site}", header, rows)
-    for run, task, phase, reason in found.drop_nulls("reason").select("run", "task", "phase", "reason").iter_rows():
-        display.say_wrapped(f"{run}, {task}, {phase}: {reason}")
+    said = found.drop_nulls("reason").group_by("run", "task", "reason", maintain_order=True).agg("phase")
+    for run, task, reason, names in said.iter_rows():
+        display.say_wrapped(f"{run}, {task}, {' and '.join(names)}: {reason}")
 
 
 def _bounds(row: dict[str, Any], boundary: str) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 from pythiageo.errors import UserError
 from pythiageo.events.run import Run
 from pythiageo.figures.selection import Asked, select_rows, spread_steps
-from pythiageo.names import COVARIANCE_RANK, RANKME
+from pythiageo.names import COVARIANCE_RANK, FINAL_LN, FINAL_NORM, RANKME
 from pythiageo.observations.layers import FINAL_PLACE
 from pythiageo.observations.measures import LANDSCAPE, LINEAR_PROBE, RANK, SCORE, find_declared
 from pythiageo.observations.ranges import range_of
@@ -102,7 +102,9 @@ def look_over(
         own = run.observations.filter(pl.col("measure") == measure)
         of_scores = readouts if own["readout"].drop_nulls().len() else None
         at_layers = sites is None and own["layer"].drop_nulls().len() > 0
-        asked = Asked([measure], tasks=tasks, readouts=of_scores, layers="last" if at_layers else None,
+        in_blocks = own.filter(pl.col("layer").is_not_null() & pl.col("site").ne_missing(FINAL_NORM))
+        deepest = "last" if in_blocks.height else FINAL_LN
+        asked = Asked([measure], tasks=tasks, readouts=of_scores, layers=deepest if at_layers else None,
                       sites=sites if own["site"].drop_nulls().len() else None)  # fmt: skip
         chosen = select_rows([run], asked)
         found.append(_by_task(run, measure, chosen.rows, chosen.said))
