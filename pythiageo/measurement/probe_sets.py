@@ -198,9 +198,7 @@ def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None, strict: bo
         return _prepare_passages(probe, tokenizer, context, strict)
     encoded: list[Encoded] = []
     wrong: list[list[Encoded]] = []
-    owner: list[int] = []
-    kept: list[int] = []
-    cut: list[int] = []
+    owner, kept, cut = list[int](), list[int](), list[int]()
     left_out: list[LeftOut] = []
     for index, example in enumerate(probe.probe_set.examples):
         try:
