@@ -201,8 +201,7 @@ class DatasetTask(_TaskFile):
     """A task whose examples are rows of a data set, fetched when the task is used and never by ``tasks list``.
 
     ``path``: ``owner/name`` on the Hub, or ``json``, ``parquet`` or ``csv`` for files beside the task file.
-    ``revision``: a commit of the data set; default: the newest. ``streaming``: of one on the Hub no more is fetched
-    than the rows that are taken need.
+    ``revision``: a commit; default: the newest. ``streaming``: fetch no more than the rows that are taken need.
     """
 
     kind: Literal["dataset"]
