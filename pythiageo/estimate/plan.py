@@ -11,6 +11,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from pythiageo.config.protocols import describe_protocol
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.estimate.kept import count_kept
@@ -165,7 +166,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             seconds=trial.time_checkpoint(max(sizes)),
             landscape_checkpoints=len(set(landscape.steps) & set(wanted)),
             landscape_seconds=trial.time_landscape(landscape) if set(landscape.steps) & set(wanted) else 0.0,
-            remarks=series.remarks,
+            remarks=(*series.remarks, *describe_protocol(config, config.protocol)),
             workers=workers,
         )
 

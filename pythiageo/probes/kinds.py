@@ -201,12 +201,13 @@ class DatasetTask(_TaskFile):
     """A task whose examples are rows of a data set, fetched when the task is used and never by ``tasks list``.
 
     ``path``: ``owner/name`` on the Hub, or ``json``, ``parquet`` or ``csv`` for files beside the task file.
+    ``revision``: a commit; default: the newest. ``streaming``: fetch no more than the rows that are taken need.
     """
 
     kind: Literal["dataset"]
     path: str
     revision: str | None = None
-    """A commit of the data set; default: the newest."""
+    streaming: bool = False
     columns: Columns
     levels: dict[Name, DatasetLevel]
     _folder: Path | None = PrivateAttr(default=None)
@@ -224,6 +225,8 @@ class DatasetTask(_TaskFile):
     def _complete(self) -> DatasetTask:
         if self.path not in BUILDERS and (self.path.count("/") != 1 or not all(map(_is_plain, self.path.split("/")))):
             raise ValueError(f"path must be owner/name on the Hub, or one of {', '.join(BUILDERS)}, got {self.path!r}")
+        if self.streaming and self.path in BUILDERS:
+            raise ValueError(f"streaming is for a data set on the Hub, not for path {self.path!r}")
         for name, level in self.levels.items():
             if (level.file is None) == (self.path in BUILDERS):
                 raise ValueError(f"levels.{name}: file goes with the paths {', '.join(BUILDERS)} and with no other")

@@ -64,3 +64,13 @@ def test_mistakes_and_what_is_not_shown(outputs: Path, capsys: pytest.CaptureFix
     planted.write_run(outputs / "none", [observation(value=None, status="undefined", reason="no")], name="none")
     assert cli(["show", "none"]) == 0
     assert "1 observations, 1 of them without a value" in capsys.readouterr().out
+
+
+def test_a_run_of_the_final_layernorm_alone_is_shown_there(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row for row in planted.rows(TASKS, run="ln") if row.site in (None, "ln_final.hook_out")]
+    assert any(row.site for row in rows)
+    planted.write_run(outputs / "ln", rows, name="ln")
+    assert cli(["show", "ln", "--measure", "rankme", "--json"]) == 0
+    [by_task] = json.loads(capsys.readouterr().out)["tables"]
+    assert by_task["title"] == "rankme, after the final LayerNorm, answer/centred"
+    assert {row["task"] for row in by_task["rows"]} == set(TASKS)

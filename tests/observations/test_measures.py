@@ -14,7 +14,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.events import events, transitions
 from pythiageo.geometry.measure import load_measures
 from pythiageo.landscape.measures import LANDSCAPE_MEASURES
-from pythiageo.observations.measures import declared_measures, read_declarations
+from pythiageo.observations.measures import declared_measures, find_declared, read_declarations
 from pythiageo.probes.scoring import MEASURES as SCORES_OF_RULES
 
 
@@ -62,3 +62,13 @@ def test_every_rank_has_a_floor_and_a_minimum(measure: str, tmp_path: Path, caps
     assert set(moved["step"]) >= set(floor["step"])
     assert cli(["published", str(folder), "--measure", measure]) == 0
     assert measure in capsys.readouterr().out
+
+
+def test_a_name_that_says_the_ranks_of_its_fit_is_declared_by_the_measure_before_them() -> None:
+    known = find_declared("alpha_req_12_100")
+    assert known is not None
+    assert (known.name, known.title, known.kind) == ("alpha_req_12_100", "alpha-ReQ, ranks 12 to 100", "geometry")
+    assert "j = 12 to 100" in known.definition
+    assert "11 to 50" not in known.definition
+    assert find_declared("alpha_req") == declared_measures()["alpha_req"]
+    assert find_declared("nothing_12_100") is None
