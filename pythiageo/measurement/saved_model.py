@@ -27,6 +27,14 @@ from pythiageo.series.files.tensor_files import read_json
 from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
 
 
+def find_load_device(device: str, dtype: str) -> str:
+    """Return where a run's weights are loaded in float32, and its landscape measured: on its device.
+
+    Or on the CPU, where they are divided among GPUs or halved on their way: they may fit no GPU in float32.
+    """
+    return "cpu" if device == "split" or dtype != "float32" else device
+
+
 class SavedModels:
     """Opens the checkpoints of one specification; probe sets are tokenized anew only for another tokenizer."""
 
@@ -49,14 +57,10 @@ class SavedModels:
         return replace(self.make_ready(opened), source=checkpoint.source())
 
     def load(self, open_on: Callable[[str], OpenCheckpoint]) -> OpenCheckpoint:
-        """Have a checkpoint loaded onto the device of the run.
-
-        Or on the CPU, where weights are divided among GPUs or halved on their way: they may fit no GPU in float32.
-        """
+        """Have a checkpoint loaded onto the device where a run's weights are loaded."""
         make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
-        direct = self._spec.device != "split" and self._spec.config.compute.dtype == "float32"
         with loading():
-            return open_on(self._spec.device if direct else "cpu")
+            return open_on(find_load_device(self._spec.device, self._spec.config.compute.dtype))
 
     def read_tokenizer(self) -> Any:
         """Return transformers' tokenizer of the checkpoint that was opened last. Raises what transformers does."""
