@@ -19,6 +19,7 @@ from torch import Tensor
 from pythiageo.compute.device import copy_to
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import ComputeConfig, ProbeConfig
+from pythiageo.errors import MachineError
 from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.probe_sets import choose_probes
 from pythiageo.measurement.saved_model import SavedModels
@@ -109,6 +110,17 @@ def test_a_copy_to_a_gpu_is_of_pinned_memory_and_waits_for_nothing() -> None:
     assert done == []
     copy_to(one, "cuda:1")
     assert done == ["pinned", ("cuda:1", True)]
+
+
+def test_a_full_gpu_is_the_machines_fault_and_not_the_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensor: Tensor, device: str) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(tensor_files, "copy_to", full)
+    with pytest.raises(MachineError, match="memory ran out while t was opened"):
+        open_folder(stored_in(tmp_path, torch.float16, "safetensors"), "t", THERE)
 
 
 def test_weights_of_another_type_are_those_of_the_file(tmp_path: Path, copies: Doubling) -> None:
