@@ -98,6 +98,15 @@ def plan(
     workers: Annotated[
         int, typer.Option(min=1, help="Workers of --engine ray that share the time, each as fast as this machine.")
     ] = 1,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="With --device cuda: the GPU whose measured rates the times are computed from, h200 or results.jsonl "
+            "of the GPU kit. It need not be here.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> int:
@@ -111,10 +120,12 @@ def plan(
     from pythiageo.cli import display
 
     with working(LOADING, quiet):
+        from pythiageo.estimate.card import read_card
         from pythiageo.estimate.plan import make_plan
 
+    rates = None if card is None else read_card(card)
     with display.shown_progress([config.name], quiet) as report:
-        made = make_plan(config, run_path(out, config.name), report, workers)
+        made = make_plan(config, run_path(out, config.name), report, workers, rates)
     if as_json:
         display.print_json(made.as_json())
     else:

@@ -227,6 +227,8 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         ("a checkpoint", f"about {_duration(plan.checkpoint_seconds)}: {parts}"),
         ("all of them", f"about {_duration(plan.total_seconds)}{together}"),
     ]
+    if plan.card is not None:
+        rows.insert(-2, ("times", f"computed from rates of one {plan.card}, not timed here"))
     if kept := {kind: count for kind, count in plan.kept_bytes.items() if count}:
         sizes = " and ".join(f"{kind} of {_gb(count)}" for kind, count in kept.items())
         rows.insert(-2, ("kept beside the table", f"about {sizes}"))

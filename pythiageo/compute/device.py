@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]
 
 from pythiageo.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def resolve_device(name: str) -> str:
@@ -76,6 +80,15 @@ def load_solvers(device: str) -> None:
     import torch  # noqa: PLC0415
 
     torch.linalg.eigvalsh(torch.ones(1, 1, device=device))
+
+
+def copy_to(tensor: Tensor, device: str) -> Tensor:
+    """Return a tensor of the CPU on a resolved device, in its own type; on the CPU it is the same tensor.
+
+    To a GPU it goes from pinned memory, three times as fast as from other, and nobody waits for it: torch keeps the
+    pinned copy until it has been read.
+    """
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def wait_for(device: str) -> None:

@@ -29,15 +29,16 @@ def count_kept(config: MeasureConfig, prepared: Sequence[Prepared], sites: int, 
             continue
         if config.spectra:
             for readout in get_readouts(list(config.readouts)):
-                found[SPECTRA] += 8 * min(_count_rows(one, readout.positions), width) + _ROW
+                found[SPECTRA] += 8 * min(count_rows(one, readout.positions), width) + _ROW
         if config.sketch:
             for positions in config.sketch_positions:
-                rows = min(_count_rows(one, positions), config.sketch)
+                rows = min(count_rows(one, positions), config.sketch)
                 found[SKETCHES] += 4 * count_values(rows, width) + _ROW
     return {kind: _FILE + sites * count if count else 0 for kind, count in found.items()}
 
 
-def _count_rows(prepared: Prepared, positions: str) -> int:
+def count_rows(prepared: Prepared, positions: str) -> int:
+    """Return how many rows a readout's matrix has; of sinks that are left out the first positions are known."""
     layout = prepared.layout
     firsts = torch.zeros(int(layout.lengths.sum()), dtype=torch.bool)
     firsts[layout.lengths.cumsum(0) - layout.lengths] = True

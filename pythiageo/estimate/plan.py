@@ -11,9 +11,11 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from pythiageo.compute.device import find_device_here
 from pythiageo.config.protocols import describe_protocol
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
+from pythiageo.estimate.card import Card, time_on
 from pythiageo.estimate.kept import count_kept
 from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.interrupts import map_in_threads
@@ -64,6 +66,10 @@ class Plan:
     """Of one of them."""
     remarks: tuple[str, ...]
     """What the series says of itself, such as revisions that are not read as steps."""
+    card: str | None
+    """The GPU from whose rates the seconds are computed; ``None`` where they were tried here."""
+    card_bytes: int | None
+    """Its memory."""
     workers: int
     """Workers that the checkpoints are divided over, each as fast as this machine; disk and memory are of one."""
 
@@ -91,6 +97,11 @@ class Plan:
             found.append(
                 f"it needs {_in_gb(self.memory_peak_bytes)} of memory, and {_in_gb(self.memory_free_bytes)} are free"
             )
+        if self.card_bytes is not None and self.memory_peak_bytes > self.card_bytes:
+            found.append(
+                f"it needs up to {_in_gb(self.memory_peak_bytes)} of a GPU's memory, and one {self.card} has "
+                f"{_in_gb(self.card_bytes)}"
+            )
         disk = self.disk_peak_bytes + sum(self.kept_bytes.values())
         if disk > self.disk_free_bytes:
             found.append(f"it needs {_in_gb(disk)} of disk, {_in_gb(self.disk_free_bytes)} are free")
@@ -107,11 +118,12 @@ class Plan:
         return {**asdict(self), **derived}
 
 
-def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int = 1) -> Plan:
+def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int = 1, card: Card | None = None) -> Plan:
     """Find out what a run of ``config`` will take; of the Hub only listings, one config and one tokenizer are asked.
 
     Time is tried, not computed: one block of the model's shape with random weights on the run's own probe sets, the
-    geometry of one site of them, the reading of a few megabytes; the rest is multiplication.
+    geometry of one site of them, the reading of a few megabytes; the rest is multiplication. With a ``card``, which
+    need not be here, it is computed from that GPU's rates (``estimate.card``).
 
     Raises:
         UserError: see ``analyze``; nothing to measure; a disk budget that the largest checkpoint does not fit into.
@@ -119,6 +131,8 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
         MachineError: the Hub cannot be reached.
     """
     check_names(config)
+    if card is not None and not config.compute.device.startswith("cuda"):
+        raise UserError(f"--card: of a GPU, so add --device cuda; the device is {config.compute.device!r}")
     check_folder(out)
     torch.set_num_threads(config.compute.thread_count)
     series = open_series(config.target, config.naming)
@@ -153,7 +167,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             checkpoints=len(choice.steps),
             to_measure=len(checkpoints),
             left_out=_count_left_out(choice),
-            items=[*ahead.notes, *_note_harness(config)],
+            items=[*ahead.notes, *_note_harness(config), *_note_device(config, card)],
             forward_tokens=sum(one.tokens for one in trial.passes.all),
             audit_bytes=most_bytes(len(there)) if config.audit and config.audit_values else 0,
             download_bytes=sum(sizes),
@@ -163,10 +177,14 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
             kept_bytes={kind: len(checkpoints) * count for kind, count in kept.items()},
             memory_peak_bytes=memory,
             memory_free_bytes=psutil.virtual_memory().available,
-            seconds=trial.time_checkpoint(max(sizes)),
+            seconds=trial.time_checkpoint(max(sizes))
+            if card is None
+            else time_on(card, config, shape, ahead.prepared, trial, max(sizes)),
             landscape_checkpoints=len(set(landscape.steps) & set(wanted)),
             landscape_seconds=trial.time_landscape(landscape) if set(landscape.steps) & set(wanted) else 0.0,
             remarks=(*series.remarks, *describe_protocol(config, config.protocol)),
+            card=None if card is None else card.name,
+            card_bytes=None if card is None else card.memory,
             workers=workers,
         )
 
@@ -199,6 +217,13 @@ def find_needs(spec: MeasurementSpec, checkpoints: Sequence[Checkpoint]) -> Need
 def _note_harness(config: AnalyzeConfig) -> list[str]:
     """Return what is not counted here."""
     return ["the time that lm-evaluation-harness takes is not counted"] if config.harness else []
+
+
+def _note_device(config: AnalyzeConfig, card: Card | None) -> list[str]:
+    """Return where times were taken, if not where the run will be."""
+    if card is not None or config.compute.device in {"auto", "cpu"} or find_device_here(config.compute.device) != "cpu":
+        return []
+    return ["there is no GPU here, so times are this CPU's: --card h200 computes them from that GPU's rates"]
 
 
 def _count_left_out(choice: StepChoice) -> dict[str, int]:

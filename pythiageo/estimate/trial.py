@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
-from pythiageo.compute.device import find_device_here
+from pythiageo.compute.device import copy_to, find_device_here, wait_for
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
@@ -35,6 +35,7 @@ from pythiageo.measurement.plain_reading import SCORED
 from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
+from pythiageo.measurement.saved_model import find_load_device
 from pythiageo.measurement.sites import parse_layers
 from pythiageo.no_value import NoValueError
 from pythiageo.observations import ObservationStore
@@ -61,6 +62,8 @@ class Trial:
         self._folder = folder
         probed = config.measures.linear_probe is not None
         self._device = find_device_here(config.compute.device)
+        loaded = find_load_device(config.compute.device, config.compute.dtype)
+        self._load_device = "cpu" if loaded == "cpu" else self._device
         self.passes = TrialPasses(shape, folder, prepared, config.compute, probed)
 
     def time_checkpoint(self, size: int) -> dict[str, float]:
@@ -76,7 +79,8 @@ class Trial:
         def read(sample: Tensor) -> None:
             hashlib.sha256(sample.numpy().data)
             examine("trial", sample)
-            sample.float()
+            copy_to(sample, self._load_device).float()
+            wait_for(self._load_device)
 
         timed = time_items([torch.randn(_SAMPLE // 2).half()], read)
         return scale(timed, lambda sample: sample.nbytes, size or 2 * self._shape.parameters)
@@ -140,7 +144,7 @@ class Trial:
 
         Each measure says how many gradients of all examples it takes; a draw of the LLC takes its share of them.
         """
-        config, block = landscape.config, self._shape.one_block()
+        config, block = landscape.config, self._shape.one_block().to(self._load_device)
         probes = [
             p for p in self._prepared if p.probe.purpose == GEOMETRY and p.probe.probe_set.task in landscape.tasks
         ]
@@ -149,7 +153,7 @@ class Trial:
             encoded = prepared.encoded[: config.examples]
             few = [_shrink(example) for example in encoded[:32]]
             problem = problem_of(block, logits_of(block), few)
-            timed = time_items([problem], _take_gradient, warm_up=True)
+            timed = time_items([problem], self._take_gradient, warm_up=True)
             example = scale(timed, lambda one: one.examples, 1) * self._shape.layers
             measures = [get_landscape_measure(name) for name in landscape.measures]
             gradients = sum(one.gradients + one.gradients_a_probe * config.hessian.probes for one in measures)
@@ -160,6 +164,10 @@ class Trial:
                 draws = settings.chains * (settings.burn_in + settings.draws) * batch
             total += example * (gradients * len(encoded) + draws)
         return total * (self._shape.layers if config.per_layer else 1)
+
+    def _take_gradient(self, problem: Problem) -> None:
+        problem.gradient()
+        wait_for(self._load_device)
 
     def estimate_memory(self, mapped: int = 0) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
@@ -217,10 +225,6 @@ class Trial:
 
 def _count_tokens(prepared: Prepared) -> int:
     return int(prepared.layout.lengths.sum())
-
-
-def _take_gradient(problem: Problem) -> None:
-    problem.gradient()
 
 
 def _shrink(example: Encoded) -> Encoded:

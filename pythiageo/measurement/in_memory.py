@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +12,6 @@ import polars as pl
 import torch
 from torch import nn
 
-from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import AnalyzeConfig
@@ -54,9 +54,8 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
 
             def open_copy(checkpoint: LiveCheckpoint) -> OpenModel:
                 write_snapshot(model, tokenizer, Path(folder))
-                with loading():
-                    opened = open_folder(Path(folder), checkpoint.label)
-                return SavedModels(spec).make_ready(opened)
+                models = SavedModels(spec)
+                return models.make_ready(models.load(partial(open_folder, Path(folder), checkpoint.label)))
 
             measurer = CheckpointMeasurer(spec, open_copy)
             result = measurer.measure(LiveCheckpoint(step, None, config.name), strict=True)

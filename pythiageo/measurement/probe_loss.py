@@ -82,7 +82,7 @@ def problem_of(
 
     def losses(piece: Piece) -> Tensor:
         ids, targets = piece
-        flat = logits(ids, torch.tensor(places[ids.shape[1]])).flatten(0, 1)
+        flat = logits(ids, torch.tensor(places[ids.shape[1]], device=ids.device)).flatten(0, 1)
         each = functional.cross_entropy(flat, targets.flatten(), ignore_index=_IGNORED, reduction="none")
         return each.view(targets.shape).sum(1) / (targets != _IGNORED).sum(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,17 @@ from pythiageo.measurement.probe_sets import Prepared, check_left, prepare
 from pythiageo.measurement.reader import Reader
 from pythiageo.probes.encoding import FileTokenizer
 from pythiageo.series.architecture import context_of, read_tokenizer
-from pythiageo.series.checkpoint import Checkpoint, OpenCheckpoint
+from pythiageo.series.checkpoint import Checkpoint, OnDevice, OpenCheckpoint
 from pythiageo.series.files.tensor_files import read_json
 from pythiageo.series.origin import TOKENIZER as TOKENIZER_FILES
+
+
+def find_load_device(device: str, dtype: str) -> str:
+    """Return where a run's weights are loaded in float32, and its landscape measured: on its device.
+
+    Or on the CPU, where they are divided among GPUs or halved on their way: they may fit no GPU in float32.
+    """
+    return "cpu" if device == "split" or dtype != "float32" else device
 
 
 class SavedModels:
@@ -43,18 +51,23 @@ class SavedModels:
 
     def open(self, checkpoint: Checkpoint) -> OpenModel:
         """Load a checkpoint. Raises as ``make_ready``, and ``CheckpointError`` where it cannot be read."""
-        with loading():
-            opened = checkpoint.open()
+        opened = self.load(checkpoint.open_on if isinstance(checkpoint, OnDevice) else lambda _: checkpoint.open())
         if self._scratch is not None:
             opened = replace(opened, tokenizer_folder=Path(self._scratch.name))
         return replace(self.make_ready(opened), source=checkpoint.source())
+
+    def load(self, open_on: Callable[[str], OpenCheckpoint]) -> OpenCheckpoint:
+        """Have a checkpoint loaded onto the device where a run's weights are loaded."""
+        make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
+        with loading():
+            return open_on(find_load_device(self._spec.device, self._spec.config.compute.dtype))
 
     def read_tokenizer(self) -> Any:
         """Return transformers' tokenizer of the checkpoint that was opened last. Raises what transformers does."""
         return read_tokenizer(self._folder)
 
     def make_ready(self, opened: OpenCheckpoint) -> OpenModel:
-        """Return a transformers model that was loaded, with the probe sets under its tokenizer.
+        """Return a transformers model that ``load`` gave, with the probe sets under its tokenizer.
 
         Opening its reader takes it apart: nothing is left of it to be used.
 
@@ -62,7 +75,6 @@ class SavedModels:
             CheckpointError: its tokenizer cannot be read, can read nothing of what is asked, or is another model's.
             UserError: it is somebody's model in memory, and nothing is left of a probe set.
         """
-        make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
         folder, model = opened.tokenizer_folder, opened.model
         assert folder is not None
         self._folder = folder

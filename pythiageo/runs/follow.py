@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
 from pythiageo.config.runs import MOST_STEPS, FollowConfig
@@ -164,8 +164,7 @@ class FollowedTraining:
             path = folder.downloads / copied.label
             shutil.rmtree(path, ignore_errors=True)
             self._write(path, copied)
-        with loading():
-            return open_folder(path, copied.label)
+        return self._models.load(partial(open_folder, path, copied.label))
 
     def _write(self, path: Path, copied: _Copied) -> None:
         write_snapshot(self._model, self._tokenizer, path)

@@ -136,6 +136,14 @@ class Mapped(Protocol):
 
 
 @runtime_checkable
+class OnDevice(Protocol):
+    """A checkpoint of which the weights can be loaded onto a device; another one's come there from the CPU."""
+
+    def open_on(self, device: str) -> OpenCheckpoint:
+        """Load it as ``open`` does, with its weights on a resolved device."""
+
+
+@runtime_checkable
 class InFolder(Protocol):
     """A checkpoint that lies in a folder, which every worker that opens it must see."""
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import TrainConfig, load_config
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.runs.build_training import build_model, make_trainer, resolve
+from pythiageo.series.files.load import open_folder
 
 DEVICE = os.environ.get("PYTHIAGEO_TEST_DEVICE", "cuda")
 GRAPHS = DEVICE != "cpu"
@@ -102,6 +104,18 @@ def analyze(series: Path, out: Path, device: str, *more: str) -> pl.DataFrame:
     few = ["--tasks", "ADD,COPY", "--examples", "20", "--quiet"]
     assert cli(["analyze", str(series), "--out", str(out), "--device", device, *few, *more]) == 0
     return read_observations(out).select("step", "task", "layer", "site", "readout", "measure", "value", "status")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_are_loaded_there_with_the_same_bits(tmp_path: Path, dtype: torch.dtype) -> None:
+    folder = write_series(tmp_path, (0,)) / "step0"
+    path = folder / "model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    here, there = open_folder(folder, "t"), open_folder(folder, "t", DEVICE)
+    assert here.weight_sha == there.weight_sha
+    for name, weight in there.model.state_dict().items():
+        assert weight.device.type == DEVICE.partition(":")[0]
+        assert torch.equal(weight.cpu(), here.model.state_dict()[name]), name
 
 
 def test_a_series_has_the_cpus_observations_and_the_same_bits_twice(tmp_path: Path) -> None:

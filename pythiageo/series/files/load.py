@@ -34,12 +34,13 @@ _CAUSAL_MASK = re.compile(r"(.+\.)?(attn|attention|self_attn|self_attention)\.bi
 mask is told by its shape too, (1, 1, n, n), as a projection may have a bias of such a name."""
 
 
-def open_folder(folder: Path, label: str) -> OpenCheckpoint:
-    """Load the checkpoint in ``folder``, which ``label`` names in errors.
+def open_folder(folder: Path, label: str, device: str = "cpu") -> OpenCheckpoint:
+    """Load the checkpoint in ``folder``, which ``label`` names in errors, onto a device.
 
     Tensor by tensor: each is read once, fingerprinted as stored, and put into the model in float32, so that memory
-    holds the float32 weights and little else. The fingerprint is over the tensors as stored, so a copy elsewhere, in
-    another format too, has the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
+    holds the float32 weights and little else. On a GPU these are there alone, and half precision is copied as stored
+    and widened there. The fingerprint is over the tensors as stored, so a copy elsewhere, in another format too, has
+    the same one. Weights that hold NaN are loaded and told by ``nonfinite``.
 
     Raises:
         CheckpointError: no checkpoint, remote code, damaged or missing files, sizes that cannot be, weights that do not
@@ -49,7 +50,7 @@ def open_folder(folder: Path, label: str) -> OpenCheckpoint:
     check_folder(folder, label)
     config = read_config(folder, label)
     stored = stored_tensors(folder, label)
-    model = _build(folder, label, config, stored)
+    model = _build(folder, label, config, stored, device)
     facts = [tensor.facts for tensor in stored.values()]
     nonfinite = describe_nonfinite(facts)
     if nonfinite is None:
@@ -70,7 +71,9 @@ def is_checkpoint(folder: Path) -> bool:
     return is_plain(folder / "config.json") and any(is_plain(folder / name) for name in names)
 
 
-def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, StoredTensor]) -> torch.nn.Module:
+def _build(
+    folder: Path, label: str, config: dict[str, Any], stored: dict[str, StoredTensor], device: str
+) -> torch.nn.Module:
     try:
         settings = settings_of(config)
         with quiet_transformers():
@@ -78,8 +81,9 @@ def _build(folder: Path, label: str, config: dict[str, Any], stored: dict[str, S
             model, report = model_class(settings).from_pretrained(
                 None,
                 config=settings,
-                state_dict={name: Widened(tensor) for name, tensor in stored.items()},
+                state_dict={name: Widened(tensor, device) for name, tensor in stored.items()},
                 dtype=torch.float32,
+                device_map=None if device == "cpu" else {"": device},
                 attn_implementation=ATTENTION,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pythiageo.compute.device import copy_to
 from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
 from pythiageo.series.files.fingerprint import PIECE, Examination, TensorFacts, examine, pieces_of
 from pythiageo.untrusted_files import MIB, BadFileError, is_plain
@@ -65,18 +66,19 @@ class StoredTensor:
             self._facts = examine(self._name, tensor)
         return tensor
 
-    def widen(self) -> Tensor:
-        """Return it as stored, but float16 and bfloat16, which are a part of it, in float32.
+    def widen(self, device: str = "cpu") -> Tensor:
+        """Return it as stored, but float16 and bfloat16, which are a part of it, in float32 and on ``device``.
 
-        They are read piece by piece into their place: both types of a large tensor are never in memory together.
+        They are read piece by piece into their place: both types of a large tensor are never in memory together. To a
+        GPU they go as stored, half the bytes, and are widened there; a tensor of another type stays on the CPU.
         """
         if self._half is None:
             return self[...]
         examination = Examination(self._name, self._half.dtype, self._half.shape)
-        tensor = torch.empty(self._half.shape, dtype=torch.float32)
+        tensor = torch.empty(self._half.shape, dtype=torch.float32, device=device)
         places = tensor.view(-1).split(PIECE)
         for place, piece in zip(places, self._half.pieces(), strict=True):
-            place.copy_(piece)
+            place.copy_(copy_to(piece, device))
             examination.add(piece)
         if self._facts is None:
             self._facts = examination.facts()
@@ -97,11 +99,12 @@ class Widened:
     So no second copy of the weights exists.
     """
 
-    def __init__(self, stored: StoredTensor) -> None:
+    def __init__(self, stored: StoredTensor, device: str) -> None:
         self._stored = stored
+        self._device = device
 
     def __getitem__(self, _: Any) -> Tensor:
-        return self._stored.widen()
+        return self._stored.widen(self._device)
 
 
 def read_json(path: Path, label: str) -> dict[str, Any]:

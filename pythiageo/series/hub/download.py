@@ -128,10 +128,14 @@ class HubCheckpoint:
 
     def open(self) -> OpenCheckpoint:
         """Load it, after fetching it if that was not done; see ``fetch`` and ``open_folder``."""
+        return self.open_on("cpu")
+
+    def open_on(self, device: str) -> OpenCheckpoint:
+        """Load it onto a device, after fetching it if that was not done; see ``fetch`` and ``open_folder``."""
         if self._folder is None:
             self.fetch()
         assert self._folder is not None
-        return open_folder(self._folder, f"{self._address.repo} {self.label}")
+        return open_folder(self._folder, f"{self._address.repo} {self.label}", device)
 
     def _files(self) -> list[WeightFile]:
         """Return the files to fetch: weights of one format, config and tokenizer; listed once."""

@@ -71,7 +71,11 @@ class FolderCheckpoint:
 
     def open(self) -> OpenCheckpoint:
         """Load it; see ``open_folder``."""
-        return open_folder(self.path, self.label)
+        return self.open_on("cpu")
+
+    def open_on(self, device: str) -> OpenCheckpoint:
+        """Load it onto a device; see ``open_folder``."""
+        return open_folder(self.path, self.label, device)
 
 
 class FolderSeries:

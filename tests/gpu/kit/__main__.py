@@ -52,8 +52,8 @@ def parts(device: str, out: Path, work: Path, rehearse: bool) -> list[Part]:
     ]
     found = [
         Part("correctness", tests, 180),
-        Part("rates", ["-m", "tests.gpu.kit.rates", *own], 45),
-        Part("price", ["-m", "tests.gpu.kit.price", *own], 100),
+        Part("rates", ["-m", "tests.gpu.kit.rates", *own], 60),
+        Part("price", ["-m", "tests.gpu.kit.price", *own], 130),
         Part("shapes", ["-m", "tests.gpu.kit.shapes", *own], 150),
     ]
     for size, seed in TRAININGS:
@@ -105,12 +105,15 @@ def main() -> int:
     given.add_argument("--rehearse", action="store_true", help="every part with tiny models, on any device")
     options = given.parse_args()
     until = time.monotonic() + 60 * options.minutes
+    chosen = parts(options.device, options.out, options.work, options.rehearse)
+    known = [part.name for part in chosen]
+    names = [name.strip() for name in options.only.split(",") if name.strip()] or known
+    if unknown := set(names) - set(known):
+        given.error(f"--only: no part {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
     results = Results(options.out)
     results.add("machine", **results.machine(options.device))
-    chosen = parts(options.device, options.out, options.work, options.rehearse)
-    names = [name for name in options.only.split(",") if name] or [part.name for part in chosen]
     for part in chosen:
         left = until - time.monotonic()
         if part.name not in names:
@@ -119,6 +122,7 @@ def main() -> int:
             results.add(part.name, ended="no time left")
             continue
         run(part, options.device, min(part.seconds, left - 5), results)
+        results.summarize()  # as it comes: nobody knows when the machine goes
     return results.show()
 
 

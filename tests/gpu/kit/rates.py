@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from pythiageo.compute.device import wait_for
+from pythiageo.estimate.card import COPY
 from pythiageo.geometry.spectrum import Spectra
 from tests.gpu.kit.options import parse
 from tests.gpu.kit.results import Results
@@ -53,7 +54,7 @@ def add_products(results: Results, device: str, side: int) -> None:
     there = torch.empty(side, side, device=device)
     ways = {"to the card": (there, here), "from the card": (here, there), "on the card": (there, there.clone())}
     if device != "cpu":
-        ways["to the card, pinned"] = (there, here.pin_memory())
+        ways[COPY] = (there, here.pin_memory())
     for way, (target, source) in ways.items():
         seconds = time_call(lambda target=target, source=source: target.copy_(source), device)  # type: ignore[misc]
         results.add("rates", copy=way, gb_per_second=1e-9 * here.nbytes / seconds)

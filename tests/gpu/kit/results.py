@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from tests.gpu.kit.summary import as_text, summarize
+
 MOST = 15 * 2**20
 """Bytes of a packed run, at most: what some machines give back of one file."""
 
@@ -43,12 +45,19 @@ class Results:
             "cores": os.cpu_count(),
         }
 
+    def summarize(self) -> str:
+        """Write ``summary.txt``, all that was found so far as a table (``kit.summary``), and return it."""
+        text = as_text(summarize(self._read()))
+        (self.folder / "summary.txt").write_text(text, encoding="utf-8")
+        return text
+
+    def _read(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
+
     def show(self) -> int:
-        """Print how the parts ended; return 1 where one failed of itself."""
-        lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
-        ended = {line["part"]: line["ended"] for line in lines if "ended" in line}
-        for part, how in ended.items():
-            print(f"{part}: {how if isinstance(how, str) else 'ok' if how == 0 else f'failed, exit code {how}'}")
+        """Print the summary; return 1 where a part failed of itself."""
+        print(self.summarize())
+        ended = {line["part"]: line["ended"] for line in self._read() if "ended" in line}
         return int(any(isinstance(how, int) and how for how in ended.values()))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,22 @@ def _print_to(file: Path, arguments: list[str]) -> None:
         cli(arguments)
 
 
-def main() -> None:
-    """Measure every shape, the smallest first."""
+def main() -> int:
+    """Measure every shape, the smallest first. Return 1 if one failed."""
     options = parse(__doc__)
     results = Results(options.out)
     few = ["--examples", "6", "--tasks", "ADD,COPY"] if options.rehearse else []
+    failed = False
     for name, shape in (TINY if options.rehearse else SHAPES).items():
         shutil.rmtree(options.work / name, ignore_errors=True)
-        results.add("shapes", shape=name, **measure(name, shape, options.device, options.work, few))
+        try:
+            results.add("shapes", shape=name, **measure(name, shape, options.device, options.work, few))
+        except Exception as error:  # the next one may fit, or be read
+            results.add("shapes", shape=name, error=f"{type(error).__name__}: {error}")
+            failed = True
         shutil.rmtree(options.work / name, ignore_errors=True)
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
