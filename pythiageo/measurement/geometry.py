@@ -230,9 +230,10 @@ def _measure_readout(
             yield origin.failed(measure.name, *error.no_value, **columns)
         except Exception as error:
             yield subject.failed(measure.name, subject.explain(error), **columns)
-    ranks = [measure for measure in taken if measure.kind == "rank"]
-    dominated = find_dominance(here, readout) if ranks else []
-    noted = {measure: left_out + (dominated if measure in ranks else []) for measure in taken}
+    dominated = find_dominance(here, readout) if any(measure.weighs_squares for measure in taken) else []
+    noted = {measure: left_out + (dominated if measure.weighs_squares else []) for measure in taken}
+    for measure, estimate in taken.items():
+        noted[measure] += [estimate.note] if estimate.note else []
     resampled = [measure for measure in taken if measure.resamples]
     if bootstrap is not None:
         try:
@@ -244,9 +245,10 @@ def _measure_readout(
                 noted[measure].append(lost)
                 subject.failures.note_lost(measure.name, lost)
         taken = {
-            measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
-            for measure in taken
+            measure: estimate._replace(stderr=stderrs.get(measure.name, estimate.stderr))
+            for measure, estimate in taken.items()
         }
     for measure, estimate in taken.items():
         found = {"value": estimate.value, "stderr": estimate.stderr, "reason": "; ".join(noted[measure]) or None}
-        yield origin.row(measure=measure.name, **found, **columns)
+        n = columns["n"] if estimate.n is None else estimate.n
+        yield origin.row(measure=measure.name, **found, **{**columns, "n": n})
