@@ -74,11 +74,14 @@ def analyze(
 
 
 def _say_what_is_left_out(config: AnalyzeConfig) -> None:
-    """Look at config and tokenizer of a checkpoint, and print which items it cannot take."""
+    """Look at config and tokenizer of a checkpoint, and print which items it cannot take, and what the protocol is."""
     from pythiageo.cli import display
+    from pythiageo.config.protocols import describe_protocol
     from pythiageo.errors import CheckpointError, MachineError
     from pythiageo.measurement.examples import look_at
 
+    for note in describe_protocol(config, config.protocol):
+        display.say(f"pythiageo: {config.name}: {note}", err=True)
     try:
         for note in look_at(config):
             display.say(f"pythiageo: {config.name}: {note}", err=True)

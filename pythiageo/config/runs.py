@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pythiageo.config.fields import Count, Option, Regime, RunName, Size, Steps, Table, parse_size
+from pythiageo.config.protocols import lay_under
 from pythiageo.config.renamed import RENAMED_KEYS
 from pythiageo.config.tables import ComputeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import UserError
@@ -232,6 +233,10 @@ class AnalyzeConfig(Table):
     ] = ()
     """Tasks of lm-evaluation-harness, whose scores by the harness itself are rows of the same table: as the tasks are
     there, in the same pass over the checkpoints. It must be installed (``pip install lm_eval``)."""
+    protocol: Annotated[
+        str | None, Option("What a published study measured, such as li-2025; what else is given wins.")
+    ] = None
+    """A measurement protocol, such as ``li-2025``: values of a published study for keys that are not given."""
     probes: ProbeConfig = ProbeConfig()
     measures: MeasureConfig = MeasureConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -300,6 +305,8 @@ def make_config(data: dict[str, Any], overrides: list[str], kind: str, origin: s
     for override in overrides:
         _apply(data, override)
     model = _KINDS[kind]
+    if isinstance(name := data.get("protocol"), str) and "protocol" in model.model_fields:
+        lay_under(data, name)
     return check_table(data, model, origin, RENAMED_KEYS)
 
 

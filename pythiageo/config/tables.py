@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pythiageo.config.fields import Count, Option, Size, Steps, Table, parse_size
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
+from pythiageo.probes.passages import TOKENS, Passages, Way
 
 LINEAR_PROBE, SINKS = "linear_probe", "sinks"
 
@@ -45,6 +46,46 @@ class ProbeConfig(Table):
     """Seed of the probe sets: keep it, so that runs meet the same examples."""
     tasks_folder: Annotated[Path | None, Option("A folder of task files of your own.")] = None
     """A folder of task files beside pythiageo's own."""
+    long_texts: Annotated[
+        Way | None,
+        Option(
+            "Cut running text into passages: truncate, pack or stride. Default: it is fed whole, where it fits.",
+            metavar="truncate|pack|stride",
+        ),
+    ] = None
+    """How running texts are cut into passages, each fed whole: ``truncate`` (the first tokens of each text), ``pack``
+    (texts one after another, in passages of one length) or ``stride`` (passages of each text, some tokens apart).
+    Default: a text is fed but for its last token; one longer than the context is scored in windows alone."""
+    text_tokens: Annotated[
+        int | None, Field(ge=2), Option("Tokens of a passage of running text, at most. Default: 512.")
+    ] = None
+    """Tokens of a passage, at most; default with ``long_texts``: 512."""
+    text_stride: Annotated[
+        int | None, Field(ge=1), Option("Tokens between the starts of two passages, for stride. Default: half of them.")
+    ] = None
+    """Tokens between the starts of two passages, for ``stride``; default: half of ``text_tokens``."""
+
+    @model_validator(mode="after")
+    def _passages_in_order(self) -> ProbeConfig:
+        if self.long_texts is None and self.text_tokens is not None:
+            raise ValueError("text_tokens goes with long_texts: truncate, pack or stride")
+        if self.long_texts != "stride" and self.text_stride is not None:
+            raise ValueError("text_stride goes with long_texts = 'stride'")
+        if self.text_stride is not None and self.text_stride >= (self.text_tokens or TOKENS):
+            raise ValueError(
+                f"text_stride: expected fewer than the {self.text_tokens or TOKENS} tokens of a passage, so that each "
+                f"token has one before it, got {self.text_stride}"
+            )
+        return self
+
+    @property
+    def passages(self) -> Passages | None:
+        """How running texts are cut into passages; ``None``: they are not."""
+        if self.long_texts is None:
+            return None
+        tokens = self.text_tokens or TOKENS
+        stride = (self.text_stride or max(1, tokens // 2)) if self.long_texts == "stride" else None
+        return Passages(self.long_texts, tokens, stride)
 
 
 class HessianConfig(Table):
@@ -160,6 +201,12 @@ class MeasureConfig(Table):
         ),
     ] = ("rankme", "covariance_effective_rank", "participation_ratio")
     """Ranks and other measures of states, by name."""
+    alpha_range: Annotated[
+        tuple[Count, Count],
+        Option("First and last rank of the fit of alpha_req. Default: 11,50.", metavar="FIRST,LAST"),
+    ] = (11, 50)
+    """First and last rank that ``alpha_req`` is fitted over; another range than 11 to 50 is in the measure's name,
+    ``alpha_req_12_100``."""
     readouts: Annotated[tuple[str, ...], Option("Readouts, separated by commas. Default: all.", keyword=True)] = (
         "all",
     )
@@ -198,6 +245,13 @@ class MeasureConfig(Table):
     sketch_positions: Annotated[tuple[str, ...], Field(min_length=1)] = ("answer", "mean")
     """Positions whose rows are sketched, as readouts name them: ``equals``, ``last`` and ``mean`` give one row an
     example, so that models of different tokenizers compare."""
+
+    @field_validator("alpha_range")
+    @classmethod
+    def _enough_ranks(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[1] - value[0] < 9:
+            raise ValueError(f"expected a first and a last rank, ten ranks at least, got {value[0]} and {value[1]}")
+        return value
 
     @field_validator("linear_probe", mode="before")
     @classmethod

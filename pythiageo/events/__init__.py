@@ -1,6 +1,7 @@
 """What happened in a run: events, floors and layer profiles, as pure functions of the observation table."""
 
 from pythiageo.events.find import EVENT_COLUMNS, events, first_run, floors
+from pythiageo.events.phases import PHASE_COLUMNS, phases
 from pythiageo.events.place import Place, choose_place
 from pythiageo.events.profile import layer_profile
 from pythiageo.events.run import Run, open_run, open_runs
@@ -13,6 +14,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "EVENT_STATUSES",
     "FOUND",
+    "PHASE_COLUMNS",
     "PROTOCOLS",
     "Place",
     "Protocol",
@@ -26,6 +28,7 @@ __all__ = [
     "layer_profile",
     "open_run",
     "open_runs",
+    "phases",
     "trajectories",
     "transitions",
     "without_duplicates",

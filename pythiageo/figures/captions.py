@@ -10,7 +10,7 @@ import polars as pl
 from pythiageo.figures.selection import Asked
 from pythiageo.observations.export import RESIDUAL
 from pythiageo.observations.layers import FINAL_PLACE
-from pythiageo.observations.measures import declared_measures
+from pythiageo.observations.measures import find_declared
 
 _HUES = {
     "layer": "A line a block, light to dark with depth",
@@ -45,7 +45,7 @@ def describe(rows: pl.DataFrame, asked: Asked, hue: str | None, parts: dict[str,
 
 
 def _define(measure: str) -> str:
-    known = declared_measures().get(measure)
+    known = find_declared(measure)
     return known.definition if known else measure
 
 

@@ -12,7 +12,7 @@ from pythiageo.events.run import Run
 from pythiageo.figures.selection import Asked, select_rows, spread_steps
 from pythiageo.names import COVARIANCE_RANK, RANKME
 from pythiageo.observations.layers import FINAL_PLACE
-from pythiageo.observations.measures import LANDSCAPE, LINEAR_PROBE, RANK, SCORE, declared_measures
+from pythiageo.observations.measures import LANDSCAPE, LINEAR_PROBE, RANK, SCORE, find_declared
 from pythiageo.observations.ranges import range_of
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -20,7 +20,7 @@ MOST_ROWS = 12
 _KINDS = (SCORE, RANK, LINEAR_PROBE, LANDSCAPE)
 """Kinds of which a run's first measure is shown unasked."""
 _FIRST = ("accuracy", "log_prob", "perplexity", RANKME, COVARIANCE_RANK, "linear_probe")
-_CONTROLS = ("chance_accuracy", "majority_rate", "items_left_out")
+_CONTROLS = ("chance_accuracy", "majority_rate", "items_left_out", "tokens_left_out")
 """What stands beside scores and is none."""
 
 
@@ -73,9 +73,9 @@ def draw_curve(values: Mapping[int, float], steps: Sequence[int], ends: tuple[fl
 def main_measures(run: Run) -> list[str]:
     """Return the measures that are shown unasked: the first of each kind that the run has."""
     there = [name for name in run.observations["measure"].unique().sort().to_list() if name not in _CONTROLS]
-    known = declared_measures()
+    kinds = {name: known.kind for name in there if (known := find_declared(name)) is not None}
     ordered = sorted(there, key=lambda name: (name not in _FIRST, _FIRST.index(name) if name in _FIRST else 0, name))
-    chosen = [next((name for name in ordered if name in known and known[name].kind == kind), None) for kind in _KINDS]
+    chosen = [next((name for name in ordered if kinds.get(name) == kind), None) for kind in _KINDS]
     valued = set(run.observations.drop_nulls("value")["measure"])
     found = [name for name in chosen if name in valued and name is not None]
     return found or [name for name in ordered if name in valued][:2]

@@ -16,7 +16,7 @@ from pythiageo.figures.captions import describe
 from pythiageo.figures.selection import BY, Asked, select_rows
 from pythiageo.figures.spec import RELATIVE_DEPTH, Axis, ColourBar, Line, Panel, Plot
 from pythiageo.observations.layers import FINAL_PLACE
-from pythiageo.observations.measures import axis_title, declared_measures
+from pythiageo.observations.measures import axis_title, find_declared
 from pythiageo.observations.ranges import range_of
 
 PARTS = ("measure", "task", "level", "run", "readout", "site", "layer", "step")
@@ -111,7 +111,7 @@ def _name(part: str, value: Any) -> str:
     if part == "layer":
         return "final LayerNorm" if value == FINAL_PLACE else "block " + str(value).removeprefix("layer_")
     if part == "measure":
-        known = declared_measures().get(value)
+        known = find_declared(value)
         return known.title if known else str(value)
     return f"step {value:,}" if part == "step" else str(value)
 

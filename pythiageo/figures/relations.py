@@ -32,7 +32,7 @@ from pythiageo.figures.values import (
     spectrum_name,
 )
 from pythiageo.names import COVARIANCE_RANK, RANKME
-from pythiageo.observations.measures import declared_measures
+from pythiageo.observations.measures import find_declared
 
 MEASURES = (COVARIANCE_RANK, RANKME, "gradient_rank", "llc", "hessian_top", "gradient_covariance_rank")
 """The measures of the paper's hierarchy; RankMe under both spectra."""
@@ -96,7 +96,7 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
 
 
 def _title(measure: str) -> str:
-    known = declared_measures().get(measure)
+    known = find_declared(measure)
     return known.title if known else measure
 
 

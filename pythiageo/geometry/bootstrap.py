@@ -29,13 +29,17 @@ class Bootstrap:
         sha: its hash.
         resamples: how many.
         strata: the level of each example; empty where there is one.
+        owner: the example that each entry of the layout is of, from 0, where one has several (passages of a text).
 
     Raises:
         ValueError: levels of another number of examples.
     """
 
-    def __init__(self, layout: Layout, sha: str, resamples: int, strata: Sequence[str] = ()) -> None:
-        examples = len(layout.lengths)
+    def __init__(
+        self, layout: Layout, sha: str, resamples: int, strata: Sequence[str] = (), owner: Sequence[int] | None = None
+    ) -> None:
+        self._owner = None if owner is None else torch.tensor(owner)
+        self._examples = examples = len(layout.lengths) if owner is None else 1 + max(owner)
         if strata and len(strata) != examples:
             raise ValueError(f"expected the level of each of {examples} examples, got {len(strata)}")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(sha, 16), resamples])))
@@ -54,7 +58,7 @@ class Bootstrap:
         return self._rows[positions]
 
     def _find(self, examples: Int[Tensor, " row"]) -> list[Int[Tensor, " drawn"]]:
-        blocks = rows_by_example(examples, len(self._layout.lengths))
+        blocks = rows_by_example(examples if self._owner is None else self._owner[examples], self._examples)
         return [torch.from_numpy(np.concatenate([blocks[chosen] for chosen in draw])) for draw in self._draws]
 
     def stderrs(self, view: View, positions: str, measures: Sequence[Measure]) -> dict[str, float | None]:

@@ -116,7 +116,7 @@ def look_at(config: AnalyzeConfig) -> list[str]:
 def look_at_task(task: Task, level: str, tokenizer: FileTokenizer, context: int | None) -> list[str]:
     """Return which items of a level are left out or not fed whole: the first ones, as a run takes them."""
     if isinstance(task, DatasetTask):
-        count = min(EXAMPLES, read_rows(task, level, 1)[1])
+        count = len(read_rows(task, level, EXAMPLES))
     else:
         count = len(task.levels[level].items) if isinstance(task, ItemTask) else EXAMPLES
     probe_set: ProbeSet = make_probe_set(task, level, count, seed=0)

@@ -37,6 +37,8 @@ LEFT_OUT = "items_left_out"
 """How many items of a probe set cannot be measured, with the reason which and why: a row where there are any."""
 WORKSPACE = 8
 """Bytes that a site takes while it is measured, in those of its states: they, and three matrices of them in float64."""
+TOKENS_LEFT_OUT = "tokens_left_out"
+"""How many tokens of a probe set's texts are in no passage, of how many, and how they were cut."""
 BLURRED = "rounding of bfloat16 states makes small singular values of its own: take float32 (docs/geometry.md)"
 
 
@@ -97,6 +99,9 @@ def _observe(
             found = {"value": float(len(prepared.left_out)), "n": total, "reason": prepared.loss}
             yield origin.row(measure=LEFT_OUT, **found, **columns_of(prepared))
             no_value = no_value if prepared.kept else NoValue("undefined", "no item of the probe set can be measured")
+        if (cut := prepared.passages) is not None and prepared.kept:
+            found = {"value": float(cut.left_out), "n": cut.tokens, "reason": cut.summary}
+            yield origin.row(measure=TOKENS_LEFT_OUT, **found, **columns_of(prepared))
         subject = Subject(reading, prepared, plan, origin, no_value, failures, keeper, met)
         if prepared.probe.purpose == SCORE:
             yield from score_probe_set(subject)

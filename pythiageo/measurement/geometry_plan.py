@@ -9,6 +9,8 @@ import torch
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Measure, get_measures
+from pythiageo.geometry.measures.alpha_req import MEASURE as ALPHA_REQ
+from pythiageo.geometry.measures.alpha_req import over_ranks
 from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout, check_positions, get_readouts
 from pythiageo.geometry.rounding import unit_of
@@ -41,6 +43,7 @@ class GeometryPlan:
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
+        measures = [over_ranks(*config.alpha_range) if one is ALPHA_REQ else one for one in measures]
         check_positions(config.sketch_positions)
         switches = (config.linear_probe, config.sinks, config.rows, config.draws)
         kept = (config.spectra, config.sketch, config.sketch_positions)
@@ -67,7 +70,8 @@ class GeometryPlan:
         """Return the resamples of a probe set, if any are wanted."""
         if not self.resamples:
             return None
-        return Bootstrap(prepared.layout, prepared.probe.probe_set.sha, self.resamples, _strata(prepared))
+        sha = prepared.probe.probe_set.sha
+        return Bootstrap(prepared.layout, sha, self.resamples, _strata(prepared), prepared.owner)
 
     def rarefaction(self, prepared: Prepared) -> Rarefaction | None:
         """Return the draws of so many rows of a probe set, if any are wanted."""

@@ -130,7 +130,8 @@ class LinearProbe:
         if not targets:
             return NoValue("undefined", "no item of the probe set can be measured")
         labels = np.array([token for tokens in targets for token in tokens])
-        owner = np.repeat(np.arange(len(targets)), [len(tokens) for tokens in targets])
+        texts = np.arange(len(targets)) if self.prepared.owner is None else np.array(self.prepared.owner)
+        owner = np.repeat(texts, [len(tokens) for tokens in targets])
         try:
             return make_split(labels, owner, by, self.settings)
         except NoValueError as error:

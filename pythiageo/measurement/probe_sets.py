@@ -10,6 +10,7 @@ from pythiageo.config.tables import ProbeConfig
 from pythiageo.errors import UserError, nearest, shorten
 from pythiageo.geometry.readout import Layout
 from pythiageo.probes.context import cut_left, windows
+from pythiageo.probes.cut_passages import Cut, cut_probe_set
 from pythiageo.probes.encoding import Encoded, Tokenizer, encode_compared, encode_example, longest
 from pythiageo.probes.kinds import TEXT
 from pythiageo.probes.probeset import Example, ProbeSet, make_probe_set
@@ -86,7 +87,8 @@ def choose_probes(config: ProbeConfig) -> list[Probe]:
 
 def _probe_set(task: Task, level: str, config: ProbeConfig, key: str) -> ProbeSet:
     """Return a probe set of the number of examples under ``key``; of fewer only if nobody chose that number."""
-    return make_probe_set(task, level, getattr(config, key), config.seed, exactly=key in config.model_fields_set)
+    exactly = key in config.model_fields_set
+    return make_probe_set(task, level, getattr(config, key), config.seed, exactly, config.passages)
 
 
 def list_prompts(probes: list[Probe]) -> list[str]:
@@ -108,6 +110,7 @@ def describe_probes(probes: list[Probe]) -> list[dict[str, Any]]:
             "asked": probe.probe_set.asked or len(probe.probe_set.examples),
             "chance": probe.probe_set.chance,
             "majority_rate": probe.probe_set.majority_rate,
+            **({"passages": cut.as_json()} if (cut := probe.probe_set.passages) is not None else {}),
         }
         for probe in probes
     ]
@@ -132,12 +135,14 @@ class Prepared:
     wrong: list[list[Encoded]]
     """Each example with each of its wrong continuations fed; used for scores alone."""
     kept: tuple[int, ...]
-    """Which of the probe set's examples these are, from 0."""
+    """Which of the probe set's examples these are, from 0; of packed texts, for each passage the one it begins in."""
     left_out: tuple[LeftOut, ...] = ()
     cut: tuple[int, ...] = ()
     """Numbers, from 1, of the items that are longer than the context and scored all the same."""
     owner: tuple[int, ...] | None = None
-    """Which example each of ``encoded`` belongs to, where a long text is read in several windows."""
+    """Which example each of ``encoded`` belongs to, where a long text is read in several windows or passages."""
+    passages: Cut | None = None
+    """How the texts were cut into passages, where they were."""
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -160,25 +165,26 @@ class Prepared:
             reasons.setdefault(item.reason, item.number)
         said = [f"item {number}: {shorten(reason, 300)}" for reason, number in list(reasons.items())[:_REASONS]]
         more = f"; and {len(reasons) - _REASONS} reasons more" if len(reasons) > _REASONS else ""
-        total = len(self.probe.probe_set.examples)
-        return f"{len(self.left_out)} of {total} items left out ({names}); {'; '.join(said)}{more}"
+        of = f"{len(self.left_out)} of {len(self.probe.probe_set.examples)}"
+        return f"{of} items left out ({names}); {'; '.join(said)}{more}"
 
     @property
     def cuts(self) -> str | None:
-        """Which items are not fed whole, ``None`` if all are."""
+        """Which items are not fed whole, ``None`` if all are; of texts that are cut into passages, how."""
+        if self.passages is not None:
+            return self.passages.summary if self.passages.told else None
         if not self.cut:
             return None
         how = "texts are read in windows of" if self.probe.probe_set.rule == TEXT else "prompts are cut on the left to"
-        of = f"{len(self.cut)} of {len(self.kept)} {how} the model's context"
-        return f"{of} ({name_items(self.cut)})"
+        return f"{len(self.cut)} of {len(self.kept)} {how} the model's context ({name_items(self.cut)})"
 
 
 def prepare(probes: list[Probe], tokenizer: Tokenizer, context: int | None, strict: bool = True) -> list[Prepared]:
     """Tokenize the probe sets and find their positions.
 
-    Where it is not ``strict``, an item that cannot be measured is left out, and one that is longer than ``context`` is
-    scored as lm-evaluation-harness does: a prompt is cut on the left, a running text is read in windows. Items that a
-    generator drew are left out then, as a part of one is another question; and so are all from geometry.
+    Texts are cut into passages if their probe set says how. Where it is not ``strict``, an item that cannot be measured
+    is left out, and one longer than ``context`` is scored as lm-evaluation-harness does: a prompt is cut on the left, a
+    running text is read in windows. Items of a generator are left out then, and all from geometry.
 
     Raises:
         UserError: ``strict``, and an example is longer than the model's ``context``, cannot be split into prompt and
@@ -188,6 +194,8 @@ def prepare(probes: list[Probe], tokenizer: Tokenizer, context: int | None, stri
 
 
 def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None, strict: bool) -> Prepared:
+    if probe.probe_set.passages is not None:
+        return _prepare_passages(probe, tokenizer, context, strict)
     encoded: list[Encoded] = []
     wrong: list[list[Encoded]] = []
     owner: list[int] = []
@@ -207,13 +215,21 @@ def _prepare(probe: Probe, tokenizer: Tokenizer, context: int | None, strict: bo
         encoded += parts
         wrong += [others] if others else []
         cut += [] if whole else [index + 1]
-    layout = Layout.of(
-        [len(e.ids) for e in encoded],
-        [e.answer_positions for e in encoded],
-        [e.equals_position for e in encoded],
-    )
     windowed = tuple(owner) if len(owner) > len(kept) else None
-    return Prepared(probe, encoded, layout, wrong, tuple(kept), tuple(left_out), tuple(cut), windowed)
+    return Prepared(probe, encoded, _lay_out(encoded), wrong, tuple(kept), tuple(left_out), tuple(cut), windowed)
+
+
+def _prepare_passages(probe: Probe, tokenizer: Tokenizer, context: int | None, strict: bool) -> Prepared:
+    cut = cut_probe_set(probe.probe_set, tokenizer, context)
+    left_out = tuple(LeftOut(number + 1, reason) for number, reason in sorted(cut.refused.items()))
+    if strict and left_out:
+        raise _refusal(probe, left_out[0].number, UserError(left_out[0].reason))
+    return Prepared(probe, cut.encoded, _lay_out(cut.encoded), [], cut.kept, left_out, (), cut.owner, cut)
+
+
+def _lay_out(encoded: list[Encoded]) -> Layout:
+    lengths, equals = [len(one.ids) for one in encoded], [one.equals_position for one in encoded]
+    return Layout.of(lengths, [one.answer_positions for one in encoded], equals)
 
 
 def _encode(
@@ -242,9 +258,9 @@ def _encode(
 
 def _refusal(probe: Probe, number: int, error: Exception) -> UserError:
     where = f"task {probe.probe_set.task}, level {probe.probe_set.level}"
-    if isinstance(error, UserError):
-        return UserError(f"{where}, item {number}: {error}")
-    return UserError(f"{where} cannot be read by this model's tokenizer: {error} (item {number})")
+    if not isinstance(error, UserError):
+        return UserError(f"{where} cannot be read by this model's tokenizer: {error} (item {number})")
+    return UserError(f"{where}, item {number}: {error}")
 
 
 def check_left(prepared: Sequence[Prepared]) -> None:
@@ -262,7 +278,7 @@ def check_left(prepared: Sequence[Prepared]) -> None:
 
 def notes(prepared: Sequence[Prepared]) -> list[str]:
     """Return where there are fewer items than are usual, and which are left out or not fed whole, a sentence each."""
-    found = [*too_few([one.probe for one in prepared])]
+    found = too_few([one.probe for one in prepared])
     for one in prepared:
         where = f"task {one.probe.probe_set.task}, level {one.probe.probe_set.level}, {one.probe.purpose}"
         found += [f"{where}: {said}" for said in (one.loss, one.cuts) if said is not None]

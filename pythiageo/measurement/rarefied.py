@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout, examples_of
 from pythiageo.geometry.view import SiteStates
@@ -28,6 +30,8 @@ def rarefied_rows(
     view = here.read(readout)
     without = view.rows.without
     examples = examples_of(here.layout, readout.positions, None if without is None else without.all)
+    if subject.prepared.owner is not None:
+        examples = torch.tensor(subject.prepared.owner)[examples]
     no_value, found = None, {}
     try:
         found = rarefaction.take(view, examples, wanted) if wanted else {}

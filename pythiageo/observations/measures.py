@@ -8,8 +8,9 @@ is run.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,13 +98,28 @@ def _sources(module: str) -> list[Path]:
     return [Path(spec.origin)] if spec.origin else []
 
 
+def find_declared(name: str) -> DeclaredMeasure | None:
+    """Return a measure by its name, or by a name that says the ranks it is fitted over; ``None``: nobody declared it.
+
+    >>> find_declared("alpha_req_12_100").title
+    'alpha-ReQ, ranks 12 to 100'
+    """
+    known = declared_measures()
+    fitted = re.fullmatch(r"(.+)_(\d+)_(\d+)", name)
+    if name in known or fitted is None or fitted[1] not in known:
+        return known.get(name)
+    base, first, last = known[fitted[1]], fitted[2], fitted[3]
+    definition = re.sub(r"j = \d+ to \d+", f"j = {first} to {last}", base.definition)
+    return replace(base, name=name, title=f"{base.title}, ranks {first} to {last}", definition=definition)
+
+
 def axis_title(measure: str) -> str:
     """Return a measure's name and unit as an axis shows them; a name that nobody declared as it is.
 
     >>> axis_title("log_prob")
     'mean log-probability (nats a token)'
     """
-    known = declared_measures().get(measure)
+    known = find_declared(measure)
     if known is None:
         return measure.replace("_", " ")
     return f"{known.title} ({known.unit})" if known.unit else known.title

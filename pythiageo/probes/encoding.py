@@ -38,7 +38,12 @@ class Encoded:
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns a text into ids, each token's first character (``None`` for special tokens), and token names."""
+    """Turns a text into ids, each token's first character (``None`` for special tokens), and token names.
+
+    ``end``: the token that ends a text in training data, ``None`` where none is named.
+    """
+
+    end: int | None
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int] | None]]:
         """Return ids and the (start, end) characters of each token, ``None`` for an added special token."""
@@ -49,6 +54,8 @@ class Tokenizer(Protocol):
 
 class CharacterTokenizer:
     """The synthetic models' own tokenizer, without any library."""
+
+    end: int | None = characters.EOS
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int] | None]]:
         """Return ``[BOS] text [EOS]``, one token a character."""
@@ -86,6 +93,8 @@ class FileTokenizer:
         import tokenizers  # noqa: PLC0415 - `tasks list` does without it
 
         self._tokenizer: Any = None
+        self.end: int | None = None
+        """The token that ends a text in training data, as the folder's tokenizer names it."""
         try:
             self._file = tokenizers.Tokenizer.from_file(str(file))
             if alone:
@@ -95,6 +104,7 @@ class FileTokenizer:
 
                 made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
                 self._tokenizer, self.kind = getattr(made, "backend_tokenizer", None), type(made).__name__
+                self.end = made.eos_token_id
         except Exception as error:  # the libraries raise bare Exception on a malformed file
             raise UserError(f"{file}: not a tokenizer: {quote_error(error)}") from None
         if self._tokenizer is None:
@@ -194,10 +204,21 @@ def encode_compared(example: Example, tokenizer: Tokenizer, rule: str) -> tuple[
         return right, encode_wrong(example, right, tokenizer, spaces=True)
 
 
-def _encode_text(text: str, tokenizer: Tokenizer) -> Encoded:
+def tokenize_text(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a running text.
+
+    Raises:
+        UserError: it has less than two.
+        ValueError: as ``tokenize``.
+    """
     ids, _ = tokenizer.tokenize(text)
     if len(ids) < 2:
         raise UserError(f"expected running text of at least two tokens, got {text!r}")
+    return ids
+
+
+def _encode_text(text: str, tokenizer: Tokenizer) -> Encoded:
+    ids = tokenize_text(text, tokenizer)
     return Encoded(tuple(ids[:-1]), tuple(range(len(ids) - 1)), tuple(ids[1:]), 0)
 
 

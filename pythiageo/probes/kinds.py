@@ -207,6 +207,8 @@ class DatasetTask(_TaskFile):
     path: str
     revision: str | None = None
     """A commit of the data set; default: the newest."""
+    streaming: bool = False
+    """Fetch no more of it than the rows that are taken need."""
     columns: Columns
     levels: dict[Name, DatasetLevel]
     _folder: Path | None = PrivateAttr(default=None)
@@ -224,6 +226,8 @@ class DatasetTask(_TaskFile):
     def _complete(self) -> DatasetTask:
         if self.path not in BUILDERS and (self.path.count("/") != 1 or not all(map(_is_plain, self.path.split("/")))):
             raise ValueError(f"path must be owner/name on the Hub, or one of {', '.join(BUILDERS)}, got {self.path!r}")
+        if self.streaming and self.path in BUILDERS:
+            raise ValueError(f"streaming is for a data set on the Hub, not for path {self.path!r}")
         for name, level in self.levels.items():
             if (level.file is None) == (self.path in BUILDERS):
                 raise ValueError(f"levels.{name}: file goes with the paths {', '.join(BUILDERS)} and with no other")

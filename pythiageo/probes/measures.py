@@ -65,6 +65,11 @@ SCORE_MEASURES = (
         definition="How many items of the probe set cannot be measured with the model's tokenizer and context.",
     ),
     ScoreMeasure(
+        name="tokens_left_out",
+        title="tokens left out",
+        definition="How many tokens of the probe set's texts are in no passage, where texts are cut into passages.",
+    ),
+    ScoreMeasure(
         name="majority_rate",
         title="majority rate",
         unit="share of examples",

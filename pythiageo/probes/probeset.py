@@ -7,13 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pythiageo.errors import UserError
 from pythiageo.probes.generators import GENERATORS
 from pythiageo.probes.kinds import EXACT, MINIMAL_PAIR, TEXT, DatasetTask, GeneratorTask, Item, Task
+from pythiageo.probes.passages import Passages
 from pythiageo.probes.rows import read_rows
 from pythiageo.probes.task import get_levels
 
@@ -38,11 +39,12 @@ class Example(NamedTuple):
 class ProbeSet:
     """The fixed examples of one task at one level.
 
-    ``sha`` is the content hash: sha256 over task name, version, level and every example's text, and over the rule
-    where it is not ``exact``; first 12 hex digits. It does not depend on the tokenizer, so runs of different models can
-    be compared by it. ``chance`` is ``None`` for running text. ``generated``: drawn by a generator. ``levels`` says
-    which level each example of a mixed set was drawn at; empty means that all are of one. ``asked``: how many examples
-    were to be taken, where there are fewer.
+    ``sha`` is the content hash: sha256 over task name, version, level and every example's text, over the rule where it
+    is not ``exact``, and over ``passages`` where there are any; first 12 hex digits. It does not depend on the
+    tokenizer, so runs of different models can be compared by it. ``chance`` is ``None`` for running text.
+    ``generated``: drawn by a generator. ``levels`` says which level each example of a mixed set was drawn at; empty
+    means that all are of one. ``asked``: how many examples were to be taken, where there are fewer. ``passages``: how
+    running texts are fed, where a run asks for it.
     """
 
     task: str
@@ -54,6 +56,7 @@ class ProbeSet:
     generated: bool = False
     levels: tuple[str, ...] = ()
     asked: int | None = None
+    passages: Passages | None = None
 
     @property
     def fewer(self) -> str | None:
@@ -132,12 +135,14 @@ def count_domain(task: Task, level: str) -> int | None:
     return GENERATORS[task.generator].count(task.settings(level))
 
 
-def make_probe_set(task: Task, level: str, examples: int, seed: int, exactly: bool = True) -> ProbeSet:
+def make_probe_set(
+    task: Task, level: str, examples: int, seed: int, exactly: bool = True, passages: Passages | None = None
+) -> ProbeSet:
     """Return the probe set of ``task`` at ``level`` (or ``mixed``), fixed by its arguments.
 
     A mixed set takes its levels in turn. Generated examples are drawn with replacement; a level of fixed items or of a
     data set gives its first ones. Where it has too few, as many are taken as there are, of all levels in equal parts;
-    or none, if ``exactly`` this number is wanted.
+    or none, if ``exactly`` this number is wanted. ``passages``: for running text alone.
 
     Raises:
         UserError: unknown level, no example asked for, ``exactly`` more than there are, or a data set that cannot be
@@ -165,10 +170,11 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int, exactly: bo
     # a constant reply to a mixed set is right at most as often as the best replies to its levels together
     chances = [(task.chance(name), count) for name, count in zip(levels, counts, strict=True)]
     known = [chance * count for chance, count in chances if chance is not None]
-    content = [task.name, task.version, level, [_content(example) for example in chosen]]
-    text = json.dumps(
-        content if task.rule == EXACT else [*content, task.rule], ensure_ascii=True, separators=(",", ":")
-    )
+    passages = passages if task.rule == TEXT else None
+    content: list[Any] = [task.name, task.version, level, [_content(example) for example in chosen]]
+    content += [] if task.rule == EXACT else [task.rule]
+    content += [] if passages is None else [passages.as_json()]
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return ProbeSet(
         task=task.name,
         level=level,
@@ -179,6 +185,7 @@ def make_probe_set(task: Task, level: str, examples: int, seed: int, exactly: bo
         generated=isinstance(task, GeneratorTask),
         levels=tuple(name for name, _ in turns) if len(levels) > 1 else (),
         asked=asked if examples < asked else None,
+        passages=passages,
     )
 
 
@@ -198,7 +205,7 @@ def _take(task: Task, level: str, count: int, seed: int) -> Sequence[Example]:
         rng = stream(seed, PROBE_STREAM, task.name, level)
         return [draw(task, level, rng) for _ in range(count)]
     if isinstance(task, DatasetTask):
-        return [Example(*row) for row in read_rows(task, level, count)[0]]
+        return [Example(*row) for row in read_rows(task, level, count)]
     return [to_example(item, task) for item in task.levels[level].items[:count]]
 
 

@@ -5,8 +5,10 @@ Data sets are tables (Parquet, JSON, CSV); a data set that comes as a script is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +26,24 @@ Row = tuple[str, str, tuple[str, ...], int]
 """Prompt, answer, wrong options, place of the answer among listed options (or -1)."""
 
 
-def read_rows(task: DatasetTask, level: str, count: int) -> tuple[list[Row], int]:
-    """Return the first ``count`` rows (fewer, if there are not as many) and how many there are.
+def read_rows(task: DatasetTask, level: str, count: int) -> list[Row]:
+    """Return the first ``count`` rows; fewer, if there are not as many.
 
     Raises:
         UserError: no such data set, configuration, split or column; a row that is no example of the task's rule.
         MachineError: the data set could not be fetched.
     """
-    table = _load(task, level)
-    rows = []
-    for number in range(min(count, len(table))):
+    rows: list[Row] = []
+    for number, row in enumerate(islice(_load(task, level, count), count)):
         try:
-            rows.append(_ROWS.get(task.rule, _plain)(table[number], task, level))
+            rows.append(_ROWS.get(task.rule, _plain)(row, task, level))
         except ValueError as error:
             raise UserError(f"task {task.name}, level {level}, row {number} of {task.path}: {error}") from None
-    return rows, len(table)
+    return rows
 
 
-def _load(task: DatasetTask, level: str) -> Any:
+def _load(task: DatasetTask, level: str, count: int) -> Iterable[Mapping[str, Any]]:
+    """Return the rows of a level: all, or the first ``count`` of a stream, of which no more is fetched."""
     part = task.levels[level]
     what = f"task {task.name}, level {level}: data set {part.file or task.path}"
     if part.file is not None:
@@ -52,7 +54,11 @@ def _load(task: DatasetTask, level: str) -> Any:
     import datasets  # noqa: PLC0415 - takes seconds to import, and only these tasks need it
 
     try:
-        table = datasets.load_dataset(task.path, name=part.config, split=part.split, revision=task.revision)
+        table = datasets.load_dataset(
+            task.path, name=part.config, split=part.split, revision=task.revision, streaming=task.streaming
+        )
+        kind = table.info.builder_name
+        rows = list(islice(table, count)) if task.streaming else table
     except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DatasetGenerationError) as error:
         raise UserError(f"{what}: {_sentence(error)}") from None
     except (ConnectionError, OSError) as error:
@@ -60,7 +66,7 @@ def _load(task: DatasetTask, level: str) -> Any:
     except (ValueError, RuntimeError) as error:
         # an unknown configuration or split, or a data set that would run code
         raise UserError(f"{what}: {_sentence(error)}") from None
-    return _Guessed(table) if table.info.builder_name in GUESSING else table
+    return map(partial(_doubt, kind=kind), rows) if kind in GUESSING else rows
 
 
 def _part_of(rows: list[dict[str, Any]], split: str, what: str) -> list[dict[str, Any]]:
@@ -74,30 +80,18 @@ def _part_of(rows: list[dict[str, Any]], split: str, what: str) -> list[dict[str
     return [row for piece in chosen for row in rows[piece.from_ : piece.to]]
 
 
-class _Guessed:
-    """Rows of CSV or JSON files on the Hub, whose types were guessed: what is no text may have been written otherwise.
+def _doubt(value: Any, kind: str) -> Any:
+    """Return a value of a CSV or JSON file on the Hub, whose type was guessed: what is no text is ``Doubted``.
 
     ``007`` came as 7, ``1`` beside an empty cell as 1.0, a date as a date.
     """
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-        self._kind = table.info.builder_name
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        return {name: self._doubted(value) for name, value in self._table[number].items()}
-
-    def _doubted(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: self._doubted(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [self._doubted(inner) for inner in value]
-        # a whole number of a JSON file is written in one way alone
-        sure = value is None or isinstance(value, str) or (self._kind == "json" and isinstance(value, int))
-        return value if sure else Doubted(value, self._kind)
+    if isinstance(value, Mapping):
+        return {name: _doubt(inner, kind) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_doubt(inner, kind) for inner in value]
+    # a whole number of a JSON file is written in one way alone
+    sure = value is None or isinstance(value, str) or (kind == "json" and isinstance(value, int))
+    return value if sure else Doubted(value, kind)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ offline."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pythiageo.events.run import Run, open_runs
 from pythiageo.figures import PaperFigure, PaperTable, paper_figures, paper_tables
 from pythiageo.locations import check_file, make_folder
 from pythiageo.names import BLOCK_END
-from pythiageo.observations.measures import axis_title, declared_measures, rank_measures
+from pythiageo.observations.measures import axis_title, declared_measures, find_declared, rank_measures
 from pythiageo.report.claims import case_tables, claim_rules, claims_table, specification_curve
 from pythiageo.report.columns import Column, columns, floor_steps, pack_columns
 from pythiageo.report.embedding import drawing_library, page_scripts, page_style, page_template, security_policy
@@ -96,7 +96,7 @@ def _render(
     # the script that a page inserts itself must be the one its policy names, so both are hashed as they will run
     library, packed_library = drawing_library()
     script = page_scripts(_SCRIPTS)
-    definitions = measure_definitions()
+    definitions = {**measure_definitions(), **_of_ranges(entry["measure"] for entry in entries)}
     of_figures = claims_of_figures(claims)
     comparison = compare(runs) if len(runs) > 1 else None
     by_run = comparison.claims if comparison else tabulate_answers({runs[0]: claims[runs[0].regime]})
@@ -126,7 +126,7 @@ def _render(
             "titles": {name: axis_title(name) for name in shown},
             "names": {name: measure_title(name) for name in shown}
             | {entry["readout"]: readout_title(entry["readout"]) for entry in entries if entry["readout"]},
-            "definitions": {name: text for name, text in definitions.items() if name in shown},
+            "definitions": {name: definitions[name] for name in shown if name in definitions},
         },
         runs=[_section(run, by_run.filter(run=run.label), figure) for run, figure in zip(runs, summaries, strict=True)],
         run_table=run_table(runs),
@@ -179,6 +179,12 @@ def measure_definitions() -> dict[str, str]:
     for name in [each for each in found if each.startswith("linear_probe") and "_answer" not in each]:
         found[f"{name}_by_position"] = f"{found[name]} {_BY_POSITION}"
     return found
+
+
+def _of_ranges(names: Iterable[str]) -> dict[str, str]:
+    """Return what measures are whose names say the ranks that they are fitted over."""
+    known = declared_measures()
+    return {name: found.definition for name in names if name not in known and (found := find_declared(name))}
 
 
 def _timeline(run: Run) -> dict[str, Any]:

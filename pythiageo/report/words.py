@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from pythiageo.names import AT_ROWS, BUT_SINKS
-from pythiageo.observations.measures import declared_measures
+from pythiageo.observations.measures import find_declared
 
 _POSITIONS = {
     "answer": "answer positions",
@@ -23,7 +23,7 @@ def measure_title(measure: str) -> str:
     >>> measure_title("covariance_effective_rank")
     'covariance effective rank'
     """
-    known = declared_measures().get(measure)
+    known = find_declared(measure)
     return (known.title if known else measure).replace("_", " ")
 
 

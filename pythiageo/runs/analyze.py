@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pythiageo.config.protocols import describe_protocol
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.measurement.checkpoint import MeasurementSpec
@@ -57,7 +58,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
         choice = audit.choice
         probes = choose_probes(config.probes)
         identity = _identity(config, series)
-        remarks = [*series.remarks, *too_few(probes)]
+        remarks = [*series.remarks, *too_few(probes), *describe_protocol(config, config.protocol)]
         now = {
             **identity,
             "probe_sets": describe_probes(probes),

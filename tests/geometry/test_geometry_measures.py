@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.cka import linear_cka
 from pythiageo.geometry.measure import load_measures
-from pythiageo.geometry.measures.alpha_req import alpha_req
+from pythiageo.geometry.measures.alpha_req import alpha_req, over_ranks
 from pythiageo.geometry.measures.mean_cosine import mean_cosine
 from pythiageo.geometry.measures.stable_rank import stable_rank
 from pythiageo.geometry.measures.two_nn import two_nn
@@ -57,6 +57,25 @@ def test_alpha_stops_where_rounding_begins() -> None:
     assert alpha_req(of(sigma)) == pytest.approx(2, rel=1e-9)
     with pytest.raises(NoValueError, match="10 resolved eigenvalues from rank 11 on; 19 are resolved"):
         alpha_req(of(sigma[:19] + [1e-9] * 40))
+
+
+def test_alpha_over_other_ranks_has_another_name_and_is_of_all_of_them_or_none() -> None:
+    """A spectrum that falls as j^-1 up to rank 50 and as j^-3 from there: 11 to 50 sees one, 60 to 100 the other."""
+    steep = [min(1.0, 50.0 / j) ** (1.0) * j**-0.5 for j in range(1, 121)]
+    assert over_ranks(11, 50) is MEASURES["alpha_req"]
+    later = over_ranks(60, 100)
+    assert (later.name, later.kind, later.needs) == ("alpha_req_60_100", "geometry", "every value")
+    assert later.formula == "-slope of log lambda_j on log j, j = 60 .. 100, weights 1/j"
+    assert alpha_req(of(steep)) == pytest.approx(1, rel=1e-9)
+    assert later.function(of(steep)) == pytest.approx(3, rel=1e-9)
+    # numpy's weighted fit of the ranks that the name says, both ends included
+    ranks, study = np.arange(12, 101), over_ranks(12, 100)
+    slope = np.polyfit(np.log(ranks), 2 * np.log(np.array(steep)[11:100]), 1, w=1 / np.sqrt(ranks))[0]
+    assert study.function(of(steep)) == pytest.approx(-slope, rel=1e-9)
+    # 11 to 50 goes as far as there is something; a range in a name is kept to
+    assert alpha_req(of(steep[:40])) == pytest.approx(1, rel=1e-9)
+    with pytest.raises(NoValueError, match="the fit is over ranks 12 to 100, and 99 eigenvalues are resolved"):
+        study.function(of(steep[:99]))
 
 
 def test_mean_cosine_is_that_of_all_pairs() -> None:

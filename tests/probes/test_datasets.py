@@ -125,7 +125,8 @@ def test_the_shipped_files_are_the_benchmarks_and_are_read_without_the_library()
     code = "import sys; from pythiageo.probes.task import load_tasks; load_tasks(); sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     tasks = load_tasks()
-    assert [name for name, task in tasks.items() if isinstance(task, DatasetTask)] == sorted(GROUPS["benchmarks"])
+    shipped = [name for name, task in tasks.items() if isinstance(task, DatasetTask)]
+    assert shipped == sorted([*GROUPS["benchmarks"], "fineweb"])
     assert list(tasks["logical-deduction"].levels) == ["L1", "L2", "L3"]
     chances = [tasks["logical-deduction"].chance(level) for level in ("L1", "L2", "L3")]
     assert chances == [1 / 3, 1 / 5, 1 / 7]
@@ -203,6 +204,37 @@ def test_the_library_itself_refuses_a_data_set_that_is_code(tmp_path: Path, monk
     assert not (tmp_path / "ran").exists()
 
 
+def test_of_a_stream_the_first_rows_are_read_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set of two files, of which the second cannot be read: whoever takes rows of the first does not meet it."""
+    import datasets
+
+    pl.DataFrame({"text": [f"text {number}" for number in range(5)]}).write_parquet(tmp_path / "0.parquet")
+    (tmp_path / "1.parquet").write_bytes(b"no")
+    real, asked = datasets.load_dataset, []
+
+    def local(path: str, **more: Any) -> Any:
+        asked.append((path, more))
+        files = [str(tmp_path / f"{number}.parquet") for number in (0, 1)]
+        return real("parquet", data_files=files, split=more["split"], streaming=more["streaming"])
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    text = (TASKS / "fineweb.toml").read_text().replace('path = "H', 'revision = "abc"\npath = "H')
+    (tmp_path / "own.toml").write_text(text)
+    task = read_task(tmp_path / "own.toml")
+    assert [one.answer for one in make_probe_set(task, "L1", 5, 0).examples] == [f"text {i}" for i in range(5)]
+    said = {"name": "sample-10BT", "split": "train", "revision": "abc", "streaming": True}
+    assert asked == [("HuggingFaceFW/fineweb", said)]
+    with pytest.raises(UserError, match=r"task fineweb, level L1: data set HuggingFaceFW/fineweb: .*arquet"):
+        make_probe_set(task, "L1", 6, 0)
+    (tmp_path / "1.parquet").unlink()
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **more: real("json", data_files=str(tmp_path / "a.json"),
+                        split="train", streaming=True))  # fmt: skip
+    (tmp_path / "a.json").write_text('{"text": "one"}\n{"text": 2.50}\n')
+    assert make_probe_set(task, "L1", 1, 0).examples[0].answer == "one"
+    with pytest.raises(UserError, match=r"came from a JSON file on the Hub as 2\.5"):
+        make_probe_set(task, "L1", 2, 0)
+
+
 def test_a_folder_with_the_data_sets_name_is_not_read_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +256,7 @@ def test_a_folder_with_the_data_sets_name_is_not_read_in_its_place(
         ("{question}", "{question", r"unmatched '\{' in format spec, in '\{support\}"),
         ('rule = "choice"', 'rule = "text"', "columns of rule 'text' must be text"),
         ('rule = "choice"', 'rule = "choice"\nfolder = "/"', "unknown key 'folder'"),
+        ('path = "allenai/sciq"', 'path = "json"\nstreaming = true', "streaming is for a data set on the Hub, not for"),
         ('rule = "choice"', 'rule = "exact"\nlisted = true', "listed is for rule 'choice', not 'exact'"),
     ],
 )

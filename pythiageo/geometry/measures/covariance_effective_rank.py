@@ -34,7 +34,7 @@ MEASURE = Measure(
     transition="minimum",
     definition=(
         "Covariance effective rank: exp(−Σ p log p) with p = σ² / Σσ², the entropy rank of the "
-        "covariance. Another number than RankMe, and smaller."
+        "covariance. Another number than RankMe, and smaller; of centred states it is what Li et al. 2025 call RankMe."
     ),
     uses="sigma^2",
     formula="exp(-sum p log p), p = sigma^2 / sum sigma^2",
