@@ -14,7 +14,7 @@ from pythiageo.geometry.matrix import EPS
 from pythiageo.geometry.rounding import Rounding, unit_of
 from pythiageo.no_value import NoValueError
 
-CHUNK = 2**22
+CHUNK = 2**20
 """Numbers of float64 that are worked on at a time: prompts of one length go together, as many as fit."""
 
 
@@ -63,7 +63,7 @@ class Prompts:
     def of(cls, matrices: Sequence[Float[Tensor, "_ d_model"]]) -> Prompts:
         """Return the prompts whose rows these matrices are, one each."""
         states = torch.cat(list(matrices))
-        lengths = torch.tensor([len(matrix) for matrix in matrices], dtype=torch.long)
+        lengths = torch.tensor([len(matrix) for matrix in matrices], dtype=torch.long, device="cpu")
         return cls(states, lengths, Rounding(states, unit_of(states.dtype)).rows)
 
     def batches(self, least: int) -> Iterator[Batch]:

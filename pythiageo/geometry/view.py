@@ -37,7 +37,7 @@ class Rows:
     ) -> None:
         self.matrix = matrix
         self.without = without
-        self.lengths = torch.tensor([len(matrix)]) if lengths is None else lengths
+        self.lengths = torch.tensor([len(matrix)], device="cpu") if lengths is None else lengths
         self.every_value = every_value
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 

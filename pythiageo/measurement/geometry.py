@@ -156,10 +156,11 @@ def _measure_site(
         rows += _attempt(subject, take, sinks.OF_SITES, layer=columns["layer"], site=columns["site"])
     subject.keeper.keep_sketches(here, subject.prepared, columns)
     for number, readout in enumerate(plan.readouts):
-        for measure in measures:
+        wanted = plan.measures_of(readout, measures)
+        for measure in wanted:
             for name in plan.names_of(readout, measure) if plan.blurs(measure) else ():
                 rows.append(subject.origin.failed(measure.name, "imprecise", BLURRED, readout=name, **columns))
-        sharp = [measure for measure in measures if not plan.blurs(measure)]
+        sharp = [measure for measure in wanted if not plan.blurs(measure)]
         at_all = list(_measure_readout(subject, here, readout, sharp, bootstrap, columns))
         rows += at_all
         subject.keeper.keep_spectrum(here, readout, columns)
@@ -177,7 +178,7 @@ def _without_states(
     assert no_value is not None
     subject.keeper.keep_no_value(no_value, columns)
     for readout in subject.plan.readouts:
-        for measure in measures:
+        for measure in subject.plan.measures_of(readout, measures):
             for name in subject.plan.names_of(readout, measure):
                 yield subject.failed(measure.name, no_value, readout=name, **columns)
     if subject.plan.sinks:
