@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pythiageo.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from pythiageo.geometry.augmented import dime, infonce, lidar
     from pythiageo.geometry.cka import linear_cka
     from pythiageo.geometry.entropy import effective_number
     from pythiageo.geometry.measure import (
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
         get_measures,
         load_measures,
     )
+    from pythiageo.geometry.prompts import Prompts
     from pythiageo.geometry.readout import Layout, Readout, get_readouts
     from pythiageo.geometry.similarity import principal_angles, procrustes
     from pythiageo.geometry.spectrum import Spectrum
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Layout",
     "Measure",
+    "Prompts",
     "Readout",
     "Spectrum",
+    "dime",
     "effective_number",
     "get_measures",
     "get_readouts",
+    "infonce",
+    "lidar",
     "linear_cka",
     "load_measures",
     "principal_angles",
@@ -37,6 +43,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "augmented": ["dime", "infonce", "lidar"],
         "cka": ["linear_cka"],
         "entropy": ["effective_number"],
         "measure": [
@@ -44,6 +51,7 @@ __getattr__, __dir__ = lazy_names(
             "get_measures",
             "load_measures",
         ],
+        "prompts": ["Prompts"],
         "readout": ["Layout", "Readout", "get_readouts"],
         "similarity": ["principal_angles", "procrustes"],
         "spectrum": ["Spectrum"],

@@ -21,14 +21,16 @@ NEEDS = {
     "states": "the rows themselves",
     "distances": "the rows themselves, and how far they were rounded",
     "layers": "the rows, and the same rows at the site below",
+    "prompts": "the rows themselves, prompt by prompt, and how far they were rounded",
 }
-"""What a measure's function is given: a ``Spectrum`` (the first two), a matrix, a matrix and its ``Rounding``, or two
-matrices."""
+"""What a measure's function is given: a ``Spectrum`` (the first two), a matrix, a matrix and its ``Rounding``, two
+matrices, or ``Prompts``."""
 COSTS = {
     "vector": "O(min(n, d)), on a spectrum that all measures share",
     "linear": "O(n d)",
     "product": "O(n d min(n, d)): a matrix product",
     "pairs": "O(n^2 d): every pair of rows",
+    "prompts": "O(n d min(m, d)), m the rows of a prompt: a small matrix product each",
 }
 """Work a readout of n rows and d columns takes, by class."""
 INVARIANCES = {
@@ -43,12 +45,15 @@ INVARIANCES = {
 class Estimate(NamedTuple):
     """A value, with a standard error where the measure's own method gives one (``Measure.stderr`` says of what).
 
-    ``rounded``: the share of it that rounding of the states may make, from a measure of ``distances``.
+    ``rounded``: the share of it that rounding of the states may make, from a measure of ``distances`` or ``prompts``.
+    ``n``: what it rests on, where that is not the number of rows. ``note``: what a reader must know, in words.
     """
 
     value: float
     stderr: float | None = None
     rounded: float = 0.0
+    n: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Measure:
 
     def _rounded(self, view: View, estimate: Estimate) -> float:
         """Return which share of a value rounding of the states may make."""
-        if self.needs == "distances":
+        if self.needs in {"distances", "prompts"}:
             return estimate.rounded
         if self.needs == "states":
             return view.rows.rounding.share_of_rows(view.states)
@@ -163,6 +168,8 @@ class Measure:
             return (view.states,)
         if self.needs == "distances":
             return (view.states, view.rows.rounding)
+        if self.needs == "prompts":
+            return (view.prompts,)
         if self.needs == "layers":
             if view.below is None:
                 raise NoValueError("there is no site below the first")
@@ -171,8 +178,14 @@ class Measure:
 
     @property
     def resamples(self) -> bool:
-        """Whether a bootstrap tells its error: not where rows are compared: it pairs rows with themselves."""
-        return self.needs not in {"states", "distances"}
+        """Whether a bootstrap tells its error: not where rows are compared (it pairs rows with themselves), nor of a
+        mean over prompts, which knows its own."""
+        return self.needs not in {"states", "distances", "prompts"}
+
+    @property
+    def weighs_squares(self) -> bool:
+        """Whether it is a rank or an entropy, so that few large rows or one direction can make it."""
+        return self.kind == "rank" or (self.uses == "sigma^2" and self.needs != "every value")
 
     @property
     def small_values(self) -> bool:

@@ -39,6 +39,11 @@ class Readout:
         return f"{self.positions}/{CENTRINGS[0] if self.centred else CENTRINGS[1]}"
 
     @property
+    def of_prompts(self) -> bool:
+        """Whether it gives an example several rows, so that each is a matrix of its own."""
+        return self.positions.removesuffix(BUT_SINKS) not in PER_EXAMPLE
+
+    @property
     def spares_sinks(self) -> bool:
         """Whether sinks are left out."""
         return self.positions in SPARED

@@ -36,6 +36,12 @@ class SinkMeasure(NamedTuple):
 
 SINK_MEASURES = (
     SinkMeasure(
+        name="first_norm",
+        definition="Norm of the first position, a mean over examples.",
+        formula="mean over examples of |x_1|",
+        source="Queipo-de-Llano et al. 2026",
+    ),
+    SinkMeasure(
         name="first_norm_ratio",
         definition="Norm of the first position over the median norm of all others, a mean over examples.",
         formula="mean over examples of |x_1|, over the median of |x_t|, t > 1",
@@ -120,6 +126,7 @@ def measure_sinks(states: Float[Tensor, "position d_model"], sinks: Sinks, layou
     total = float(squares.sum())
     found: dict[str, float | None] = {"massive_positions": float(sinks.outliers.sum())}
     first = float(sinks.norms[sinks.firsts].mean())
+    found["first_norm"] = first
     found["first_norm_ratio"] = first / sinks.median if sinks.median > 0 else None
     largest = torch.segment_reduce(squares, "max", lengths=layout.lengths.to(squares.device), axis=0)
     found["largest_position_share"] = float(largest.sum()) / total if total > 0 else None

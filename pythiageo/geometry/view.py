@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.geometry.matrix import centre, is_finite
-from pythiageo.geometry.readout import BUT_SINKS, SPARED, Layout, Readout, find_places, select
+from pythiageo.geometry.prompts import Prompts
+from pythiageo.geometry.readout import BUT_SINKS, SPARED, Layout, Readout, examples_of, find_places, select
 from pythiageo.geometry.rounding import Directions, Rounding, unit_of
 from pythiageo.geometry.sinks import Sinks
 from pythiageo.geometry.spectrum import RESOLVED, ROUNDED, Spectra, Spectrum
@@ -22,6 +23,8 @@ class Rows:
 
     ``every_value``: see ``Spectra``. ``unit``: of the type the states were computed in (see
     ``Rounding``), where that is not the matrix's own. ``without``: the sinks that are left out, if so.
+    ``lengths`` (prompt): how many of the rows, which lie one prompt after another, each prompt has; one has all where
+    nobody says.
     """
 
     def __init__(
@@ -30,9 +33,11 @@ class Rows:
         every_value: bool = False,
         unit: float | None = None,
         without: Sinks | None = None,
+        lengths: Int[Tensor, " prompt"] | None = None,
     ) -> None:
         self.matrix = matrix
         self.without = without
+        self.lengths = torch.tensor([len(matrix)], device="cpu") if lengths is None else lengths
         self.every_value = every_value
         self._unit = unit_of(matrix.dtype) if unit is None else unit
 
@@ -100,6 +105,12 @@ class View:
         return self.rows.centred if self.is_centred else self.rows.matrix.double()
 
     @property
+    def prompts(self) -> Prompts:
+        """The same rows prompt by prompt."""
+        states = self.rows.centred if self.is_centred else self.rows.matrix
+        return Prompts(states, self.rows.lengths, self.rows.rounding.rows)
+
+    @property
     def finite(self) -> bool:
         """Whether no value here or below is NaN or infinite."""
         return self.rows.finite and (self.below is None or self.below.finite)
@@ -152,8 +163,10 @@ class SiteStates:
         return self.sinks.count(torch.arange(len(self.states)) if places is None else places)
 
     def _select(self, positions: str, without: Sinks | None) -> Rows:
-        rows = select(self.states, self.layout, positions, None if without is None else without.all)
-        return Rows(rows, self._every_value, self._unit, without)
+        sinks = None if without is None else without.all
+        rows = select(self.states, self.layout, positions, sinks)
+        lengths = torch.bincount(examples_of(self.layout, positions, sinks), minlength=len(self.layout.lengths))
+        return Rows(rows, self._every_value, self._unit, without, lengths)
 
     def alone(self) -> SiteStates:
         """Return the same rows without what is below, so that no more than two sites are kept."""

@@ -156,10 +156,11 @@ def _measure_site(
         rows += _attempt(subject, take, sinks.OF_SITES, layer=columns["layer"], site=columns["site"])
     subject.keeper.keep_sketches(here, subject.prepared, columns)
     for number, readout in enumerate(plan.readouts):
-        for measure in measures:
+        wanted = plan.measures_of(readout, measures)
+        for measure in wanted:
             for name in plan.names_of(readout, measure) if plan.blurs(measure) else ():
                 rows.append(subject.origin.failed(measure.name, "imprecise", BLURRED, readout=name, **columns))
-        sharp = [measure for measure in measures if not plan.blurs(measure)]
+        sharp = [measure for measure in wanted if not plan.blurs(measure)]
         at_all = list(_measure_readout(subject, here, readout, sharp, bootstrap, columns))
         rows += at_all
         subject.keeper.keep_spectrum(here, readout, columns)
@@ -177,7 +178,7 @@ def _without_states(
     assert no_value is not None
     subject.keeper.keep_no_value(no_value, columns)
     for readout in subject.plan.readouts:
-        for measure in measures:
+        for measure in subject.plan.measures_of(readout, measures):
             for name in subject.plan.names_of(readout, measure):
                 yield subject.failed(measure.name, no_value, readout=name, **columns)
     if subject.plan.sinks:
@@ -235,9 +236,10 @@ def _measure_readout(
             yield origin.failed(measure.name, *error.no_value, **columns)
         except Exception as error:
             yield subject.failed(measure.name, subject.explain(error), **columns)
-    ranks = [measure for measure in taken if measure.kind == "rank"]
-    dominated = find_dominance(here, readout) if ranks else []
-    noted = {measure: left_out + (dominated if measure in ranks else []) for measure in taken}
+    dominated = find_dominance(here, readout) if any(measure.weighs_squares for measure in taken) else []
+    noted = {measure: left_out + (dominated if measure.weighs_squares else []) for measure in taken}
+    for measure, estimate in taken.items():
+        noted[measure] += [estimate.note] if estimate.note else []
     resampled = [measure for measure in taken if measure.resamples]
     if bootstrap is not None:
         try:
@@ -249,9 +251,10 @@ def _measure_readout(
                 noted[measure].append(lost)
                 subject.failures.note_lost(measure.name, lost)
         taken = {
-            measure: Estimate(taken[measure].value, stderrs.get(measure.name, taken[measure].stderr))
-            for measure in taken
+            measure: estimate._replace(stderr=stderrs.get(measure.name, estimate.stderr))
+            for measure, estimate in taken.items()
         }
     for measure, estimate in taken.items():
         found = {"value": estimate.value, "stderr": estimate.stderr, "reason": "; ".join(noted[measure]) or None}
-        yield origin.row(measure=measure.name, **found, **columns)
+        n = columns["n"] if estimate.n is None else estimate.n
+        yield origin.row(measure=measure.name, **found, **{**columns, "n": n})

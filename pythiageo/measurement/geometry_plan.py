@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from pythiageo.config.tables import LinearProbeConfig, MeasureConfig
+from pythiageo.errors import UserError
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Measure, get_measures
 from pythiageo.geometry.measures.alpha_req import MEASURE as ALPHA_REQ
@@ -45,6 +47,12 @@ class GeometryPlan:
         measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
         measures = [over_ranks(*config.alpha_range) if one is ALPHA_REQ else one for one in measures]
         check_positions(config.sketch_positions)
+        for measure in measures:
+            if measure.needs == "prompts" and not any(readout.of_prompts for readout in readouts):
+                raise UserError(
+                    f"{measure.name} is taken of the states of one prompt at a time: expected a readout that gives an "
+                    f"example several rows, such as all/uncentred, and got {', '.join(config.readouts)}"
+                )
         switches = (config.linear_probe, config.sinks, config.rows, config.draws)
         kept = (config.spectra, config.sketch, config.sketch_positions)
         return cls(measures, readouts, config.bootstrap, dtype, *switches, *kept)
@@ -60,6 +68,10 @@ class GeometryPlan:
     def unit(self) -> float:
         """How far states of this type are rounded, as a share."""
         return unit_of(getattr(torch, self.dtype))
+
+    def measures_of(self, readout: Readout, measures: Sequence[Measure]) -> list[Measure]:
+        """Return those that a readout can be asked for: measures of prompts only where an example has several rows."""
+        return [measure for measure in measures if readout.of_prompts or measure.needs != "prompts"]
 
     def names_of(self, readout: Readout, measure: Measure) -> list[str]:
         """Return the names under which a measure is taken at a readout: at all rows, and of ranks at so many."""

@@ -48,5 +48,4 @@ def rarefied_rows(
                 subject.failures.note_lost(measure, no_value.reason)
             yield empty._replace(status=no_value.status, reason=no_value.reason)
         else:
-            value, stderr, _ = found[measure]
-            yield empty._replace(value=value, stderr=stderr)
+            yield empty._replace(value=found[measure].value, stderr=found[measure].stderr)

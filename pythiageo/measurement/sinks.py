@@ -23,7 +23,7 @@ SITE = "blocks.{layer}.attn.hook_pattern"
 
 
 def site_rows(subject: Subject, here: SiteStates, **columns: Any) -> Iterator[Observation]:
-    """Yield what the sinks of one site hold of it. ``n`` counts positions, of ``first_norm_ratio`` examples."""
+    """Yield what the sinks of one site hold of it. ``n`` counts positions, of the first one's norms examples."""
     found = measure_sinks(here.states, here.sinks, here.layout) if here.sinks.finite else None
     for name in OF_SITES:
         value = found[name] if found else None
@@ -31,7 +31,7 @@ def site_rows(subject: Subject, here: SiteStates, **columns: Any) -> Iterator[Ob
             why = ("undefined", "the states are zero") if found else ("nonfinite", "states hold NaN or infinity")
             yield subject.origin.failed(name, *why, **columns)
             continue
-        n = len(here.layout.lengths) if name == "first_norm_ratio" else len(here.states)
+        n = len(here.layout.lengths) if name.startswith("first_norm") else len(here.states)
         yield subject.origin.row(measure=name, value=value, n=n, **columns)
 
 

@@ -10,6 +10,7 @@ _SHARE, _UP_TO_0 = (0.0, 1.0), (-math.inf, 0.0)
 _FROM_0, _FROM_1 = (0.0, math.inf), (1.0, math.inf)
 _SHARES = ("accuracy", "accuracy_normalised", "chance_accuracy", "majority_rate")
 _RANKS = ("rankme", "covariance_effective_rank", "participation_ratio", "stable_rank")
+_ENTROPIES = ("dataset_entropy", "dataset_entropy_skean", "prompt_entropy", "prompt_entropy_skean")
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_SHARES, _SHARE),
     "log_prob": _UP_TO_0,
@@ -18,8 +19,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "answer_perplexity": _FROM_1,
     **dict.fromkeys(_RANKS, _FROM_1),
     "mean_cosine": (-1.0, 1.0),
-    "two_nn": _FROM_0,
-    **dict.fromkeys(("first_norm_ratio", "massive_positions"), _FROM_0),
+    **dict.fromkeys(("two_nn", *_ENTROPIES), _FROM_0),
+    "prompt_entropy_normalised": _SHARE,
+    "curvature": (0.0, math.pi),
+    "curvature_skean": (0.0, math.pi / 2),
+    **dict.fromkeys(("first_norm", "first_norm_ratio", "massive_positions"), _FROM_0),
     **dict.fromkeys(("largest_position_share", "largest_dimension_share", "sink_rate"), _SHARE),
     "weight_rms": _FROM_0,
     "weight_distance": _FROM_0,

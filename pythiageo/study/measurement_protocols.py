@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pythiageo.errors import UserError, nearest
 from pythiageo.names import FINAL_NORM
 
+HIDDEN_STATES = ("hook_embed", "blocks.*.hook_resid_post", FINAL_NORM)
+"""The sites of transformers' ``hidden_states``, and the last block's output before the final LayerNorm beside them."""
+
 
 @dataclass(frozen=True)
 class MeasurementProtocol:
@@ -69,6 +72,40 @@ MEASUREMENT_PROTOCOLS: dict[str, MeasurementProtocol] = {
                 "the study took 15,000 texts of more than 32 tokens, and a rank grows with their number: --examples",
                 "its code adds 1e-7 to every variance share, which makes its rank up to 0.3% larger, and takes no more "
                 "than the first 2,048 eigenvalues",
+            ),
+        ),
+        MeasurementProtocol(
+            name="skean-2025",
+            source="Skean et al., ICML 2025, arXiv 2502.02013",
+            measures=(
+                *("prompt_entropy", "prompt_entropy_normalised", "dataset_entropy", "curvature"),
+                *("prompt_entropy_skean", "dataset_entropy_skean", "curvature_skean"),
+            ),
+            readouts=("all/uncentred", "mean/uncentred"),
+            sites=HIDDEN_STATES,
+            tasks=("running-text",),
+            long_texts="truncate",
+            text_tokens=2048,
+            differs=(
+                "the study took up to 1,000 paragraphs of WikiText-103 without headings, and texts of MTEB: name texts "
+                "with --tasks, and how many with --examples",
+                "measures ending in _skean are those of its code, the others of its equations (docs/geometry.md); its "
+                "InfoNCE, DiME and LiDAR need changed texts, which analyze does not feed",
+            ),
+        ),
+        MeasurementProtocol(
+            name="queipo-2025",
+            source="Queipo-de-Llano et al., ICLR 2026, arXiv 2510.06477",
+            measures=("prompt_entropy", "prompt_entropy_normalised"),
+            readouts=("all/uncentred",),
+            sites=HIDDEN_STATES,
+            tasks=("running-text",),
+            long_texts="truncate",
+            text_tokens=2048,
+            sinks=True,
+            differs=(
+                "the study took GSM8K and samples of FineWeb: name texts with --tasks, and how many with --examples",
+                "Pythia's tokenizer puts no token before a text, so the first position is the text's own first token",
             ),
         ),
     )

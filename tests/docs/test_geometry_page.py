@@ -13,5 +13,5 @@ PAGE = (Path(__file__).parents[2] / "docs" / "geometry.md").read_text(encoding="
 
 
 def test_every_table_is_printed_by_its_block() -> None:
-    for lines, quoted in run_blocks(PAGE, 2):
+    for lines, quoted in run_blocks(PAGE, 3):
         assert_alike(lines, quoted, rel=5e-2)

@@ -18,7 +18,7 @@ from pythiageo.geometry.sinks import measure_sinks
 from pythiageo.geometry.view import SiteStates
 
 FACTORIES = {torch.arange, torch.zeros, torch.ones, torch.empty, torch.full, torch.tensor, torch.eye, torch.linspace}
-OF_STATES = [one for one in load_measures().values() if one.needs in {"states", "distances", "layers"}]
+OF_STATES = [one for one in load_measures().values() if one.needs in {"states", "distances", "layers", "prompts"}]
 
 
 class NamedDevices(TorchFunctionMode):
@@ -52,9 +52,8 @@ def site(rows: int = 40) -> SiteStates:
 
 @pytest.mark.parametrize("measure", OF_STATES, ids=lambda measure: measure.name)
 def test_a_measure_of_states_makes_its_tensors_where_they_are(measure: Measure) -> None:
-    view = (
-        site().read(READOUTS["answer/centred"]) if measure.needs != "layers" else site().read(READOUTS["all/centred"])
-    )
+    readout = "all/centred" if measure.needs in {"layers", "prompts"} else "answer/centred"
+    view = site().read(READOUTS[readout])
     with named_devices():
         measure.take(view)
 
