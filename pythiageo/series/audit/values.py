@@ -1,7 +1,7 @@
 """Whether the weights of steps are what their names say, as far as a few rows of two matrices tell.
 
-A pure function from samples to findings, each with the numbers that led to it; docs/audit.md has the rules, and how
-often they are wrong.
+A pure function from samples to findings, each with the numbers that led to it; docs/audit_errors.md has the rules, and
+how often they are wrong.
 """
 
 from __future__ import annotations
