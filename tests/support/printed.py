@@ -52,7 +52,7 @@ def run_page(page: str, capfd: pytest.CaptureFixture[str], rel: float, absolute:
             done += 1
         else:
             printed = ""
-            for line in filter(None, code.splitlines()):
+            for line in filter(None, code.replace("\\\n", " ").splitlines()):
                 command, _, said = line.partition("  # exit code ")
                 program, *arguments = shlex.split(command)
                 assert program == "pythiageo"
