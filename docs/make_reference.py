@@ -136,7 +136,7 @@ def measures_page() -> str:
         "# Every measure\n",
         "What the column `measure` of a table may say. `pythiageo measures` lists what can be asked for by\n"
         "`--measures`, with measures of installed packages; scores and their controls are always taken.\n"
-        "[words.md](words.md) has the readouts.\n",
+        "[readouts.md](readouts.md) has the readouts.\n",
     ]
     measures = declared_measures().values()
     sinks = {measure.name: measure for measure in SINK_MEASURES}
@@ -145,8 +145,8 @@ def measures_page() -> str:
         "rank": "Ranks\nThey have a collapse floor. [geometry.md](geometry.md) says how they are taken.",
         "geometry": "Other geometry and sinks\n[geometry.md](geometry.md) says how they are taken.",
         "landscape": "Loss landscape\n[landscape.md](landscape.md) says how they are taken.",
-        "score": "Scores and what stands beside them\n[words.md](words.md#rules-and-scores) has the rules.",
-        "linear probe": "Linear probe\n[words.md](words.md#linear-probe) has the settings.",
+        "score": "Scores and what stands beside them\n[scores.md](scores.md#rules-and-scores) has the rules.",
+        "linear probe": "Linear probe\n[scores.md](scores.md#linear-probe) has the settings.",
         "diagnostic": "Diagnostics of the LLC\nRows beside `llc`: [landscape.md](landscape.md) says how to read them.",
         "weights": "Weights\nOf an audit by value: [audit.md](audit.md#by-value).",
     }

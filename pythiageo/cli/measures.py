@@ -91,7 +91,7 @@ def _measures() -> dict[str, list[dict[str, Any]]]:
             {
                 "name": "linear_probe",
                 "title": "linear probe of the next token",
-                "formula": "held-out accuracy of logistic regression, beside its controls (docs/words.md)",
+                "formula": "held-out accuracy of logistic regression, beside its controls (docs/scores.md)",
                 "source": "Alain and Bengio 2016; Hewitt and Liang 2019",
                 "needs": "states at answer positions",
                 "cost": "two fits a site and split",

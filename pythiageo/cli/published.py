@@ -65,7 +65,9 @@ def published(
             + (f", {edge} of them at the edge of the window" if edge else "")
         )
     if place.measure != COVARIANCE_RANK and "floor" in beside["event"]:
-        display.say(f"the published floors fit {COVARIANCE_RANK}; {place.measure} is another number (docs/training.md)")
+        display.say(
+            f"the published floors fit {COVARIANCE_RANK}; {place.measure} is another number (docs/reference.md)"
+        )
     for event, source in beside.select("event", "source").drop_nulls().unique(maintain_order=True).iter_rows():
         display.say(f"published {event}: {source}")
     display.say_next(f"claims {named(runs)}")

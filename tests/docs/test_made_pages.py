@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from pythiageo import errors
+from pythiageo.claims import VERDICTS
+from pythiageo.names import DOMINATED
+from pythiageo.observations.dominated import MAKERS
 from pythiageo.observations.measures import declared_measures
 from pythiageo.observations.schema import COLUMNS, STATUSES
+from pythiageo.series.audit.values import FINDINGS
 from pythiageo.study.protocols import EVENT_STATUSES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = runpy.run_path(str(DOCS / "make_reference.py"))["PAGES"]
+RUNS = ("complete", "running", "interrupted", "diverged")
 CODES = sorted(value for name, value in vars(errors).items() if name.startswith("EXIT_"))
 
 
@@ -39,7 +44,10 @@ def test_none_is_missing() -> None:
     assert {row[0].strip("`") for row in rows(PAGES["measures.md"]())} >= set(declared_measures())
 
 
-def test_there_is_something_to_do_about_every_status_event_and_exit_code() -> None:
+def test_there_is_something_to_do_about_all_that_can_be_printed() -> None:
     page = (DOCS / "faq.md").read_text(encoding="utf-8")
-    said = [name for row in rows(page) for name in re.findall(r"[\w-]+", row[0])]
-    assert sorted(said) == sorted([*STATUSES, *EVENT_STATUSES, *map(str, CODES)])
+    said = [name for row in rows(page) for name in re.findall(r"`([^`]+)`|^(\d+)$", row[0])]
+    remarks = {f"{DOMINATED} {maker}" for maker in MAKERS}
+    expected = [*STATUSES, *EVENT_STATUSES, *FINDINGS, *VERDICTS, *RUNS, *remarks, *map(str, CODES)]
+    # "_by_position" and "items_left_out" name what a remark stands at
+    assert sorted(code or number for code, number in said) == sorted([*expected, "_by_position", "items_left_out"])

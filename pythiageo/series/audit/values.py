@@ -1,7 +1,7 @@
 """Whether the weights of steps are what their names say, as far as a few rows of two matrices tell.
 
-A pure function from samples to findings, each with the numbers that led to it; docs/audit.md has the rules, and how
-often they are wrong.
+A pure function from samples to findings, each with the numbers that led to it; docs/audit_errors.md has the rules, and
+how often they are wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pythiageo.series.audit.samples import Sample, Samples
 from pythiageo.series.audit.start import Start, describe_start
 from pythiageo.series.audit.weights import WeightRow, measure_rows
 
-UNREAD, SHAPE, NONFINITE, REPEATED, UNRELATED, MISPLACED, TRAINED = (
+FINDINGS = (
     "not-read",
     "another-shape",
     "not-finite",
@@ -31,6 +31,7 @@ UNREAD, SHAPE, NONFINITE, REPEATED, UNRELATED, MISPLACED, TRAINED = (
     "out-of-order",
     "trained-start",
 )
+UNREAD, SHAPE, NONFINITE, REPEATED, UNRELATED, MISPLACED, TRAINED = FINDINGS
 RELATED = 6.0
 """Standard deviations above which two matrices have an initialisation in common: of a million pairs that have none,
 fewer than one lies there."""
