@@ -53,7 +53,8 @@ class TrialPasses:
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
-        self.all = list(_list_packs(self.forests, Bounds.of(compute).nodes(shape.d_model), shape.vocab))
+        nodes = Bounds.of(compute).nodes(shape.d_model)
+        self.all = list(_list_packs(self.forests, nodes, shape.vocab))
         if not self.forests:
             self.all = [Pass(*one) for one in plain_passes(list(prepared), Bounds.of(compute).tokens, linear_probe)]
 
