@@ -86,18 +86,18 @@ class Trial:
         return self.passes.time() + self._time_logits()
 
     def _time_logits(self) -> float:
-        rows = sum(one.examples * one.scored for one in self.passes.all)
-        few = min(rows, 256)
-        unembedding = torch.randn(self._shape.vocab, self._shape.d_model, device=self._device)
+        scored = [rows for one in self.passes.all if (rows := one.examples * one.scored)]
+        # logits of unit size: the exponentials of larger ones are denormal numbers, which take several times as long
+        size = self._shape.d_model**-0.5
+        unembedding = size * torch.randn(self._shape.vocab, self._shape.d_model, device=self._device)
 
-        def unembed(states: Tensor) -> None:
-            predict(states @ unembedding.T, torch.zeros(len(states), dtype=torch.long))
+        def unembed(rows: int) -> None:
+            states = torch.ones(rows, self._shape.d_model, device=self._device)
+            predict(states @ unembedding.T, torch.zeros(rows, dtype=torch.long))
 
-        return (
-            scale(time_items([torch.randn(few, self._shape.d_model, device=self._device)], unembed), len, rows)
-            if rows
-            else 0.0
-        )
+        at_once = self._config.compute.passes_at_once
+        timed = time_items(scored, unembed, warm_up=True, at_once=at_once)
+        return scale(timed, float, sum(scored))
 
     def time_geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
@@ -109,7 +109,8 @@ class Trial:
             return stand_in.seconds
 
         tokens = sum(map(_count_tokens, self._geometry))
-        return scale(time_items(self._geometry, measure), _count_tokens, tokens) * self._sites
+        timed = time_items(self._geometry, measure, at_once=self._config.compute.thread_count)
+        return scale(timed, _count_tokens, tokens) * self._sites
 
     def time_linear_probe(self, config: LinearProbeConfig) -> float:
         """Return the seconds of the linear probes, from fits at one site of as many probe sets as there is time for.
