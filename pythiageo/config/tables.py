@@ -210,7 +210,8 @@ class MeasureConfig(Table):
 
 
 class ComputeConfig(Table):
-    """How it is computed. An analysis has the same bits with any number of threads; a training with the same number."""
+    """How it is computed. Scores and geometry of an analysis have the same bits with any number of threads; trainings
+    and landscape measures with the same number."""
 
     device: Annotated[
         str,
@@ -227,8 +228,9 @@ class ComputeConfig(Table):
         int | None, Field(ge=1, le=256), Option("Threads. Default: the cores there are.", keyword=True)
     ] = None
     """Of an analysis: how many forward passes and sites are worked on at a time, each on one thread; default: the
-    cores there are, and one where forward passes run on a GPU. Of a training: default one, and for a model of d_model
-    512 or more the cores there are."""
+    cores there are, and one on a GPU or for a worker of a Ray cluster. Landscape measures divide each product among the
+    number that is asked for, and take one by default. Of a training: default one, and for a model of d_model 512 or
+    more the cores there are."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out. A pass over a
     prefix forest holds a quarter of it, 512 nodes at most. On a GPU eight times as many, and 2,048 nodes."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from torch import nn
 
 from pythiageo.compute.side_by_side import SideBySide
+from pythiageo.compute.threads import torch_threads
 from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
@@ -223,9 +224,18 @@ class CheckpointMeasurer(Generic[C]):
 
         config, nonfinite = self._spec.config, model.nonfinite
         first = model.first(origin, failures)
-        landscape = self._landscape.rows(
-            model.module, model.logits, model.layers, model.prepared, origin, nonfinite, model.scored_logits, failures
-        )
+        # one gradient after the other: a number of threads that was asked for divides its products
+        with torch_threads(config.compute.threads or 1):
+            landscape = self._landscape.rows(
+                model.module,
+                model.logits,
+                model.layers,
+                model.prepared,
+                origin,
+                nonfinite,
+                model.scored_logits,
+                failures,
+            )
         threads = SideBySide(config.compute.thread_count, config.compute.state_bytes)
         with model.open_reader() as reader, threads as side_by_side:
             forests = [] if nonfinite else self._grow(model.prepared)
