@@ -51,6 +51,13 @@ def find_device_here(name: str) -> str:
     return "cuda:0" if device == "split" else device
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use: of its affinity, and of a container's quota."""
+    import joblib  # type: ignore[import-untyped] # noqa: PLC0415
+
+    return max(1, int(joblib.cpu_count()))
+
+
 def free_memory(device: str) -> int:
     """Return how many bytes are free on a resolved device."""
     import torch  # noqa: PLC0415

@@ -1,12 +1,13 @@
-"""Pieces of linear algebra side by side on the machine's cores, while the caller goes on."""
+"""Pieces of work side by side on the machine's cores, while the caller goes on."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pythiageo.compute.threads import one_thread
 
@@ -26,10 +27,12 @@ class SideBySide:
     """
 
     def __init__(self, threads: int, memory: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, "pythiageo-spectra") if threads > 1 else None
+        self._threads = ThreadPoolExecutor(threads, "pythiageo-piece") if threads > 1 else None
         self._memory = memory
         self._taken = 0
         self._changed = Condition()
+        self._first: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._later: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def __enter__(self) -> SideBySide:
         return self
@@ -37,23 +40,39 @@ class SideBySide:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+        if self._threads is None:
+            return
+        for future, _ in [*self._first, *self._later]:
+            future.cancel()
+        self._threads.shutdown()
 
     def submit(self, work: Callable[[], T], memory: int) -> Future[T]:
         """Hand in a piece that takes so many bytes; waits until there is room. Its error is raised by ``result()``."""
         if self._threads is None:
-            done: Future[T] = Future()
-            done.set_result(_work(work))
-            return done
+            return _do_now(work)
         with self._changed:
             # a wait with an end, so that Ctrl-C is heard
             while self._taken and self._taken + memory > self._memory:
                 self._changed.wait(0.5)
             self._taken += memory
-        future = self._threads.submit(_work, work)
+        future = self._hand_in(self._threads, self._later, work)
         future.add_done_callback(lambda _: self._give_back(memory))
         return future
+
+    def submit_first(self, work: Callable[[], T]) -> Future[T]:
+        """Hand in a piece that its caller waits for: it is begun before those of ``submit``."""
+        return _do_now(work) if self._threads is None else self._hand_in(self._threads, self._first, work)
+
+    def _hand_in(self, threads: ThreadPoolExecutor, pieces: deque[Any], work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        pieces.append((future, work))
+        threads.submit(self._do_next)
+        return future
+
+    def _do_next(self) -> None:
+        with self._changed:
+            future, work = (self._first or self._later).popleft()
+        _do(work, future)
 
     def _give_back(self, memory: int) -> None:
         with self._changed:
@@ -61,6 +80,21 @@ class SideBySide:
             self._changed.notify_all()
 
 
-def _work(work: Callable[[], T]) -> T:
+def _do_now(work: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
     with one_thread():
-        return work()
+        future.set_result(work())
+    return future
+
+
+def _do(work: Callable[[], T], future: Future[T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        with one_thread():
+            found = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(found)

@@ -31,6 +31,20 @@ def one_thread() -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Have torch divide each product of this thread among ``count`` threads, and then among as many as before.
+
+    The last bits depend on the number.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _OpenBlas:
     """One thread for OpenBLAS while anybody is inside."""
 

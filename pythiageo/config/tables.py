@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pythiageo.compute.device import count_cores, resolve_device
 from pythiageo.config.fields import Count, Option, Size, Steps, Table, parse_size
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.probes.passages import TOKENS, Passages, Way
 
 LINEAR_PROBE, SINKS = "linear_probe", "sinks"
+MOST_PASSES = 8
+"""Forward passes at a time, at most. Each is made by modules of its own, and those are made one after another, in 0.4 s
+for a 160m shape: more would gain nothing. Sites are measured on all threads."""
 
 
 def example_keys(count: Any) -> dict[str, Any]:
@@ -260,7 +264,8 @@ class MeasureConfig(Table):
 
 
 class ComputeConfig(Table):
-    """How it is computed. The same threads give the same bits."""
+    """How it is computed. Scores and geometry of an analysis have the same bits with any number of threads; trainings
+    and landscape measures with the same number."""
 
     device: Annotated[
         str,
@@ -273,8 +278,13 @@ class ComputeConfig(Table):
         Literal["float32", "bfloat16"], Option("float32 or bfloat16, of the forward pass.", keyword=True)
     ] = "float32"
     """What forward passes of a saved checkpoint are computed in; measures are taken in float64 either way."""
-    threads: Annotated[int | None, Field(ge=1, le=256), Option("Threads. Default: one.", keyword=True)] = None
-    """Default: one, and for training a model of d_model 512 or more as many as there are cores."""
+    threads: Annotated[
+        int | None, Field(ge=1, le=256), Option("Threads. Default: the cores there are.", keyword=True)
+    ] = None
+    """Of an analysis: how many forward passes and sites are worked on at a time, each on one thread; default: the
+    cores there are, and one on a GPU or for a worker of a Ray cluster. Landscape measures divide each product among the
+    number that is asked for, and take one by default. Of a training: default one, and for a model of d_model 512 or
+    more the cores there are."""
     batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Greatest number of tokens in one forward pass of the probes; halved by itself when memory runs out. A pass over a
     prefix forest holds a quarter of it, 512 nodes at most. On a GPU eight times as many, and 2,048 nodes."""
@@ -282,9 +292,19 @@ class ComputeConfig(Table):
     """Most that the states of one task take at one time; more sites than fit are read in several rounds."""
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether forward passes run on the CPU; a GPU by name may be another machine's."""
+        return self.device == "cpu" or (self.device == "auto" and resolve_device("auto") == "cpu")
+
+    @property
     def thread_count(self) -> int:
-        """``threads``, one by default."""
-        return self.threads or 1
+        """``threads``; by default the cores there are, one where forward passes run on a GPU."""
+        return self.threads or (count_cores() if self.on_cpu else 1)
+
+    @property
+    def passes_at_once(self) -> int:
+        """Forward passes that are made at a time, each on one thread: one on a GPU."""
+        return min(self.thread_count, MOST_PASSES) if self.on_cpu else 1
 
     @property
     def state_bytes(self) -> int:

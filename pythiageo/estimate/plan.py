@@ -134,7 +134,7 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     if card is not None and not config.compute.device.startswith("cuda"):
         raise UserError(f"--card: of a GPU, so add --device cuda; the device is {config.compute.device!r}")
     check_folder(out)
-    torch.set_num_threads(config.compute.thread_count)
+    torch.set_num_threads(1)  # of one piece of work: compute.threads of them are at work at a time
     series = open_series(config.target, config.naming)
     listed = config.model_copy(update={"audit_values": False})  # nothing of any weights is read for a plan
     choice = choose_steps(listed, series, lambda _: None, report)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
+
+from pythiageo.compute.side_by_side import SideBySide
 
 T = TypeVar("T")
 TRIAL_SECONDS = 3.0
@@ -13,21 +16,32 @@ TRIAL_SECONDS = 3.0
 
 
 def time_items(
-    items: Sequence[T], work: Callable[[T], float | None], most: float = TRIAL_SECONDS, warm_up: bool = False
+    items: Sequence[T],
+    work: Callable[[T], float | None],
+    most: float = TRIAL_SECONDS,
+    warm_up: bool = False,
+    at_once: int = 1,
 ) -> list[tuple[T, float]]:
     """Return items with the seconds that ``work`` takes over each: spread over all, until ``most`` seconds are spent.
 
-    ``work`` may return seconds that do not count. ``warm_up``: it is done once before, for nothing.
+    ``work`` may return seconds that do not count. ``warm_up``: it is done once before, for nothing. ``at_once``: it is
+    done by so many threads at a time, as it will be, and each counts with its part of the seconds: what they take from
+    one another (memory's bandwidth, Python's lock, a busy core) is in them.
     """
-    if warm_up and items:
-        work(items[0])
     timed: list[tuple[T, float]] = []
-    for item in spread(items):
-        begun = time.perf_counter()
-        idle = work(item) or 0.0
-        timed.append((item, time.perf_counter() - begun - idle))
-        if sum(seconds for _, seconds in timed) > most:
-            break
+    with SideBySide(at_once, 0) as threads:
+
+        def do(item: T) -> float:
+            begun = time.perf_counter()
+            idle = [one.result() or 0.0 for one in [threads.submit_first(partial(work, item)) for _ in range(at_once)]]
+            return (time.perf_counter() - begun) / at_once - sum(idle) / at_once**2
+
+        if warm_up and items:
+            do(items[0])
+        for item in spread(items):
+            timed.append((item, do(item)))
+            if at_once * sum(seconds for _, seconds in timed) > most:
+                break
     return timed
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
 from pythiageo.compute.device import copy_to, find_device_here, wait_for
+from pythiageo.compute.threads import torch_threads
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
@@ -27,7 +28,7 @@ from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import Reading
-from pythiageo.measurement.geometry import observe
+from pythiageo.measurement.geometry import WORKSPACE, observe
 from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.landscape import Landscape, llc_settings
 from pythiageo.measurement.linear_probe import LinearProbe
@@ -90,18 +91,18 @@ class Trial:
         return self.passes.time() + self._time_logits()
 
     def _time_logits(self) -> float:
-        rows = sum(one.examples * one.scored for one in self.passes.all)
-        few = min(rows, 256)
-        unembedding = torch.randn(self._shape.vocab, self._shape.d_model, device=self._device)
+        scored = [rows for one in self.passes.all if (rows := one.examples * one.scored)]
+        # logits of unit size: the exponentials of larger ones are denormal numbers, which take several times as long
+        size = self._shape.d_model**-0.5
+        unembedding = size * torch.randn(self._shape.vocab, self._shape.d_model, device=self._device)
 
-        def unembed(states: Tensor) -> None:
-            predict(states @ unembedding.T, torch.zeros(len(states), dtype=torch.long))
+        def unembed(rows: int) -> None:
+            states = torch.ones(rows, self._shape.d_model, device=self._device)
+            predict(states @ unembedding.T, torch.zeros(rows, dtype=torch.long))
 
-        return (
-            scale(time_items([torch.randn(few, self._shape.d_model, device=self._device)], unembed), len, rows)
-            if rows
-            else 0.0
-        )
+        at_once = self._config.compute.passes_at_once
+        timed = time_items(scored, unembed, warm_up=True, at_once=at_once)
+        return scale(timed, float, sum(scored))
 
     def time_geometry(self) -> float:
         """Return the seconds of the geometry, from that of one site of as many probe sets as there is time for."""
@@ -113,7 +114,8 @@ class Trial:
             return stand_in.seconds
 
         tokens = sum(map(_count_tokens, self._geometry))
-        return scale(time_items(self._geometry, measure), _count_tokens, tokens) * self._sites
+        timed = time_items(self._geometry, measure, at_once=self._config.compute.thread_count)
+        return scale(timed, _count_tokens, tokens) * self._sites
 
     def time_linear_probe(self, config: LinearProbeConfig) -> float:
         """Return the seconds of the linear probes, from fits at one site of as many probe sets as there is time for.
@@ -153,7 +155,8 @@ class Trial:
             encoded = prepared.encoded[: config.examples]
             few = [_shrink(example) for example in encoded[:32]]
             problem = problem_of(block, logits_of(block), few)
-            timed = time_items([problem], self._take_gradient, warm_up=True)
+            with torch_threads(self._config.compute.threads or 1):
+                timed = time_items([problem], self._take_gradient, warm_up=True)
             example = scale(timed, lambda one: one.examples, 1) * self._shape.layers
             measures = [get_landscape_measure(name) for name in landscape.measures]
             gradients = sum(one.gradients + one.gradients_a_probe * config.hessian.probes for one in measures)
@@ -178,7 +181,9 @@ class Trial:
         own = self._estimate_process()
         size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
         loaded, opened = 4 * self._shape.parameters + mapped, size * self._shape.parameters
-        return own + max(loaded, opened + max(size * self._shape.joint, self._estimate_work()))
+        # the modules of one more thread have copies of their own until they share the first ones
+        copied = size * self._shape.joint * min(2, self._config.compute.passes_at_once)
+        return own + max(loaded, opened + max(copied, self._estimate_work()))
 
     def _estimate_work(self) -> int:
         """Return the bytes of forward passes, and of what stands beside them: states and their spectra, or logits."""
@@ -195,14 +200,17 @@ class Trial:
         # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
         laid_out = 4 * tokens * width
         spectra = 3 * 2 * laid_out + 4 * 8 * min(tokens, width) ** 2
-        beside = self._config.compute.thread_count > 1
-        if beside:  # sites that are measured beside the next passes: so much of them, or a single one, may be at work
-            spectra = max(spectra, self._config.compute.state_bytes) + laid_out
+        threads, at_once = self._config.compute.thread_count, min(self._config.compute.passes_at_once, len(passes))
+        beside = threads > 1
+        if beside:  # sites are measured beside the next passes: some are at work, and more of them wait
+            fitting = max(1, self._config.compute.state_bytes // max(1, WORKSPACE * laid_out))
+            waiting = min(fitting, self._sites * len(self._geometry))
+            spectra = waiting * laid_out + min(waiting, threads) * spectra
         logits = 4 * max((min(one.examples * one.scored, SCORED) for one in passes), default=0) * self._shape.vocab
         if forests:  # states and logits come out of the same pass; a site's states are laid out for every example
-            parts = (found + logits, laid_out + spectra)
-            return passing + states + (sum(parts) if beside else max(parts))
-        return passing + max(states + max(found, spectra), logits)
+            parts = (at_once * (found + logits), laid_out + spectra)
+            return at_once * passing + states + (sum(parts) if beside else max(parts))
+        return at_once * passing + max(states + max(at_once * found, spectra), at_once * logits)
 
     def _estimate_process(self) -> int:
         """Return what a process takes that has all libraries of a run at work, after a rehearsal with one block."""

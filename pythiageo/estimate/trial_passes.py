@@ -50,10 +50,12 @@ class TrialPasses:
         self._shape = shape
         self._folder = folder
         self._device = find_device_here(compute.device)
+        self._at_once = compute.passes_at_once
         self.forests = grow(prepared, linear_probe)
         if not self._take_forests():
             self.forests = []
-        self.all = list(_list_packs(self.forests, Bounds.of(compute).nodes(shape.d_model), shape.vocab))
+        nodes = Bounds.of(compute).nodes(shape.d_model)
+        self.all = list(_list_packs(self.forests, nodes, shape.vocab))
         if not self.forests:
             self.all = [Pass(*one) for one in plain_passes(list(prepared), Bounds.of(compute).tokens, linear_probe)]
 
@@ -71,7 +73,8 @@ class TrialPasses:
         Raises:
             CheckpointError: TransformerLens cannot open the model.
         """
-        with BridgeReader(self._shape.one_block(), self._folder, self._device) as reader:
+        block, at_once = self._shape.one_block(), self._at_once
+        with BridgeReader(block, self._folder, self._device, at_once=at_once) as reader:
             sites = list(reader.sites())[:1]
 
             def run(one: Pass) -> None:
@@ -81,7 +84,7 @@ class TrialPasses:
                     reader.read(one.pack.ids % FEW, sites, None, one.pack.depths, one.pack.visible)
                 wait_for(self._device)
 
-            timed = time_items(self.all, run, warm_up=True)
+            timed = time_items(self.all, run, warm_up=True, at_once=at_once)
         return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers
 
 

@@ -6,7 +6,10 @@ import inspect
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from pythiageo.errors import CheckpointError
 from pythiageo.lens.faithful import TriedLogits
-from pythiageo.lens.placing import SPLIT, place
+from pythiageo.lens.placing import SPLIT, copy_module, place
 from pythiageo.names import FINAL_NORM
 from pythiageo.no_value import NoValueError
 
@@ -31,6 +34,9 @@ class BridgeReader:
     Booting changes ``model`` (attention implementation, parameter names, ``dtype``): fingerprint and save it before.
     ``device`` may be ``split``: then it is divided over all GPUs (``lens.placing``).
 
+    ``at_once`` threads may read at a time, each through modules of its own: a pass leaves its mark on TransformerLens'
+    modules, so no two passes share any. Their weights are there once.
+
     Use it as a context manager: at the end, or where it cannot be opened, the model is taken apart and its memory is
     free at once (``_take_apart``); nothing can be asked of either any more.
 
@@ -38,37 +44,43 @@ class BridgeReader:
         CheckpointError: TransformerLens has no adapter for this architecture, or does not compute what it computes.
     """
 
-    def __init__(self, model: nn.Module, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
-        from transformers import AutoTokenizer  # noqa: PLC0415
+    def __init__(
+        self,
+        model: nn.Module,
+        folder: Path,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        at_once: int = 1,
+    ) -> None:
+        from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds to import
 
         model.config.use_cache = False  # type: ignore[union-attr] # keys and values of every block, for nobody
         tried = TriedLogits(model)
+        modules: list[nn.Module] = [model]
+        self._bridges: list[Any] = []
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self._bridge = TransformerBridge.boot_transformers(
-                str(folder),
-                hf_model=place(model, device, dtype),
-                tokenizer=tokenizer,
-                device=None if device == SPLIT else device,
-                dtype=dtype,
-            )
+            placed = place(model, device, dtype)
+            modules += [copy_module(placed) for _ in range(at_once - 1)]
+            for one in modules:
+                self._bridges.append(_boot(one, folder, tokenizer, device, dtype, self._bridges[:1]))
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             kind = type(model).__name__
-            _take_apart(model)
+            _take_apart(*modules, *self._bridges)
             raise CheckpointError(f"{folder.name}: TransformerLens cannot open a {kind}: {error}") from None
+        self._bridge = self._bridges[0]
         self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
         self._dtype = dtype
         self._layers = len(self._bridge.blocks)
-        _free_joint_weights(self._bridge)
-        for module in self._bridge.modules():
-            if hasattr(module, "_pattern"):
-                module.register_forward_hook(_forget_pattern)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for bridge in self._bridges:
+            self._idle.put(bridge)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
         try:
-            _, logits = self.read(tried.ids, [], torch.arange(tried.ids.shape[1]))
-            tried.check(logits, dtype, folder.name)
+            for _ in self._bridges:  # one after the other
+                _, logits = self.read(tried.ids, [], torch.arange(tried.ids.shape[1]))
+                tried.check(logits, dtype, folder.name)
         except BaseException:
             self.__exit__()
             raise
@@ -77,8 +89,8 @@ class BridgeReader:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        model = self._bridge.original_model
-        _take_apart(self._bridge, model)
+        for bridge in self._bridges:
+            _take_apart(bridge, bridge.original_model)
 
     def sites(self) -> dict[str, int]:
         """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output.
@@ -164,8 +176,8 @@ class BridgeReader:
         if depths is not None and visible is not None:
             options["position_ids"] = depths.to(self._device)
             options["attention_mask"] = self._mask(visible)
-        with torch.inference_mode():
-            logits = self._bridge.run_with_hooks(
+        with torch.inference_mode(), self._borrow() as bridge:
+            logits = bridge.run_with_hooks(
                 ids.to(self._device), return_type="logits", fwd_hooks=[keep(site) for site in sites], **options
             )
         if lost := [site for site in sites if site not in states]:
@@ -195,8 +207,8 @@ class BridgeReader:
         hooks = [keep(layer) for layer in layers]
         if all(name in self._bridge.hook_dict for name, _ in hooks):
             stop = max(layers) + 1
-            with torch.inference_mode():
-                self._bridge.run_with_hooks(
+            with torch.inference_mode(), self._borrow() as bridge:
+                bridge.run_with_hooks(
                     ids.to(self._device),
                     return_type="logits",
                     fwd_hooks=hooks,
@@ -206,6 +218,15 @@ class BridgeReader:
             kind = type(self._bridge.original_model).__name__
             raise NoValueError(f"TransformerLens gives no attention pattern of a {kind} at block {lost[0]}")
         return found
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Any]:
+        """Give modules that no other thread is using."""
+        bridge = self._idle.get()
+        try:
+            yield bridge
+        finally:
+            self._idle.put(bridge)
 
     def _mask(self, visible: Bool[Tensor, "position position"]) -> Float[Tensor, "one one position position"]:
         """Return what is added to attention scores. One of booleans some attentions would add as it is, 0 or 1."""
@@ -219,6 +240,25 @@ class BridgeReader:
             return None
         after = max(int(match[1]) for match in blocks if match) + 1
         return after if after < self._layers else None
+
+
+def _boot(model: nn.Module, folder: Path, tokenizer: Any, device: str, dtype: torch.dtype, earlier: list[Any]) -> Any:
+    """Return a model opened through TransformerLens, with the weights of an ``earlier`` one where there is one."""
+    from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
+
+    where = None if device == SPLIT else device
+    bridge: Any = TransformerBridge.boot_transformers(
+        str(folder), hf_model=model, tokenizer=tokenizer, device=where, dtype=dtype
+    )
+    _free_joint_weights(bridge)
+    for module in bridge.modules():
+        if hasattr(module, "_pattern"):
+            module.register_forward_hook(_forget_pattern)
+    for other in earlier:
+        weights = dict(other.named_parameters())
+        for name, parameter in bridge.named_parameters():
+            parameter.data = weights[name].data
+    return bridge
 
 
 def _take_apart(*roots: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -22,6 +23,12 @@ def place(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
     if device != SPLIT:
         return model.to(torch.device(device), dtype)
     return divide(model.to(dtype), gpu_map(model, dtype))
+
+
+def copy_module(model: nn.Module) -> nn.Module:
+    """Return modules like the model's, whose parameters are others with the same memory."""
+    shared = {id(one): nn.Parameter(one.detach(), one.requires_grad) for one in model.parameters()}
+    return deepcopy(model, shared)  # what it takes for copied already
 
 
 def gpu_map(model: nn.Module, dtype: torch.dtype) -> dict[str, int]:

@@ -10,6 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
+from pythiageo.compute.side_by_side import SideBySide
+from pythiageo.compute.threads import torch_threads
 from pythiageo.config.runs import AnalyzeConfig, FetchConfig, RunConfig
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
@@ -77,7 +79,7 @@ class OpenModel:
     the probe sets under its tokenizer. ``nonfinite``: why the weights cannot be measured. ``scored_logits``: a faster
     way to the loss, where it has one. ``description``: what the manifest says of it. ``further``: gives other rows;
     ``first``: those that are taken of the module before anything else. ``met``: the prompts that its training has met,
-    where that is known.
+    where that is known. ``passes_at_once``: threads that may ask the reader at a time.
     """
 
     module: nn.Module
@@ -93,6 +95,7 @@ class OpenModel:
     further: Callable[[Origin], list[Observation]] = lambda _: []
     first: Callable[[Origin, Failures], list[Observation]] = lambda _origin, _failures: []
     met: frozenset[str] | None = None
+    passes_at_once: int = 1
 
 
 class Follower(Protocol):
@@ -221,13 +224,22 @@ class CheckpointMeasurer(Generic[C]):
 
         config, nonfinite = self._spec.config, model.nonfinite
         first = model.first(origin, failures)
-        landscape = self._landscape.rows(
-            model.module, model.logits, model.layers, model.prepared, origin, nonfinite, model.scored_logits, failures
-        )
-        with model.open_reader() as reader:
+        # one gradient after the other: a number of threads that was asked for divides its products
+        with torch_threads(config.compute.threads or 1):
+            landscape = self._landscape.rows(
+                model.module,
+                model.logits,
+                model.layers,
+                model.prepared,
+                origin,
+                nonfinite,
+                model.scored_logits,
+                failures,
+            )
+        threads = SideBySide(config.compute.thread_count, config.compute.state_bytes)
+        with model.open_reader() as reader, threads as side_by_side:
             forests = [] if nonfinite else self._grow(model.prepared)
-            reading = Reading.of(reader, config.measures, config.compute, forests)
-            waiting = config.compute.state_bytes
+            reading = Reading.of(reader, config.measures, config.compute, forests, side_by_side, model.passes_at_once)
             rows = observe(
                 reading,
                 model.prepared,
@@ -236,7 +248,6 @@ class CheckpointMeasurer(Generic[C]):
                 nonfinite,
                 look_and_report,
                 failures,
-                waiting,
                 keeper,
                 model.met,
             )

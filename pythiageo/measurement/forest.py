@@ -22,7 +22,7 @@ class Pack(NamedTuple):
 
     ``ids``, ``depths`` (1, node): the token, and where it stands. ``visible`` (node, node): whether the node of the
     row sees that of the column. ``start``, ``stop``: the new nodes by their number in the forest; ``before``: how many
-    nodes of earlier packs stand in front of them. ``end``: the first prompt that does not belong to it.
+    nodes of earlier packs stand in front of them. ``first``, ``end``: its first prompt, and the first that is not its.
     """
 
     ids: Int[Tensor, "one node"]
@@ -31,6 +31,7 @@ class Pack(NamedTuple):
     start: int
     stop: int
     before: int
+    first: int
     end: int
 
     def among(self, nodes: Int[np.ndarray, " chosen"]) -> tuple[slice, Int[Tensor, " here"]]:
@@ -91,10 +92,13 @@ class Forest:
         row = self._row[ids]
         return self._nodes[row, : self._lengths[row]]
 
-    def pack(self, first: int, most: int, scored: Int[np.ndarray, " scored"], most_scored: int) -> Pack:
+    def pack(
+        self, first: int, most: int, scored: Int[np.ndarray, " scored"], most_scored: int, until: int | None = None
+    ) -> Pack:
         """Return the pack that begins with prompt ``first``: as many as fit, at least one.
 
-        ``most``: nodes. ``most_scored``: nodes of ascending ``scored`` among the new ones.
+        ``most``: nodes. ``most_scored``: nodes of ascending ``scored`` among the new ones. ``until``: the prompt before
+        which it ends, if not the last.
         """
         start, length = int(self._new[first]), int(self._lengths[first])
         before = length - int(self._new[first + 1] - start)
@@ -103,7 +107,7 @@ class Forest:
         to_score = np.searchsorted(scored, start) + most_scored
         if to_score < len(scored):
             room_scored = np.searchsorted(self._new, scored[to_score], side="right") - 1
-        end = max(first + 1, min(int(room), int(room_scored)))
+        end = max(first + 1, min(int(room), int(room_scored), self.prompts if until is None else until))
         stop = int(self._new[end])
         numbers = np.concatenate([self._nodes[first, :before], np.arange(start, stop)])
         visible = (numbers <= numbers[:, None]) & (numbers[:, None] < self._below[numbers])
@@ -114,6 +118,7 @@ class Forest:
             start=start,
             stop=stop,
             before=before,
+            first=first,
             end=end,
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from threading import Lock
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 from pythiageo.geometry.spectrum import is_finite
 from pythiageo.measurement.check_forest import Fit
 from pythiageo.measurement.forest import Pack
+from pythiageo.measurement.passes import Passes
 from pythiageo.measurement.plain_reading import count_fitting
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.reader import Bounds, Reader
+from pythiageo.measurement.reader import Reader
 from pythiageo.measurement.task_forest import TaskForest
 from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict
 
@@ -35,9 +37,9 @@ class ForestReading:
             no weight: 0 times NaN.
     """
 
-    def __init__(self, reader: Reader, bounds: Bounds, task: TaskForest, fit: Fit) -> None:
+    def __init__(self, reader: Reader, passes: Passes, task: TaskForest, fit: Fit) -> None:
         self._reader = reader
-        self._bounds = bounds
+        self._passes = passes
         self.task = task
         self._fit = fit
         self._states: dict[str, Tensor] = {}
@@ -72,22 +74,26 @@ class ForestReading:
         states: dict[str, Tensor] = {}
         log_prob = torch.empty(len(task.pair_targets), dtype=torch.float64)
         hit = torch.empty(len(log_prob), dtype=torch.bool)
+        chosen = Lock()
 
         def read(pack: Pack) -> None:
             keep, places = pack.among(task.kept)
             score, positions = pack.among(scored)
             if not len(places) and not len(positions):
                 return
-            asked = (list(states) or sites) if len(places) or not states else []
+            with chosen:
+                known = list(states)
+            asked = (known or sites) if len(places) or not known else []
             found, logits = self._reader.read(
                 pack.ids, asked, positions if len(positions) else None, pack.depths, pack.visible
             )
-            if sites and not states:  # only now is it known how wide each site is
-                widths = [found[site].shape[-1] for site in sites]
-                fitting = count_fitting(widths, len(task.kept), self._bounds.state_bytes)
-                states.update(
-                    {site: found[site].new_empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]}
-                )
+            with chosen:
+                if sites and not states:  # only now is it known how wide each site is
+                    widths = [found[site].shape[-1] for site in sites]
+                    fitting = count_fitting(widths, len(task.kept), self._passes.bounds.state_bytes)
+                    states.update(
+                        {site: found[site].new_empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]}
+                    )
             for site, kept in states.items():
                 if not len(places):
                     break
@@ -102,13 +108,17 @@ class ForestReading:
                 except NonfiniteLogitsError as error:
                     raise UnfitError(str(error)) from None
 
-        first = 0
-        while first < task.forest.prompts:
-            pack = task.pack(first, self._bounds.nodes(self._fit.width), self._fit.vocab)
-            divisible = pack.end > first + 1
-            if self._bounds.attempt(partial(read, pack), divisible):
-                first = pack.end
+        self._passes.make(self._cut(0, task.forest.prompts), read, self._divide)
         self._states.update(states)
         self._takers.update(dict.fromkeys(states, task.geometries))
         if self._predictions is None:
             self._predictions = log_prob, hit
+
+    def _cut(self, first: int, end: int) -> Iterator[Pack]:
+        while first < end:
+            pack = self.task.pack(first, self._passes.bounds.nodes(self._fit.width), self._fit.vocab, end)
+            yield pack
+            first = pack.end
+
+    def _divide(self, pack: Pack) -> list[Pack]:
+        return list(self._cut(pack.first, pack.end)) if pack.end > pack.first + 1 else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.config.tables import ComputeConfig, MeasureConfig
 from pythiageo.measurement.check_forest import Fit, try_forest
 from pythiageo.measurement.failures import concerns_all, describe_error
 from pythiageo.measurement.forest_reading import ForestReading, UnfitError
+from pythiageo.measurement.passes import Passes
 from pythiageo.measurement.plain_reading import PlainReading
 from pythiageo.measurement.probe_sets import Prepared
 from pythiageo.measurement.reader import NODES, Bounds, Reader
@@ -41,6 +43,9 @@ class Reading:
     same, a pass is divided, and the bound is halved from there on. States of several sites that take more than
     ``state_bytes`` together are read in several rounds.
 
+    ``side_by_side``: the threads of this checkpoint's work, one by default. ``at_once``: how many passes the reader
+    takes at a time, each on one of them.
+
     Raises:
         MachineError: memory runs out over a single example.
     """
@@ -54,11 +59,14 @@ class Reading:
         forests: Sequence[TaskForest] = (),
         dtype: str = "float32",
         most_nodes: int = NODES,
+        side_by_side: SideBySide | None = None,
+        at_once: int = 1,
     ) -> None:
         self.sites = sites
+        self.side_by_side = side_by_side or SideBySide(1, state_bytes)
         self._reader = reader
-        self._bounds = Bounds(batch_tokens, state_bytes, most_nodes)
-        self._plain = PlainReading(reader, self._bounds)
+        self._passes = Passes(Bounds(batch_tokens, state_bytes, most_nodes), self.side_by_side, at_once)
+        self._plain = PlainReading(reader, self._passes)
         self._fit = Fit(None)
         self._set_aside: dict[str, str] = {}
         if forests:
@@ -75,11 +83,13 @@ class Reading:
         measures: MeasureConfig,
         compute: ComputeConfig,
         forests: Sequence[TaskForest] = (),
+        side_by_side: SideBySide | None = None,
+        at_once: int = 1,
     ) -> Reading:
         """Choose the sites that a config names. Raises ``UserError`` where the model has none of that name."""
         sites = choose_sites(reader, measures.sites, measures.layers)
-        bounds = Bounds.of(compute)
-        return cls(reader, sites, bounds.tokens, bounds.state_bytes, forests, compute.dtype, bounds.most_nodes)
+        tokens, state_bytes, nodes = astuple(Bounds.of(compute))
+        return cls(reader, sites, tokens, state_bytes, forests, compute.dtype, nodes, side_by_side, at_once)
 
     @property
     def passes(self) -> str:
@@ -153,7 +163,7 @@ class Reading:
             return None
         if self._current is None or self._current.task is not task:
             self._current = None  # the earlier task's states are free before others are made
-            self._current = ForestReading(self._reader, self._bounds, task, self._fit)
+            self._current = ForestReading(self._reader, self._passes, task, self._fit)
         try:
             return ask(self._current)
         except Exception as error:

@@ -8,10 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from pythiageo.compute.device import load_solvers
-from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import CheckpointError
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.dominance import find_dominance
@@ -19,6 +16,7 @@ from pythiageo.geometry.measure import Estimate, Measure
 from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout
 from pythiageo.geometry.view import SiteStates
+from pythiageo.interrupts import wait_for
 from pythiageo.measurement import sinks
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
@@ -50,14 +48,12 @@ def observe(
     nonfinite: str | None = None,
     report_share: Callable[[float], None] = lambda _: None,
     failures: Failures | None = None,
-    waiting: int = 2**30,
     keeper: Keeper | None = None,
     met: frozenset[str] | None = None,
 ) -> list[Observation]:
     """Return every observation of one checkpoint.
 
-    What is measured of states is measured beside the next forward passes, on as many threads as torch is set to;
-    ``waiting``: bytes that it may take together.
+    What is measured of states is measured beside the next forward passes, on the threads of the reading.
 
     ``nonfinite`` says why the weights cannot be measured; then no forward pass is made, and every observation that
     would have been has the status ``nonfinite`` and that reason. ``report_share`` is told which share is done.
@@ -69,12 +65,10 @@ def observe(
         CheckpointError: the passes of every probe set ended in an error.
     """
     failures = failures or Failures()
-    with SideBySide(torch.get_num_threads(), waiting) as side_by_side:
-        keeper = keeper or Keeper(plan, origin, failures)
-        found = list(
-            _observe(reading, probes, plan, origin, nonfinite, report_share, failures, side_by_side, keeper, met)
-        )
-        return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
+    keeper = keeper or Keeper(plan, origin, failures)
+    found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, keeper, met))
+    wait_for([part for part in found if isinstance(part, Future)])
+    return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
 
 
 def _observe(
@@ -85,7 +79,6 @@ def _observe(
     nonfinite: str | None,
     report_share: Callable[[float], None],
     failures: Failures,
-    side_by_side: SideBySide,
     keeper: Keeper,
     met: frozenset[str] | None,
 ) -> Iterator[Observation | Future[list[Observation]]]:
@@ -106,13 +99,13 @@ def _observe(
         if prepared.probe.purpose == SCORE:
             yield from score_probe_set(subject)
         else:
-            yield from _measure_sites(subject, side_by_side)
+            yield from _measure_sites(subject)
         unread += subject.unread
     if unread and len(unread) == sum(1 for prepared in probes if prepared.kept):
         raise CheckpointError(f"no probe set could be read: {unread[0]}")
 
 
-def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Observation | Future[list[Observation]]]:
+def _measure_sites(subject: Subject) -> Iterator[Observation | Future[list[Observation]]]:
     reading, prepared, plan = subject.reading, subject.prepared, subject.plan
     bootstrap = plan.bootstrap(prepared) if prepared.kept else None
     rarefaction = plan.rarefaction(prepared) if prepared.kept else None
@@ -138,7 +131,7 @@ def _measure_sites(subject: Subject, side_by_side: SideBySide) -> Iterator[Obser
             load_solvers(str(states.device))
         here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
         work = partial(_measure_site, subject, here, measures, (bootstrap, rarefaction), columns)
-        yield side_by_side.submit(work, WORKSPACE * states.nbytes)
+        yield reading.side_by_side.submit(work, WORKSPACE * states.nbytes)
         below = here.alone()
 
 

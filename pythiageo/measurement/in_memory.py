@@ -40,7 +40,7 @@ def measure_model(model: nn.Module, tokenizer: Any, config: AnalyzeConfig, step:
     if config.measures.spectra or config.measures.sketch:
         raise UserError("measures.spectra and measures.sketch are kept in a run's folder, and there is none here")
     with isolate_process():
-        torch.set_num_threads(config.compute.thread_count)
+        torch.set_num_threads(1)  # of one piece of work: compute.threads of them are at work at a time
         device = resolve_device(config.compute.device)
         identity = {
             "series": config.target,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from threading import Lock
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pythiageo.measurement.passes import Passes
 from pythiageo.measurement.probe_sets import SCORE, Prepared
-from pythiageo.measurement.reader import Bounds, Reader
+from pythiageo.measurement.reader import Reader
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Predictions, predict
 
@@ -31,9 +32,9 @@ class PlainReading:
         MachineError: memory runs out over a single example.
     """
 
-    def __init__(self, reader: Reader, bounds: Bounds) -> None:
+    def __init__(self, reader: Reader, passes: Passes) -> None:
         self._reader = reader
-        self._bounds = bounds
+        self._passes = passes
 
     def states(self, prepared: Prepared, sites: Sequence[str]) -> Iterator[tuple[str, Float[Tensor, "token width"]]]:
         """Yield each site with its states at every position of every example, the examples one after another."""
@@ -50,20 +51,24 @@ class PlainReading:
         lengths = prepared.layout.lengths
         starts, tokens = lengths.cumsum(0) - lengths, int(lengths.sum())
         states: dict[str, Tensor] = {}
+        chosen = Lock()
 
         def read(indices: list[int]) -> None:
             ids = torch.tensor([prepared.encoded[i].ids for i in indices])
-            found, _ = self._reader.read(ids, list(states) or sites, None)
-            if not states:  # only now is it known how wide each site is
-                widths = [found[site].shape[-1] for site in sites]
-                fitting = count_fitting(widths, tokens, self._bounds.state_bytes)
-                states.update({site: found[site].new_empty(tokens, found[site].shape[-1]) for site in sites[:fitting]})
+            with chosen:
+                asked = list(states) or sites
+            found, _ = self._reader.read(ids, asked, None)
+            with chosen:
+                if not states:  # only now is it known how wide each site is
+                    widths = [found[site].shape[-1] for site in sites]
+                    fitting = count_fitting(widths, tokens, self._passes.bounds.state_bytes)
+                    for site, width in list(zip(sites, widths, strict=True))[:fitting]:
+                        states[site] = found[site].new_empty(tokens, width)
             rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
             for site, kept in states.items():
                 kept[rows.to(kept.device)] = found[site].flatten(0, 1)
 
-        for batch in self._batches(prepared.encoded):
-            self._within_memory(batch, read)
+        self._passes.make(self._batches(prepared.encoded), read, _halve)
         return states
 
     def predictions(self, encoded: list[Encoded]) -> Predictions:
@@ -94,9 +99,8 @@ class PlainReading:
                 logits = values[rows[part].to(values.device), columns[part].to(values.device)]
                 log_prob[places[part]], hit[places[part]] = predict(logits, targets[part])
 
-        for batch in self._batches(encoded):
-            for indices in _few_scored(batch, encoded):
-                self._within_memory(indices, read)
+        scored = (indices for batch in self._batches(encoded) for indices in _few_scored(batch, encoded))
+        self._passes.make(scored, read, _halve)
         return Predictions(log_prob, hit, torch.repeat_interleave(torch.arange(len(encoded)), counts))
 
     def attention_to_first(self, encoded: list[Encoded], layers: list[int]) -> list[dict[int, Float[Tensor, " head"]]]:
@@ -113,19 +117,11 @@ class PlainReading:
                 for index, mean in zip(indices, means, strict=True):
                     found[index][layer] = mean
 
-        for batch in self._batches(encoded):
-            self._within_memory(batch, read)
+        self._passes.make(self._batches(encoded), read, _halve)
         return found
 
     def _batches(self, encoded: list[Encoded]) -> Iterator[list[int]]:
-        yield from batches(encoded, lambda: self._bounds.tokens)
-
-    def _within_memory(self, indices: list[int], read: Callable[[list[int]], None]) -> None:
-        waiting = [indices]
-        while waiting:
-            part = waiting.pop()
-            if not self._bounds.attempt(partial(read, part), len(part) > 1):
-                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+        yield from batches(encoded, lambda: self._passes.bounds.tokens)
 
 
 def batches(encoded: list[Encoded], tokens: Callable[[], int]) -> Iterator[list[int]]:
@@ -166,6 +162,11 @@ def count_fitting(widths: Sequence[int], rows: int, most: int) -> int:
     """Return how many of the first sites fit into ``most`` bytes with ``rows`` float32 states of each; at least one."""
     needed = torch.tensor(widths).cumsum(0) * 4 * rows
     return max(1, int((needed <= most).sum()))
+
+
+def _halve(indices: list[int]) -> list[list[int]]:
+    half = len(indices) // 2
+    return [indices[:half], indices[half:]] if half else []
 
 
 def _few_scored(indices: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pythiageo.compute.device import resolve_device
 from pythiageo.config.tables import ComputeConfig
-from pythiageo.errors import MEMORY, MachineError, machine_trouble
 
 NODES = 512
 """Nodes of a prefix forest in one forward pass. Each attends over all others: with 1,024 a 160m shape takes 1.4 times
@@ -24,7 +20,10 @@ ON_GPU = 8, 4
 
 
 class Reader(Protocol):
-    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains."""
+    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains.
+
+    Whether it may be asked by several threads at a time is for whoever opens it to say (``OpenModel.passes_at_once``).
+    """
 
     def sites(self) -> dict[str, int]:
         """Return the default sites by hook name, in order of depth, with their layers."""
@@ -71,9 +70,7 @@ class Bounds:
     @classmethod
     def of(cls, compute: ComputeConfig) -> Bounds:
         """Return those of a config, ``ON_GPU`` times as large on a GPU."""
-        # a GPU by name may be another machine's
-        on_cpu = compute.device == "cpu" or (compute.device == "auto" and resolve_device("auto") == "cpu")
-        tokens, nodes = (1, 1) if on_cpu else ON_GPU
+        tokens, nodes = (1, 1) if compute.on_cpu else ON_GPU
         return cls(tokens * compute.batch_tokens, compute.state_bytes, nodes * NODES)
 
     def nodes(self, width: int) -> int:
@@ -84,25 +81,3 @@ class Bounds:
         if self.most_nodes > NODES:
             return max(1, min(self.most_nodes, self.tokens // 8))
         return max(1, min(NODES, max(NODES // 4, 2 * width // 3), self.tokens // 4))
-
-    def attempt(self, read: Callable[[], None], divisible: bool) -> bool:
-        """Make a forward pass; return whether memory sufficed. If not, the bound is halved.
-
-        Raises:
-            MachineError: it did not, and the pass is not ``divisible``.
-        """
-        try:
-            read()
-            return True
-        except (RuntimeError, MemoryError) as error:
-            if machine_trouble(error) != MEMORY:
-                raise
-        # out of the handler: what the error's frames hold is free again
-        if not divisible:
-            raise MachineError(
-                "memory runs out over one single example: take a smaller model, another device or --dtype bfloat16"
-            )
-        self.tokens = max(1, self.tokens // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return False

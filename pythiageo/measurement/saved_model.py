@@ -85,7 +85,9 @@ class SavedModels:
         @contextmanager
         def open_reader() -> Iterator[Reader]:
             with loading():
-                reader = BridgeReader(model, folder, self._spec.device, getattr(torch, compute.dtype))
+                reader = BridgeReader(
+                    model, folder, self._spec.device, getattr(torch, compute.dtype), compute.passes_at_once
+                )
             with reader:
                 yield reader
             give_back()
@@ -93,6 +95,7 @@ class SavedModels:
         return OpenModel(
             module=model,
             layers=settings.num_hidden_layers,
+            passes_at_once=compute.passes_at_once,
             logits=logits_of(model),
             open_reader=open_reader,
             prepared=[one for one in self._prepared if only is None or one.probe.key in only],

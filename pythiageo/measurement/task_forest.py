@@ -61,9 +61,12 @@ class TaskForest:
             yield pack
             first = pack.end
 
-    def pack(self, first: int, nodes: int, vocab: int) -> Pack:
-        """Return the pack that begins with prompt ``first``: of ``nodes`` at most, and of ``LOGITS`` logits."""
-        return self.forest.pack(first, nodes, self.scored, max(1, LOGITS // vocab))
+    def pack(self, first: int, nodes: int, vocab: int, until: int | None = None) -> Pack:
+        """Return the pack that begins with prompt ``first``: of ``nodes`` at most, and of ``LOGITS`` logits.
+
+        ``until``: the prompt before which it ends, if not the last.
+        """
+        return self.forest.pack(first, nodes, self.scored, max(1, LOGITS // vocab), until)
 
     def pairs_of(self, scored: slice) -> slice:
         """Return which pairs ask the scored nodes of a slice."""

@@ -46,7 +46,7 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
             can be measured of a probe set with the model's tokenizer and context; or as ``CheckpointMeasurer``.
         MachineError: disk or memory run out, or the Hub cannot be reached.
     """
-    torch.set_num_threads(config.compute.thread_count)
+    torch.set_num_threads(1)  # of one piece of work: compute.threads of them are at work at a time
     tokenizer = None if config.tokenizer is None else _same_tokenizer(read_tokenizer(config.tokenizer), folder)
     series = open_series(config.target, config.naming)
     if config.fetch.bytes is not None:  # what a killed run left behind would not be counted

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 
-from pythiageo.compute.device import free_memory, make_repeatable, resolve_device
+from pythiageo.compute.device import count_cores, free_memory, make_repeatable, resolve_device
 from pythiageo.config.runs import TrainConfig
 from pythiageo.errors import MachineError, UserError, nearest
 from pythiageo.measurement.probe_sets import choose_tasks
@@ -73,11 +72,6 @@ def resolve(config: TrainConfig, at_once: int = 1) -> TrainConfig:
     threads = config.compute.threads or (1 if d_model < WIDE else max(1, count_cores() // at_once))
     compute = config.compute.model_copy(update={"threads": threads})
     return config.model_copy(update={"model": model, "training": training, "compute": compute})
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def checkpoint_steps(config: TrainConfig) -> list[int]:

@@ -145,7 +145,7 @@ class FollowedTraining:
     def _open_folder(self, resume: bool = True) -> Iterator[RunFolder]:
         """Open the run folder, with everything that numbers depend on as the config says, and not as it is here."""
         with isolate_process():
-            torch.set_num_threads(self._config.compute.thread_count)
+            torch.set_num_threads(1)  # of one piece of work: compute.threads of them are at work at a time
             device = resolve_device(self._config.compute.device)
             with open_run_folder(self._path, self._config, resume, not resume, device) as folder:
                 yield folder

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.config.tables import MeasureConfig, ProbeConfig
 from pythiageo.geometry.spectrum import Spectra
 from pythiageo.measurement.forward import Reading
@@ -37,11 +38,9 @@ class StandIn:
 
 def take(prepared: list[Prepared], threads: int, waiting: int = 2**30) -> list[Observation]:
     plan = GeometryPlan.of(MeasureConfig(readouts=("all",), geometry=("rankme", "alpha_req", "two_nn", "cka_below")))
-    torch.set_num_threads(threads)
-    try:
-        return observe(Reading(StandIn(), SITES, 512, 2**30), prepared, plan, ORIGIN, waiting=waiting)
-    finally:
-        torch.set_num_threads(1)
+    with SideBySide(threads, waiting) as side_by_side:
+        reading = Reading(StandIn(), SITES, 512, 2**30, side_by_side=side_by_side, at_once=threads)
+        return observe(reading, prepared, plan, ORIGIN)
 
 
 def test_rows_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

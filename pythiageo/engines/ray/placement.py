@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pythiageo.estimate.plan import Needs
 from pythiageo.measurement.checkpoint import MeasurementSpec
@@ -17,6 +17,12 @@ class Capacity:
     gpus: float
 
 
+def share_cores(spec: MeasurementSpec) -> MeasurementSpec:
+    """Return a specification for one of many workers: a core each where no number of threads was asked for."""
+    compute = spec.config.compute.model_copy(update={"threads": spec.config.compute.threads or 1})
+    return replace(spec, config=spec.config.model_copy(update={"compute": compute}))
+
+
 def capacity_of(resources: Mapping[str, float], spec: MeasurementSpec, needs: Needs, gpu_bytes: int) -> Capacity:
     """Return what a node of these resources has room for, if nothing else runs there.
 
@@ -25,7 +31,7 @@ def capacity_of(resources: Mapping[str, float], spec: MeasurementSpec, needs: Ne
     divided has all GPUs of its node.
     """
     gpus = int(resources.get("GPU", 0))
-    counts = [int(resources.get("CPU", 0) // spec.config.compute.thread_count)]
+    counts = [int(resources.get("CPU", 0) // (spec.config.compute.threads or 1))]
     if needs.memory:
         counts.append(int(resources.get("memory", 0) // needs.memory))
     each = 0.0

@@ -26,7 +26,7 @@ from pythiageo.engines.ray.cluster import (
     gpu_bytes_of,
     on_node,
 )
-from pythiageo.engines.ray.placement import Capacity, capacity_of
+from pythiageo.engines.ray.placement import Capacity, capacity_of, share_cores
 from pythiageo.engines.ray.worker import Worker
 from pythiageo.errors import MachineError, UserError
 from pythiageo.estimate.plan import find_needs
@@ -76,7 +76,7 @@ class RayEngine:
 
     def pool(self, spec: MeasurementSpec, progress: AnalysisProgress) -> RayPool:
         """See ``Engine``."""
-        return RayPool(self._ray, spec, progress)
+        return RayPool(self._ray, share_cores(spec), progress)
 
 
 class RayPool:

@@ -77,7 +77,7 @@ class Worker:
             self._scratch.remove()
 
     def _make_measurer(self) -> CheckpointMeasurer[Checkpoint]:
-        torch.set_num_threads(self._spec.config.compute.thread_count)
+        torch.set_num_threads(1)  # of one piece of work: compute.threads of them are at work at a time
         return CheckpointMeasurer(self._spec, open_and_score(self._spec), self._clock)
 
     def _here(self) -> Generator[CheckpointResult, None, None]:
