@@ -230,7 +230,8 @@ class MeasureConfig(Table):
     """``all``, or layers and ranges of them such as ``0,3-5,last``; sites of other layers are left out."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Resamples of the examples for the standard errors of geometry measures; 0: none. Each costs a spectrum. Measures
-    that compare rows (mean_cosine, two_nn) have none of it: a resample pairs rows with themselves."""
+    that compare rows (mean_cosine, two_nn) have none of it: a resample pairs rows with themselves. Means over prompts
+    know their own."""
 
     rows: Annotated[
         int, Field(ge=0, le=10**7), Option("Take ranks at this number of rows, too. Default: 0, at no other.")

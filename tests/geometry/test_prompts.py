@@ -151,7 +151,7 @@ def test_a_turn_without_a_step_is_left_out_and_said() -> None:
 @pytest.mark.parametrize("prompts", [[torch.ones(1, 3)] * 4, [torch.zeros(5, 3)] * 4], ids=["one row", "zero"])
 def test_no_prompt_with_a_number_is_a_reason(name: str, prompts: list[torch.Tensor]) -> None:
     with pytest.raises(
-        NoValueError, match=r"no prompt has \d rows or more|prompts none has a value|prompts has a mean"
+        NoValueError, match=r"no prompt has \d rows or more|prompts none has a value|two prompts with a mean"
     ):
         take(name, *prompts)
 

@@ -168,7 +168,7 @@ def test_no_alarm_on_ordinary_states() -> None:
     for decades in (0.0, 1.5, 3.0):
         for mean in (0.0, 10.0, 300.0):
             states = (decaying(150, 30, decades) + mean * normal(30) / 30**0.5).float()
-            for name in set(MEASURES) - ({"alpha_req"} if mean > 10 else set()):
+            for name in set(OF_A_MATRIX) - ({"alpha_req"} if mean > 10 else set()):
                 for centred in (True, False):
                     assert isinstance(read(name, torch.cat([states[:100], states[:50]]), centred), float), name
 

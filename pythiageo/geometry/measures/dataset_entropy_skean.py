@@ -39,7 +39,7 @@ def dataset_entropy_skean(prompts: Prompts) -> Estimate:
     rows = torch.cat(means)
     short = int((prompts.lengths < LEAST).sum())
     if len(rows) < 2:
-        raise NoValueError(f"{len(rows)} of {len(prompts.lengths):,} prompts has a mean, and two are needed")
+        raise NoValueError(f"two prompts with a mean are needed, and there are {len(rows)} of {len(prompts.lengths):,}")
     gram, total = clipped_gram(rows), rows.square().sum()
     if not float(total) > 0:
         raise NoValueError("the means of the prompts are all zero")
