@@ -36,6 +36,7 @@ from pythiageo.cli import (
     similarity,
     tasks,
     train,
+    variance,
 )
 from pythiageo.cli.help import HELP, explain
 from pythiageo.config.renamed import RENAMED_OPTIONS
@@ -85,6 +86,7 @@ GROUPS: dict[str, list[tuple[str | None, Callable[..., Any]]]] = {
         (None, claims.claims),
         (None, published.published),
         (None, readout.readout),
+        (None, variance.variance),
         (None, error_rates.error_rates),
         (None, derive.derive),
         (None, similarity.similarity),
