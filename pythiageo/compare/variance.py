@@ -71,10 +71,10 @@ def divide_variance(
     """Return what the variance of floors and of final ranks goes with: settings, accuracy, task, seed.
 
     It is that of the natural logarithm of a rank. The floor is the smallest value in the protocol's window, at its edge
-    or not; final are rank and accuracies of a run's last checkpoint. ``all values``: components of a two-way analysis of runs and
-    tasks (``stats.variance.crossed_shares``). ``between runs of one task``: 1 - s^2 / s0^2, with s^2 the residual
-    variance of a fit in each task (settings by category, accuracy of each level by a line), summed over tasks, and s0^2
-    the variance itself; both are without bias, so that noise has a share of 0 on average, and may have one below.
+    or not; final are rank and accuracies of the last checkpoint. ``all values``: components of a two-way analysis of
+    runs and tasks (``stats.variance.crossed_shares``). ``between runs of one task``: 1 - s^2 / s0^2, with s^2 the
+    residual variance of a fit in each task (settings by category, accuracy of each level by a line), summed over tasks,
+    and s0^2 the variance itself; both are without bias, so that noise has a share of 0 on average, and may have less.
     ``share``: of the predictor by itself; ``beyond``: what the fit of all loses without it. Every figure is of the same
     runs and tasks. Intervals are the middle 95% of a Bayesian bootstrap of whole runs; tasks stay as they are.
 
