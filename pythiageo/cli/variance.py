@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, MeasureOption, ReadoutOption, RunsArgument, SiteOption, named
-from pythiageo.locations import check_file, make_folder
+from pythiageo.locations import check_folder, make_folder
 
 
 def variance(
@@ -20,25 +20,29 @@ def variance(
     readout: ReadoutOption = None,
     site: SiteOption = None,
     resamples: Annotated[int, typer.Option(min=99, max=100_000, help="Draws of the bootstrap over runs.")] = 999,
-    out: Annotated[Path | None, typer.Option(help="A CSV file to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables, as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what floors and final ranks vary with between runs: settings of the training, accuracy, task or seed.
 
     Example: pythiageo variance outputs/confound-*
     """
+    import polars as pl
+
     from pythiageo.compare import divide_variance
     from pythiageo.events import open_runs
     from pythiageo.observations import write_table
 
     if out is not None:
-        check_file(out)
+        check_folder(out)
     found = divide_variance(open_runs(runs), protocol, measure, readout, site, resamples)
     if out is not None:
-        make_folder(out.parent)
-        write_table(found.table, out, "csv")
+        make_folder(out)
+        for name, table in (("variance", found.table), ("values", found.values)):
+            write_table(table, out / f"{name}.csv", "csv")
     if as_json:
-        display.print_json({**asdict(found), "table": found.table.to_dicts()})
+        tables = {"table": found.table.to_dicts(), "values": found.values.to_dicts()}
+        display.print_json({**asdict(replace(found, table=pl.DataFrame(), values=pl.DataFrame())), **tables})
         return
     header = ("quantity", "variance", "goes with", "share", "95% interval", "beyond the others", "95% interval")
     rows = [

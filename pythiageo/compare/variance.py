@@ -35,6 +35,8 @@ class Variances:
 
     Attributes:
         table: a row a quantity and what its variance may go with (columns: ``SCHEMA``).
+        values: what it is made of, a row a run and task: run, seed, each setting, task, floor, final_rank, and
+            the final accuracy of each level.
         place: the rank, readout and site.
         settings: the settings in which the runs differ, each with its values.
         runs, tasks: how many runs, and which tasks, every figure rests on.
@@ -42,6 +44,7 @@ class Variances:
     """
 
     table: pl.DataFrame
+    values: pl.DataFrame
     place: Place
     settings: dict[str, list[str]]
     runs: int
@@ -55,6 +58,7 @@ class _Values:
 
     ranks: dict[str, np.ndarray]
     accuracies: list[np.ndarray]
+    levels: list[list[str]]
     tasks: list[str]
     notes: list[str]
 
@@ -103,7 +107,7 @@ def divide_variance(
     if orthonormal_columns(together).shape[1] < 1 + together.shape[1]:
         notes.append("some settings vary together, so that what goes with each of them cannot be told apart")
     combined = _by_category(list(zip(*settings.values(), strict=True)))
-    if len(finished) - 1 - combined.shape[1] < LEAST_FREEDOM:
+    if len(finished) - 1 - combined.shape[1] < max(LEAST_FREEDOM, (1 + combined.shape[1]) / 2):
         combined = np.empty((len(finished), 0))
         notes.append("too few runs share all settings to tell combinations of settings from the seed")
     weights = smooth_weights(len(finished), resamples, np.random.default_rng(seed))
@@ -122,7 +126,7 @@ def divide_variance(
         ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     shown = {name: sorted({json.dumps(each) for each in found}) for name, found in settings.items()}
-    return Variances(table, place, shown, len(finished), values.tasks, notes)
+    return Variances(table, _long(finished, settings, values), place, shown, len(finished), values.tasks, notes)
 
 
 def _shares(
@@ -199,7 +203,7 @@ def _collect(runs: Sequence[Run], asked: Specification) -> _Values:
     scores = evidence.observations.filter((pl.col("measure") == "accuracy") & pl.col("value").is_not_null())
     scores = scores.join(last, on=RUN_KEY, nulls_equal=True).filter(pl.col("step") == pl.col("last"))
     ranks: dict[str, list[list[float]]] = {FLOOR: [], FINAL: []}
-    accuracies, tasks, lacking = [], [], []
+    accuracies, levels, tasks, lacking = [], [], [], []
     ends = 0
     for task in curves["task"].unique().sort().to_list():
         part = of_runs.filter(pl.col("task") == task).drop_nulls()
@@ -213,7 +217,9 @@ def _collect(runs: Sequence[Run], asked: Specification) -> _Values:
         ends += int(part["at_end"].sum())
         for quantity, rows in ranks.items():
             rows.append(part[quantity].log().to_list())
-        accuracies.append(scored.drop("run").to_numpy())
+        scored = scored.select(sorted(set(scored.columns) - {"run"}))
+        levels.append(scored.columns)
+        accuracies.append(scored.to_numpy())
     if not tasks:
         raise UserError(f"no task has {asked.measure} and accuracies at the last checkpoint of every run")
     notes = [f"{task} is left out: not every run has its ranks and accuracies" for task in lacking]
@@ -221,4 +227,19 @@ def _collect(runs: Sequence[Run], asked: Specification) -> _Values:
         notes.append(
             f"{ends} of {len(tasks) * len(runs)} floors are the last value of the window, perhaps still falling"
         )
-    return _Values({name: np.array(rows).T for name, rows in ranks.items()}, accuracies, tasks, notes)
+    return _Values({name: np.array(rows).T for name, rows in ranks.items()}, accuracies, levels, tasks, notes)
+
+
+def _long(runs: Sequence[Run], settings: dict[str, list[object]], values: _Values) -> pl.DataFrame:
+    """Return the values as a table, a row a run and task."""
+    rows = []
+    for at, run in enumerate(runs):
+        who = {"run": run.label, "seed": run.distinct["seed"][0]}
+        who |= {
+            name: each[at] if isinstance(each[at], (int, float)) else str(each[at]) for name, each in settings.items()
+        }
+        for column, task in enumerate(values.tasks):
+            ranks = {name.replace(" ", "_"): float(np.exp(each[at, column])) for name, each in values.ranks.items()}
+            scored = zip(values.levels[column], values.accuracies[column][at].tolist(), strict=True)
+            rows.append({**who, "task": task, **ranks, **{f"accuracy_{level}": score for level, score in scored}})
+    return pl.DataFrame(rows, infer_schema_length=None)

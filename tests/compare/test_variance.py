@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from planted import manifest, observation, opened, table, write_run
 
@@ -124,12 +125,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     folders = []
     for name, rows, said in trained(lambda batch, accuracy, seed, task, rng: batch / 10 + rng.random()):
         folders.append(str(write_run(tmp_path / name, rows, **{key: said[key] for key in ("config", "seed")})))
-    out = tmp_path / "variance.csv"
+    out = tmp_path / "tables"
     assert command(["variance", *folders, "--resamples", "99", "--out", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["runs"] == 20
     assert printed["place"]["site"] == "last-block"
-    assert len(printed["table"]) == len(out.read_text().splitlines()) - 1 == 2 * (3 + 2 + 5)
+    assert len(printed["table"]) == pl.read_csv(out / "variance.csv").height == 2 * (3 + 2 + 5)
+    values = pl.read_csv(out / "values.csv")
+    assert values.to_dicts() == printed["values"]
+    assert values.columns[2:] == [
+        "training.batch_size", "training.peak_lr", "task", "floor", "final_rank", "accuracy_L1",
+    ]  # fmt: skip
+    assert values["final_rank"].to_list() == pytest.approx((2 * values["floor"]).to_list())
     assert command(["variance", *folders]) == 0
     assert "training.batch_size: 16, 64" in capsys.readouterr().out
     assert command(["variance", *folders[:5]]) == 2
