@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 FINAL_NORM = "ln_final.hook_out"
 """Hook name of the output of the final LayerNorm."""
 BLOCK_END = ".hook_resid_post"
@@ -20,3 +22,27 @@ BUT_SINKS = "-but-sinks"
 """What ends the name of positions that leave sinks out: first ones, and those of outlying norm (``geometry.sinks``)."""
 AT_ROWS = "/rows="
 """What follows a readout, with a number, where a rank is taken at that many rows (``geometry.rarefaction``)."""
+
+_SEEDED = re.compile(r"(?P<size>.*?[^-_])(?P<kind>-(?:data|weight)-seed)?(?(kind)|[-_]seed)[-_]?(?P<seed>\d{1,15})")
+_SHARED = {
+    "-data-seed": "share the initial weights: they differ in the order of the data alone",
+    "-weight-seed": "share the order of the data: they differ in the initial weights alone",
+}
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Return the size and the seed that the name of a series says, as PolyPythias' do; the name and ``None`` if none.
+
+    Seeds of the data alone, or of the initial weights alone, are seeds of a size of their own: it is not the same that
+    varies between them.
+
+    >>> split_seed("pythia-14m-seed3"), split_seed("pythia-14m-weight-seed3"), split_seed("pythia-14m")
+    (('pythia-14m', 3), ('pythia-14m-weight-seed', 3), ('pythia-14m', None))
+    """
+    found = _SEEDED.fullmatch(name)
+    return (found["size"] + (found["kind"] or ""), int(found["seed"])) if found else (name, None)
+
+
+def shared_by_seeds(size: str) -> str | None:
+    """Return in a sentence what all seeds of a size share besides its shape, ``None``: nothing that its name says."""
+    return next((f"seeds of {size} {what}" for kind, what in _SHARED.items() if size.endswith(kind)), None)

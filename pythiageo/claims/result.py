@@ -175,15 +175,19 @@ def summary_table(results: list[ClaimResult]) -> pl.DataFrame:
 
 
 def judge(
-    interval: tuple[float, float] | None, null: float | None, p: float | None = None, p_below: float | None = None
+    interval: tuple[float, float] | None,
+    null: float | None,
+    p: float | None = None,
+    p_below: float | None = None,
+    level: float = ALPHA,
 ) -> str:
     """Return the verdict on "more than the null".
 
-    Supported: the interval lies above the null and, where there is a ``p``, it is at most 0.05. Contradicted: the
-    interval lies below the null and ``p_below``, the share of the null's draws at most as large as the estimate, is at
-    most 0.05. It is 1 - ``p`` where it is not given, which is right only for draws that never equal the estimate: of
-    three tasks, the lowest of six orders has p = 1 and a ``p_below`` of 1/6. Everything else is not decidable, so is a
-    missing interval.
+    Supported: the interval lies above the null and, where there is a ``p``, it is at most ``level``. Contradicted:
+    the interval lies below the null and ``p_below``, the share of the null's draws at most as large as the estimate, is
+    at most ``level``. It is 1 - ``p`` where it is not given, which is right only for draws that never equal the
+    estimate: of three tasks, the lowest of six orders has p = 1 and a ``p_below`` of 1/6. Everything else is not
+    decidable, so is a missing interval.
 
     >>> judge((0.6, 0.9), null=0.5, p=0.01)
     'supported'
@@ -193,9 +197,9 @@ def judge(
     if interval is None or null is None:
         return NOT_DECIDABLE
     low, high = interval
-    if low > null and (p is None or p <= ALPHA):
+    if low > null and (p is None or p <= level):
         return SUPPORTED
-    low_enough = p is None or p >= 1 - ALPHA if p_below is None else p_below <= ALPHA
+    low_enough = p is None or p >= 1 - level if p_below is None else p_below <= level
     return CONTRADICTED if high < null and low_enough else NOT_DECIDABLE
 
 

@@ -15,6 +15,7 @@ from pythiageo.claims.result import (
     Specification,
     leave_undecided,
 )
+from pythiageo.names import shared_by_seeds
 from pythiageo.stats.resampling import cluster_interval
 from pythiageo.stats.variance import share_within
 
@@ -76,14 +77,15 @@ def seeds(evidence: Evidence, specification: Specification) -> ClaimResult:
             headline.append(values)
     names = {"quantity": pl.String(), "regime": pl.String(), "size": pl.String(), "seeds": pl.Int64()}
     cases = pl.DataFrame(shares, schema=names | {"tasks": pl.Int64(), "between_seeds": pl.Float64()}, orient="row")
+    alike = [said for size in rows["size"].unique().sort().to_list() if (said := shared_by_seeds(size))]
     told = [(values, found) for values in headline if (found := share_within(values)) is not None]
     if not told:
-        reason = "no size with two seeds that share acquisitions"
+        reason = "; ".join(["no size with two seeds that share acquisitions", *alike])
         return leave_undecided("seeds", CLAIM, RULE, reason, specification, table)
     values, (estimate, interval) = max(told, key=lambda each: each[0].size)
     verdict = SUPPORTED if interval[1] < SMALL else CONTRADICTED if interval[0] > SMALL else NOT_DECIDABLE
     note = f"{values.shape[1]} seeds, {len(values)} tasks and levels that all of them acquired"
-    note = "; ".join([note, *edge_note(moves, specification)])
+    note = "; ".join([note, *alike, *edge_note(moves, specification)])
     return ClaimResult(
         "seeds", CLAIM, table, verdict, RULE, estimate, interval, SMALL, None, len(values), note, specification, cases
     )

@@ -37,6 +37,7 @@ from pythiageo.cli import (
     similarity,
     tasks,
     train,
+    variance,
 )
 from pythiageo.cli.help import HELP, explain
 from pythiageo.config.renamed import RENAMED_OPTIONS
@@ -87,6 +88,7 @@ GROUPS: dict[str, list[tuple[str | None, Callable[..., Any]]]] = {
         (None, published.published),
         (None, phases.phases),
         (None, readout.readout),
+        (None, variance.variance),
         (None, error_rates.error_rates),
         (None, derive.derive),
         (None, similarity.similarity),

@@ -10,11 +10,10 @@ import polars as pl
 from pythiageo.errors import UserError
 from pythiageo.events.questions import check_questions
 from pythiageo.events.run import Run
+from pythiageo.events.settings import differing_settings
 
 INCOMPLETE = "not every seed"
 """Status of a place at which a seed has no value: a mean of fewer seeds would jump where one comes or goes."""
-_FREE = {"checkpoints", "stop", "weights", "tensorboard", "cuda_graphs"}
-"""Settings of a training that change neither its data nor its steps, or only where it ends and what is kept of it."""
 _PLACE = ["measure", "task", "level", "readout", "site_kind", "place", "layer", "depth", "step"]
 
 
@@ -73,12 +72,9 @@ def _check(members: Sequence[Run]) -> None:
                 "expected runs that differ in seed alone"
             )
         known[seed] = run
-        for part in ("model", "data", "training"):
-            ours, theirs = first.manifest.settings(part), run.manifest.settings(part)
-            for key in sorted((ours.keys() & theirs.keys()) - _FREE):
-                if ours[key] != theirs[key]:
-                    raise UserError(
-                        f"--seeds band: {part}.{key} is {ours[key]} in {first.label} and {theirs[key]} in {run.label}; "
-                        "expected runs that differ in seed alone"
-                    )
+        for key, (ours, theirs) in differing_settings([first, run]).items():
+            raise UserError(
+                f"--seeds band: {key} is {ours} in {first.label} and {theirs} in {run.label}; "
+                "expected runs that differ in seed alone"
+            )
     check_questions(pl.concat([run.distinct for run in members]))

@@ -54,7 +54,7 @@ class Observation(NamedTuple):
     size: str
     """A size name (``nano``) or a repository's own (``pythia-160m``)."""
     seed: int | None
-    """Seed of the training; ``None`` where nobody says."""
+    """Seed of the training, of the config or the series' name (``pythia-14m-seed3``); ``None`` where nobody says."""
     step: int
     """Optimiser steps taken."""
     tokens: int | None

@@ -18,6 +18,7 @@ from pythiageo.measurement.checkpoint import MeasurementSpec
 from pythiageo.measurement.examples import look_ahead
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes, too_few
 from pythiageo.measurement.result import CheckpointResult
+from pythiageo.names import shared_by_seeds, split_seed
 from pythiageo.observations import Manifest, read_manifest
 from pythiageo.progress import Progress, Reporter
 from pythiageo.runs.analysis_progress import AnalysisProgress
@@ -57,8 +58,10 @@ def analyze(config: AnalyzeConfig, folder: RunFolder, report: Reporter, engine: 
     with AuditBehind(config, series, report, soon=not folder.manifest.checkpoints) as audit:
         choice = audit.choice
         probes = choose_probes(config.probes)
-        identity = _identity(config, series)
-        remarks = [*series.remarks, *too_few(probes), *describe_protocol(config, config.protocol)]
+        identity = _identity(config, series, folder.manifest)
+        alike = shared_by_seeds(str(identity["size"]))
+        described = describe_protocol(config, config.protocol)
+        remarks = [*series.remarks, *([alike] if alike else []), *too_few(probes), *described]
         now = {
             **identity,
             "probe_sets": describe_probes(probes),
@@ -166,15 +169,21 @@ def _held(holder: int) -> str:
     return f"holds the weights of step {holder}, where they are measured: one observation"
 
 
-def _identity(config: AnalyzeConfig, series: Series) -> dict[str, Any]:
-    """Return series, regime, size and seed; a run folder's own manifest knows the latter two better than its name."""
+def _identity(config: AnalyzeConfig, series: Series, before: Manifest) -> dict[str, Any]:
+    """Return series, regime, size and seed.
+
+    Size and seed are those of the run's rows ``before``, if there are any: one table is of one run. Else those that a
+    run folder's own manifest knows, else what the name of the series says.
+    """
     source = Path(config.target)
     known = read_manifest(source) if (source / MANIFEST).is_file() else Manifest()
-    seed = known.seed
+    size, seed = (known.size, known.seed) if known.size else split_seed(series.size)
+    if before.checkpoints and before.size:
+        size, seed = before.size, before.seed
     return {
         "series": series.name,
         "regime": config.regime or known.regime or "naturalistic",
-        "size": known.size or series.size,
+        "size": size,
         "seed": seed if seed is not None and 0 <= seed < MOST else None,
     }
 

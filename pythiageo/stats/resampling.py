@@ -19,6 +19,16 @@ def bootstrap_weights(n: int, resamples: int, rng: np.random.Generator) -> np.nd
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float) if n else np.zeros((resamples, 0))
 
 
+def smooth_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return weights of mean 1 of ``n`` units, equal ones first: ``(1 + resamples, n)``, of a Bayesian bootstrap.
+
+    No unit is ever left out, so that a fit which needs every group has every group in each draw.
+
+    Source: Rubin, The Bayesian Bootstrap, Annals of Statistics 9, 1981.
+    """
+    return np.vstack([np.ones(n), n * rng.dirichlet(np.ones(n), size=resamples)])
+
+
 def label_orders(n: int, resamples: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
     """Return orders of ``n`` labels, the given one among them, ``(orders, n)``; and whether they are all there are."""
     if n == 0:

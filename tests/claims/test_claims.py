@@ -530,6 +530,27 @@ def test_swap_and_floor_order() -> None:
     assert order.verdict == "supported"
 
 
+@pytest.mark.parametrize(("count", "verdict", "exact"), [(4, "not decidable", 1 / 24), (8, "contradicted", 1 / 40_320)])
+def test_each_verdict_on_the_order_of_floors_may_be_wrong_in_a_fortieth_of_noise(
+    count: int, verdict: str, exact: float
+) -> None:
+    """Floors in the reverse order: of four tasks one order in 24 is so by chance, and the interval has no width."""
+    low = {task: 2.0 + index for index, task in enumerate(list(ORDER)[:count])}
+    floors_at = {task: (ORDER[task] - 200, 300) for task in low}
+    turned = dict(zip(low, reversed(low.values()), strict=True))
+    plain, other = (
+        run({task: ORDER[task] for task in low}, floors_at, low=each, run=name, size=name)
+        for each, name in ((low, "nano"), (turned, "micro"))
+    )
+    result = floor_order(Evidence(pl.concat([plain, other])), Specification(resamples=1999))
+    assert (result.estimate, result.verdict, result.p) == (pytest.approx(-1), verdict, 1)
+    assert ("one of 24 orders has p > 0.025" in (result.reason or "")) == (exact > 0.025)
+    # the other way round, the same counts speak for the claim: 4 standard errors of 1,999 draws
+    alike = floor_order(Evidence(pl.concat([plain, other.with_columns(plain["value"])])), Specification(resamples=1999))
+    assert alike.p == pytest.approx(exact, abs=4 * (exact / 1999) ** 0.5 + 1 / 1999)
+    assert alike.verdict == {"contradicted": "supported"}.get(verdict, verdict)
+
+
 def test_a_size_whose_floors_are_all_equal_orders_nothing() -> None:
     low = {task: 2.0 + index for index, task in enumerate(ORDER)}
     floors_at = {task: (at - 200, 300) for task, at in ORDER.items()}
