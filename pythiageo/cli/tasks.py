@@ -98,8 +98,11 @@ def show(
 ) -> None:
     """Show examples as the model sees them, with the answer positions marked.
 
+    The probe set named is the one that a run has by default, of as many examples.
+
     Example: pythiageo tasks show MOD --examples 2
     """
+    from pythiageo.config.tables import ProbeConfig
     from pythiageo.probes.encoding import CharacterTokenizer, FileTokenizer
     from pythiageo.probes.kinds import RULES
     from pythiageo.probes.probeset import make_probe_set
@@ -109,7 +112,8 @@ def show(
     chosen: Tokenizer = FileTokenizer(tokenizer) if tokenizer else CharacterTokenizer()
     shown: list[dict[str, Any]] = []
     for one in [level] if level else list(task.levels):
-        probe_set = make_probe_set(task, one, examples or 3, seed, exactly=examples is not None)
+        probe_set = make_probe_set(task, one, ProbeConfig().score_examples, seed, exactly=False)
+        few = make_probe_set(task, one, examples, seed) if examples else probe_set
         whole = _level(task, one) if one in task.levels else {"items": None, "majority_rate": None}
         shown.append(
             {
@@ -119,7 +123,8 @@ def show(
                 "chance": probe_set.chance,
                 "majority_rate": whole["majority_rate"],
                 "probe_set": probe_set.sha,
-                "examples": [_example(example, chosen, task.rule) for example in probe_set.examples],
+                "probe_set_examples": len(probe_set.examples),
+                "examples": [_example(example, chosen, task.rule) for example in few.examples[: examples or 3]],
             }
         )
     if as_json:
@@ -132,7 +137,10 @@ def show(
         facts = [f"{block['items']} items"] if block["items"] else []
         facts += [f"{block['domain']:,} different questions"] if block["domain"] else []
         facts += [f"{key} {block[key]:.3g}" for key in ("chance", "majority_rate") if block[key] is not None]
-        display.say(f"{block['level']}  {'  '.join(facts)}  probe set {block['probe_set']}".replace("_", " "))
+        display.say(
+            f"{block['level']}  {'  '.join(facts)}  probe set".replace("_", " ")
+            + f" {block['probe_set']} of {block['probe_set_examples']}"
+        )
         for example in block["examples"]:
             _print_example(example)
 

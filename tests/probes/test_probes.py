@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -258,6 +259,11 @@ def test_fewer_items_than_are_usual_are_all_taken_unless_a_number_is_asked_for(
     ]  # fmt: skip
     with pytest.raises(UserError, match="but 200 were asked for: lower the number of examples to 2 or fewer"):
         choose_probes(ProbeConfig(tasks=("DOUBLE",), tasks_folder=tmp_path, score_examples=200))
+    assert cli(["tasks", "show", "DOUBLE", "--tasks-folder", str(tmp_path), "--json"]) == 0
+    levels = json.loads(capsys.readouterr().out)["levels"]
+    # what is shown is the probe set of a run, and not one of the few examples that are shown
+    assert [level["probe_set"] for level in levels] == [one["hash"] for one in described[:2]]
+    assert [(level["probe_set_examples"], len(level["examples"])) for level in levels] == [(2, 2), (6, 3)]
     assert cli(["tasks", "show", "DOUBLE", "--tasks-folder", str(tmp_path)]) == 0
     assert "DOUBLE 5 = " in "".join(capsys.readouterr().out.split("│")).replace("␣", " ")
     assert cli(["tasks", "show", "DOUBLE", "--tasks-folder", str(tmp_path), "--examples", "3"]) == 2
