@@ -94,7 +94,8 @@ def audit(
         if deep:
             print_table("contents", ("step", "formats", "reason"), [one[:3] for one in contents])
         if not quiet:
-            say_next(f"analyze {shlex.join([target])} --steps log:12")
+            few = len(series.steps()) <= 12
+            say_next(f"analyze {shlex.join([target])}{'' if few else ' --steps log:12'}")
     agreed = all(one.status in {"agree", "one-format"} for one in contents)
     return EXIT_OK if found.sound and agreed else EXIT_LOOK
 
