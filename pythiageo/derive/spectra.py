@@ -13,6 +13,7 @@ from pythiageo.derive.kept_rows import KeptRun
 from pythiageo.errors import UserError
 from pythiageo.geometry.kept_spectrum import KeptSpectrum
 from pythiageo.geometry.measure import NEEDS, Measure, get_measures, load_measures
+from pythiageo.geometry.measures.alpha_req import find_over_ranks
 from pythiageo.geometry.rounding import Directions, unit_of
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.measurement.geometry import BLURRED
@@ -58,15 +59,15 @@ def derive_measures(run: str | Path, measures: Sequence[str]) -> pl.DataFrame:
 
     Args:
         run: a run folder that keeps spectra (``measures.spectra``).
-        measures: names of measures of a spectrum; installed packages' too.
+        measures: names of measures of a spectrum; installed packages' too, and ``alpha_req_12_100`` for any range.
 
     Raises:
         UserError: no run, one that keeps no spectra, no such measure, or one that spectra do not tell.
     """
-    chosen = get_measures(list(measures))
+    chosen = [find_over_ranks(name) or get_measures([name])[0] for name in measures]
     known = {one.name: one for one in find_derivable()}
     for measure in chosen:
-        if (why := known[measure.name].why) is not None:
+        if measure.name in known and (why := known[measure.name].why) is not None:
             derivable = ", ".join(one.name for one in known.values() if one.derivable)
             raise UserError(f"{measure.name} {why}, and singular values are kept: of these can be derived {derivable}")
     kept = KeptRun(Path(run), SPECTRA)

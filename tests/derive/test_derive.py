@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -54,6 +55,24 @@ def test_derived_measures_are_the_runs_rows_in_both_worlds(trained: Path, analyz
         assert_frame_equal(derive_measures(run, SPECTRAL), table, check_exact=True)
         assert set(table["readout"]) == set(READOUTS)
         assert {"ok", "undefined"} <= {*table["status"], "undefined"}
+
+
+def test_a_fit_over_other_ranks_is_derived_by_its_name(trained: Path) -> None:
+    found = derive_measures(trained, ["alpha_req_12_24"])
+    assert found["measure"].unique().to_list() == ["alpha_req_12_24"]
+    ranks, checked = np.arange(12, 25), 0
+    for entry in read_manifest(trained).checkpoints:
+        for row in SidecarStore(trained).spectra(entry):
+            where = {name: getattr(row, name) for name in ("step", "task", "site", "readout")}
+            [expected] = found.filter(**where)["value"]
+            if expected is not None:
+                logs = np.log(np.asarray(row.sigma)[11:24] ** 2)
+                # numpy weighs residuals, so that squares weigh 1/j
+                assert expected == pytest.approx(-np.polyfit(np.log(ranks), logs, 1, w=ranks**-0.5)[0], rel=1e-9)
+                checked += 1
+    assert checked > 0
+    with pytest.raises(UserError, match="no measure 'alpha_req_12_13'"):
+        derive_measures(trained, ["alpha_req_12_13"])
 
 
 def test_kept_spectra_are_bit_for_bit_those_of_the_measures(trained: Path) -> None:

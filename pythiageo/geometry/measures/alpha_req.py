@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -79,3 +80,12 @@ def over_ranks(first: int, last: int) -> Measure:
     own, other = f"j = {RANGE[0]} .. {RANGE[1]}", f"j = {first} .. {last}"
     name = f"{MEASURE.name}_{first}_{last}"
     return replace(MEASURE, name=name, formula=MEASURE.formula.replace(own, other), function=fit)
+
+
+def find_over_ranks(name: str) -> Measure | None:
+    """Return the measure of a name that says its range, such as ``alpha_req_12_100``; ``None`` for any other name."""
+    said = re.fullmatch(rf"{MEASURE.name}_([1-9]\d{{0,5}})_([1-9]\d{{0,5}})", name)
+    if said is None:
+        return None
+    first, last = map(int, said.groups())
+    return over_ranks(first, last) if last - first + 1 >= LEAST else None
