@@ -75,7 +75,9 @@ def test_the_page_shows_estimate_interval_null_and_verdict(tmp_path: Path, monke
 
 
 def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
-    plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
+    plants = {
+        name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD", "SORT"))
+    }
     run = planted.write_run(tmp_path / "run", planted.rows(plants))
     runs = open_runs([run])
     asked = {each.name: each for each in ask(runs)["task-aligned"]}
@@ -96,8 +98,12 @@ def test_claims_are_those_of_the_analysis(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_claims_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every claim of every regime: two seeds of two sizes on tasks, and a run on text that is not pooled with them."""
-    plants = {name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
-    other = {name: Plant(500 + 100 * i, 200, low=9.0 - i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD"))}
+    plants = {
+        name: Plant(500 + 100 * i, 200, low=2.0 + i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD", "SORT"))
+    }
+    other = {
+        name: Plant(500 + 100 * i, 200, low=9.0 - i) for i, name in enumerate(("COPY", "REV", "MOD", "ADD", "SORT"))
+    }
     config = {"data": {"source": "tasks", "tasks": list(plants)}}
     steps, paths = range(0, 1301, 100), []
     for size, seed in (("nano", 1), ("nano", 2), ("micro", 1), ("micro", 2)):
@@ -121,7 +127,7 @@ def test_the_page_shows_the_claims_of_the_command(tmp_path: Path, capsys: pytest
         for each in answer["claims"]
     ]  # fmt: skip
     assert len(told) == 30
-    assert shown == told
+    assert shown == sorted(told, key=lambda row: row[2] == "not decidable")  # of five runs these come last, folded
     # planted: floors in one order at both sizes, and the other way round in the run on text
     verdicts = {(row[0], row[1]): row[2] for row in shown}
     order = "tasks have the same order of floors at every size"
