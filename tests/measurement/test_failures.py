@@ -77,25 +77,25 @@ def test_any_error_over_one_checkpoint_is_a_row_and_the_rest_go_on(
     place: str, error: Exception, series: Path, sound: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at: list[int] = []
-    opened, booted, read = FolderCheckpoint.open, BridgeReader.__init__, BridgeReader.read
+    opened, booted, read = FolderCheckpoint.open_on, BridgeReader.__init__, BridgeReader.read
 
-    def open_(self: FolderCheckpoint) -> Any:
+    def open_(self: FolderCheckpoint, device: str) -> Any:
         at.append(self.step)
         if place == "open" and self.step == 10:
             raise error
-        return opened(self)
+        return opened(self, device)
 
-    def boot(self: BridgeReader, *arguments: Any) -> None:
+    def boot(self: BridgeReader, *arguments: Any, **named: Any) -> None:
         if place == "boot" and at[-1] == 10:
             raise error
-        booted(self, *arguments)
+        booted(self, *arguments, **named)
 
     def passed(self: BridgeReader, *arguments: Any) -> Any:
         if place == "pass" and at[-1] == 10:
             raise error
         return read(self, *arguments)
 
-    monkeypatch.setattr(FolderCheckpoint, "open", open_)
+    monkeypatch.setattr(FolderCheckpoint, "open_on", open_)
     monkeypatch.setattr(BridgeReader, "__init__", boot)
     monkeypatch.setattr(BridgeReader, "read", passed)
     out = tmp_path / "run"
@@ -142,7 +142,7 @@ def test_one_measure_that_fails_keeps_the_others(
     assert read_manifest(out)["checkpoints"][0]["reason"] == "participation_ratio: SurpriseError: two lines"
     assert all(len(line["tracebacks"]) == 1 for line in log(out).values())
     # a measure that fails at every step is not tried at every step again
-    monkeypatch.setattr(FolderCheckpoint, "open", lambda self: pytest.fail("opened again"))
+    monkeypatch.setattr(FolderCheckpoint, "open_on", lambda self, device: pytest.fail("opened again"))
     assert analyze(series, out, "--resume") == 1
 
 
@@ -277,10 +277,10 @@ def test_a_probe_set_whose_passes_fail_keeps_the_others(
 def test_what_concerns_more_than_one_checkpoint_ends_the_run(
     error: BaseException, code: int, series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: FolderCheckpoint) -> Any:
+    def fail(self: FolderCheckpoint, device: str) -> Any:
         raise error
 
-    monkeypatch.setattr(FolderCheckpoint, "open", fail)
+    monkeypatch.setattr(FolderCheckpoint, "open_on", fail)
     assert analyze(series, tmp_path / "run") == code
     if code == 2:  # nothing is left of what cannot be done
         assert not (tmp_path / "run").exists()
