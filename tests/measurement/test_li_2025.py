@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import random
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+from textseries import read_texts, write_text_series
+from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_manifest, read_observations
-from pythiageo.probes import tokenizer
 
 WIDTH, TEXTS, TOKENS = 112, 130, 20
 EPSILON = 1e-7
@@ -23,26 +21,8 @@ EPSILON = 1e-7
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One random checkpoint and a task of texts, of which about half are longer than a passage."""
-    root = tmp_path_factory.mktemp("li")
-    torch.manual_seed(3)
-    model = GPTNeoXForCausalLM(
-        GPTNeoXConfig(vocab_size=41, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=4,
-                      intermediate_size=128, max_position_embeddings=64)
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim == 2 else 1)
-    model.save_pretrained(root / "series" / "step7")
-    tokenizer.save(root / "series" / "step7")
-    draw = random.Random(0)
-    texts = ["".join(draw.choices("ABCDEFGHIJ 0123456789", k=draw.randint(4, 40))).strip() + "A" for _ in range(TEXTS)]
-    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    (root / "texts.toml").write_text(
-        'name = "texts"\nversion = 1\nkind = "items"\nrule = "text"\ndescription = "x"\nsource = "own"\n'
-        '[levels.L1]\nfile = "texts.jsonl"\n'
-    )
-    return root
+    """Of the texts about half are longer than a passage."""
+    return write_text_series(tmp_path_factory.mktemp("li"), WIDTH, TEXTS)
 
 
 def reference(root: Path) -> tuple[float, float, float]:
@@ -51,9 +31,9 @@ def reference(root: Path) -> tuple[float, float, float]:
     model = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     reader = AutoTokenizer.from_pretrained(folder)
     rows = []
-    for line in (root / "texts.jsonl").read_text().splitlines():
+    for text in read_texts(root):
         # transformers' own truncation would keep the end token, which this tokenizer adds and Pythia's does not
-        ids = reader(json.loads(line)["text"], return_tensors="pt").input_ids[:, :TOKENS]
+        ids = reader(text, return_tensors="pt").input_ids[:, :TOKENS]
         with torch.no_grad():
             rows.append(model(ids, output_hidden_states=True).hidden_states[-1][0, -1].numpy())
     matrix = np.array(rows)
@@ -90,7 +70,7 @@ def test_the_numbers_are_those_of_the_study(series: Path, tmp_path: Path, capsys
     assert manifest.config["protocol"] == "li-2025"
     assert manifest.as_json()["probe_sets"][-1]["passages"] == {"way": "truncate", "tokens": TOKENS, "stride": None}
     lost = read_observations(out).filter(measure="tokens_left_out", level="mixed")
-    lengths = [len(json.loads(line)["text"]) + 2 for line in (series / "texts.jsonl").read_text().splitlines()]
+    lengths = [len(text) + 2 for text in read_texts(series)]
     assert lost["value"].to_list() == [sum(max(0, length - TOKENS) for length in lengths)]
     assert lost["n"].to_list() == [sum(lengths)]
 
@@ -103,7 +83,7 @@ def test_packed_and_strided_texts_are_measured_too(way: str, series: Path, tmp_p
             "--measures", "covariance_effective_rank", "--rows", "30"]  # fmt: skip
     assert cli(["analyze", str(series / "series"), *few, *more, "--out", str(out), "--quiet"]) == 0
     table = read_observations(out).filter(measure="covariance_effective_rank").sort("readout")
-    lengths = [len(json.loads(line)["text"]) + 2 for line in (series / "texts.jsonl").read_text().splitlines()[:40]]
+    lengths = [len(text) + 2 for text in read_texts(series)[:40]]
     starts = [range(0, max(1, length - 8), 8) for length in lengths]
     assert table["n"].to_list() == [sum(lengths) // 16 if way == "pack" else sum(map(len, starts)), 30]
     assert table["stderr"].null_count() == 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+from textseries import read_texts, write_text_series
+from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
 from pythiageo.cli.app import run as cli
 from pythiageo.observations import read_observations
-from pythiageo.probes import tokenizer
 
 WIDTH, TEXTS = 24, 30
 SITES = ["hook_embed", "blocks.0.hook_resid_post", "ln_final.hook_out"]
@@ -25,26 +23,8 @@ SITES = ["hook_embed", "blocks.0.hook_resid_post", "ln_final.hook_out"]
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One random checkpoint, and texts with fewer and with more tokens than it has dimensions."""
-    root = tmp_path_factory.mktemp("skean")
-    torch.manual_seed(3)
-    model = GPTNeoXForCausalLM(
-        GPTNeoXConfig(vocab_size=41, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=4,
-                      intermediate_size=64, max_position_embeddings=64)
-    ).eval()  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim == 2 else 1)
-    model.save_pretrained(root / "series" / "step7")
-    tokenizer.save(root / "series" / "step7")
-    draw = random.Random(0)
-    texts = ["".join(draw.choices("ABCDEFGHIJ 0123456789", k=draw.randint(4, 40))).strip() + "A" for _ in range(TEXTS)]
-    (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    (root / "texts.toml").write_text(
-        'name = "texts"\nversion = 1\nkind = "items"\nrule = "text"\ndescription = "x"\nsource = "own"\n'
-        '[levels.L1]\nfile = "texts.jsonl"\n'
-    )
-    return root
+    """Texts have fewer and more tokens than the checkpoint has dimensions."""
+    return write_text_series(tmp_path_factory.mktemp("skean"), WIDTH, TEXTS)
 
 
 def read_states(root: Path) -> list[list[np.ndarray]]:
@@ -53,8 +33,8 @@ def read_states(root: Path) -> list[list[np.ndarray]]:
     model = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     reader = AutoTokenizer.from_pretrained(folder)
     found = []
-    for line in (root / "texts.jsonl").read_text().splitlines():
-        ids = reader(json.loads(line)["text"], return_tensors="pt").input_ids
+    for text in read_texts(root):
+        ids = reader(text, return_tensors="pt").input_ids
         with torch.no_grad():
             found.append([one[0].numpy() for one in model(ids, output_hidden_states=True).hidden_states])
     return found
