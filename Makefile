@@ -1,6 +1,7 @@
 # make demo   install into .venv, then train, analyze, compare and report, offline
 # make quick  the tests of what starts no process, no Hub, no cluster and no training: to run while working
 # make test   install if needed, then every test
+# make coverage  the same, and which lines no test reaches: half as long again
 # make check  lint, types, layers
 # make docs   the site, into site/, offline and strictly
 # make bench  ratios against named peers
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test check docs bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
+.PHONY: demo quick test coverage check docs bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
 
 install: $(INSTALLED)
 
@@ -37,6 +38,9 @@ quick: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not network and not gpu and not bench" $(QUICK)
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not network and not gpu and not bench"
+
+coverage: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not network and not gpu and not bench" --cov --cov-report=term
 
 check: $(INSTALLED)
