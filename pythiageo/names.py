@@ -28,6 +28,17 @@ _SHARED = {
     "-data-seed": "share the initial weights: they differ in the order of the data alone",
     "-weight-seed": "share the order of the data: they differ in the initial weights alone",
 }
+_FITTED = re.compile(r"(.+)_([1-9]\d{0,5})_([1-9]\d{0,5})")
+
+
+def split_ranks(name: str) -> tuple[str, int, int] | None:
+    """Return the measure and the first and last rank that a name says a fit is over, ``None`` if it says none.
+
+    >>> split_ranks("alpha_req_12_100"), split_ranks("alpha_req")
+    (('alpha_req', 12, 100), None)
+    """
+    found = _FITTED.fullmatch(name)
+    return (found[1], int(found[2]), int(found[3])) if found else None
 
 
 def split_seed(name: str) -> tuple[str, int | None]:

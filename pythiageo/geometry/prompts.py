@@ -98,14 +98,19 @@ class Prompts:
         """
         taken = [take(batch) for batch in self.batches(least)]
         values, rounded, defined = (torch.cat(parts).cpu() for parts in zip(*taken, strict=True))
-        count, short = int(defined.sum()), int((self.lengths < least).sum())
+        count = int(defined.sum())
         if not count:
             raise NoValueError(f"of {len(values):,} prompts none has a value: {undefined}")
         values = values[defined]
         stderr = float(values.std()) / count**0.5 if count > 1 else None
-        left_out = [(len(defined) - count, undefined), (short, f"fewer than {least} rows")]
+        note = self.describe_left_out(len(defined) - count, undefined, least)
+        return PromptMean(float(values.mean()), stderr, float(rounded[defined].mean()), count, note)
+
+    def describe_left_out(self, count: int, undefined: str, least: int) -> str:
+        """Return in words how many prompts have no number, and how many fewer rows than ``least``; empty if none."""
+        left_out = [(count, undefined), (int((self.lengths < least).sum()), f"fewer than {least} rows")]
         said = [f"{number:,} of {len(self.lengths):,} prompts left out: {why}" for number, why in left_out if number]
-        return PromptMean(float(values.mean()), stderr, float(rounded[defined].mean()), count, "; ".join(said))
+        return "; ".join(said)
 
     def _most(self, length: int) -> int:
         return max(1, CHUNK // (length * self.states.shape[1]))

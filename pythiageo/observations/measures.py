@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pythiageo import extensions
+from pythiageo.names import split_ranks
 
 RANK, GEOMETRY, LANDSCAPE, SCORE, LINEAR_PROBE, WEIGHTS, DIAGNOSTIC = (
     "rank", "geometry", "landscape", "score", "linear probe", "weights", "diagnostic",
@@ -105,10 +106,10 @@ def find_declared(name: str) -> DeclaredMeasure | None:
     'alpha-ReQ, ranks 12 to 100'
     """
     known = declared_measures()
-    fitted = re.fullmatch(r"(.+)_(\d+)_(\d+)", name)
-    if name in known or fitted is None or fitted[1] not in known:
+    fitted = split_ranks(name)
+    if name in known or fitted is None or fitted[0] not in known:
         return known.get(name)
-    base, first, last = known[fitted[1]], fitted[2], fitted[3]
+    base, first, last = known[fitted[0]], *fitted[1:]
     definition = re.sub(r"j = \d+ to \d+", f"j = {first} to {last}", base.definition)
     return replace(base, name=name, title=f"{base.title}, ranks {first} to {last}", definition=definition)
 

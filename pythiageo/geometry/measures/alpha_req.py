@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ import torch
 
 from pythiageo.geometry.measure import Measure
 from pythiageo.geometry.spectrum import Spectrum
+from pythiageo.names import split_ranks
 from pythiageo.no_value import NoValueError
 
 RANGE = 11, 50
@@ -84,8 +84,5 @@ def over_ranks(first: int, last: int) -> Measure:
 
 def find_over_ranks(name: str) -> Measure | None:
     """Return the measure of a name that says its range, such as ``alpha_req_12_100``; ``None`` for any other name."""
-    said = re.fullmatch(rf"{MEASURE.name}_([1-9]\d{{0,5}})_([1-9]\d{{0,5}})", name)
-    if said is None:
-        return None
-    first, last = map(int, said.groups())
-    return over_ranks(first, last) if last - first + 1 >= LEAST else None
+    base, first, last = split_ranks(name) or ("", 0, 0)
+    return over_ranks(first, last) if base == MEASURE.name and last - first + 1 >= LEAST else None

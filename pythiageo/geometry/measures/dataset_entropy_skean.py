@@ -37,7 +37,6 @@ def dataset_entropy_skean(prompts: Prompts) -> Estimate:
         noise.append(units.rounded.square().mean(dim=1)[defined] / units.rows.shape[1])
         left_out += int((~defined).sum())
     rows = torch.cat(means)
-    short = int((prompts.lengths < LEAST).sum())
     if len(rows) < 2:
         raise NoValueError(f"two prompts with a mean are needed, and there are {len(rows)} of {len(prompts.lengths):,}")
     gram, total = clipped_gram(rows), rows.square().sum()
@@ -45,8 +44,7 @@ def dataset_entropy_skean(prompts: Prompts) -> Estimate:
         raise NoValueError("the means of the prompts are all zero")
     share = torch.cat(noise).sum() / total + EPS * len(gram)
     value, moved = float(entropies_of(gram)), float(moved_by(share, len(gram)))
-    said = [(left_out, NO_DIRECTION), (short, f"fewer than {LEAST} rows")]
-    note = "; ".join(f"{count:,} of {len(prompts.lengths):,} prompts left out: {why}" for count, why in said if count)
+    note = prompts.describe_left_out(left_out, NO_DIRECTION, LEAST)
     return Estimate(value, None, moved / max(value, SMALLEST), len(rows), note)
 
 
