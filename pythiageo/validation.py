@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from pythiageo.errors import UserError, nearest
 from pythiageo.locations import packaged_folder
 from pythiageo.untrusted_files import BadFileError, is_plain, read_toml
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a check of a text against a regular expression; ``expected`` says in words what it allows."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}, got {text[:80]!r}")
+        return text
+
+    return AfterValidator(check)
 
 
 def read_table(path: Path, what: str, shipped: bool = False) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from pythiageo.validation import matching
+
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -43,7 +45,13 @@ def _step_text(value: Any) -> Any:
 Size = Annotated[str, AfterValidator(_readable_size)]
 Steps = Annotated[str, BeforeValidator(_step_text)]
 """A selection of steps; of one step alone the number will do."""
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+RunName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}",
+        "at most 128 letters, digits, '_', '.' and '-', the first a letter or digit",
+    ),
+]
 Count = Annotated[int, Field(ge=1)]
 Regime = Annotated[str, AfterValidator(_regime)]
 """``task-aligned``, ``naturalistic``, or ``mix:0.1``: a stream of text, a tenth of whose examples are the tasks'."""

@@ -12,6 +12,7 @@ from pythiageo.compute.device import count_cores, resolve_device
 from pythiageo.config.fields import Count, Option, Size, Steps, Table, parse_size
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.probes.passages import TOKENS, Passages, Way
+from pythiageo.validation import matching
 
 LINEAR_PROBE, SINKS = "linear_probe", "sinks"
 MOST_PASSES = 8
@@ -270,7 +271,7 @@ class ComputeConfig(Table):
 
     device: Annotated[
         str,
-        Field(pattern=r"^(auto|cpu|split|cuda(:\d{1,3})?)$"),
+        matching(r"auto|cpu|split|cuda(:\d{1,3})?", "auto, cpu, cuda, cuda:1 or split"),
         Option("auto, cpu, cuda, cuda:1, or split: over all GPUs. Default: auto.", keyword=True),
     ] = "auto"
     """``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the GPU where there is one; ``split`` divides a model

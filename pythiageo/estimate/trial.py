@@ -58,7 +58,8 @@ class Trial:
     def __init__(self, config: RunConfig, shape: ModelShape, prepared: list[Prepared], folder: Path) -> None:
         self._config = config
         self._shape = shape
-        self._prepared = prepared
+        positions = GeometryPlan.of(config.measures).positions
+        self._prepared = prepared = [one.thin_out(positions) for one in prepared]
         self._sites = count_sites(config, shape)
         self._folder = folder
         probed = config.measures.linear_probe is not None
@@ -110,7 +111,7 @@ class Trial:
 
         def measure(prepared: Prepared) -> float:
             stand_in = _StandIn(self._shape.d_model, device=self._device)
-            observe(self._read(stand_in), [prepared], plan, _ORIGIN)
+            observe(self._read(stand_in), [_feed_kept(prepared)], plan, _ORIGIN)
             return stand_in.seconds
 
         tokens = sum(map(_count_tokens, self._geometry))
@@ -194,7 +195,8 @@ class Trial:
         passing = 4 * max((one.tokens * (_WIDTHS * width + 2 * heads * one.positions) for one in passes), default=0)
         tokens = max(map(_count_tokens, self._geometry), default=0)
         rows = max((len(task.kept) for task in forests), default=tokens)
-        site = 4 * rows * width
+        norms = max((8 * one.tokens for one in self._geometry if one.places is not None), default=0)
+        site = 4 * rows * width + norms
         states = min(max(self._config.compute.state_bytes, site), site * self._sites)
         found = 4 * self._sites * width * max((one.tokens for one in passes), default=0)
         # rows in float64, again without their mean, and again in LAPACK's order; square matrices of the smaller side
@@ -233,6 +235,13 @@ class Trial:
 
 def _count_tokens(prepared: Prepared) -> int:
     return int(prepared.layout.lengths.sum())
+
+
+def _feed_kept(prepared: Prepared) -> Prepared:
+    """Return a probe set that has no other positions than those whose states are kept."""
+    kept = prepared.layout.lengths.tolist()
+    encoded = [replace(one, ids=one.ids[:count]) for one, count in zip(prepared.encoded, kept, strict=True)]
+    return replace(prepared, encoded=encoded, places=None)
 
 
 def _shrink(example: Encoded) -> Encoded:

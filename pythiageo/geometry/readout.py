@@ -98,6 +98,20 @@ class Layout:
             equals=torch.tensor([start + p for start, p in zip(starts, equals, strict=True)], dtype=torch.long),
         )
 
+    def thin_out(self, with_answers: bool) -> tuple[Int[Tensor, " kept"], Layout]:
+        """Return the flat rows, ascending, of the positions ``equals`` and ``last``, and the layout of them alone.
+
+        ``with_answers``: of the answer positions, too; without them the layout has none.
+
+        >>> places, layout = Layout.of([3, 2], [(1, 2), (1,)], [1, 0]).thin_out(with_answers=False)
+        >>> places.tolist(), layout.lengths.tolist(), layout.equals.tolist()
+        ([1, 2, 3, 4], [2, 2], [0, 2])
+        """
+        answer = self.answer if with_answers else self.answer[:0]
+        places = torch.cat([answer, self.equals, self.lengths.cumsum(0) - 1]).unique()
+        there = (torch.searchsorted(places, own) for own in (answer, self.equals))
+        return places, Layout(_count_by_example(self, places), *there)
+
 
 def find_places(
     layout: Layout, positions: str, sinks: Bool[Tensor, " token"] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -79,33 +79,39 @@ class Sinks:
     """The positions of a site that a readout ``-but-sinks`` leaves out: the first of each example, and outliers.
 
     ``norms`` (position): their norms in float64. ``firsts`` and ``outliers`` (position): which are the first ones, and
-    which have a norm above ``OUTLIER`` times ``median``, that of all positions but the first ones.
+    which have a norm above ``OUTLIER`` times ``median``, that of all positions but the first ones. ``finite``: whether
+    every state is; of others no median is one.
     """
 
     norms: Float[Tensor, " position"]
     median: float
     firsts: Bool[Tensor, " position"]
     outliers: Bool[Tensor, " position"]
+    finite: bool
 
     @classmethod
     def of(cls, states: Float[Tensor, "position d_model"], layout: Layout) -> Sinks:
         """Find them among all states of a site, the examples one after another."""
-        norms = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64)
+        return cls.of_norms(measure_norms(states), layout.lengths)
+
+    @classmethod
+    def of_norms(cls, norms: Float[Tensor, " position"], lengths: Int[Tensor, " example"]) -> Sinks:
+        """Find them by the norms of all states of a site alone."""
         firsts = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
-        firsts[layout.lengths.cumsum(0) - layout.lengths] = True
+        firsts[lengths.cumsum(0) - lengths] = True
         others = norms[~firsts] if not bool(firsts.all()) else norms
         median = float(np.median(others.cpu().numpy()))
-        return cls(norms, median, firsts, norms > OUTLIER * median)
+        return cls(norms, median, firsts, norms > OUTLIER * median, bool(norms.isfinite().all()))
+
+    def at(self, places: Int[Tensor, " place"]) -> Sinks:
+        """Return the same of some positions alone; the median stays that of all."""
+        places = places.to(self.norms.device)
+        return replace(self, norms=self.norms[places], firsts=self.firsts[places], outliers=self.outliers[places])
 
     @property
     def all(self) -> Bool[Tensor, " position"]:
         """Whether each position is one."""
         return self.firsts | self.outliers
-
-    @property
-    def finite(self) -> bool:
-        """Whether every state is: of others no median is one."""
-        return bool(self.norms.isfinite().all())
 
     def count(self, places: Int[Tensor, " place"]) -> str:
         """Return in words how many of some positions are left out, and of how many."""
@@ -114,6 +120,11 @@ class Sinks:
             f"{int((firsts | outliers).sum()):,} of {len(places):,} positions left out: {int(firsts.sum()):,} first "
             f"ones, and {int(outliers.sum()):,} others of more than {OUTLIER:g} times the median norm"
         )
+
+
+def measure_norms(states: Float[Tensor, "*position d_model"]) -> Float[Tensor, "*position"]:
+    """Return the norm of each state, in float64."""
+    return torch.linalg.vector_norm(states, dim=-1, dtype=torch.float64)
 
 
 def measure_sinks(states: Float[Tensor, "position d_model"], sinks: Sinks, layout: Layout) -> dict[str, float | None]:

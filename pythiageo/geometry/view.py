@@ -119,7 +119,8 @@ class View:
 class SiteStates:
     """All states of one site, from which readouts take their rows.
 
-    ``below`` is the site below. ``unit``: see ``Rows``; means of states are as good as the states.
+    ``below`` is the site below. ``unit``: see ``Rows``; means of states are as good as the states. ``sinks``: which of
+    the states are sinks, where ``states`` and ``layout`` are not of all positions, so that they cannot say.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class SiteStates:
         every_value: bool,
         below: SiteStates | None = None,
         unit: float | None = None,
+        sinks: Sinks | None = None,
     ) -> None:
         self.states = states
         self.layout = layout
@@ -136,6 +138,8 @@ class SiteStates:
         self._below = below
         self._unit = unit_of(states.dtype) if unit is None else unit
         self._rows: dict[str, Rows] = {}
+        if sinks is not None:
+            self.sinks = sinks
 
     @lazy_property
     def sinks(self) -> Sinks:
@@ -170,9 +174,8 @@ class SiteStates:
 
     def alone(self) -> SiteStates:
         """Return the same rows without what is below, so that no more than two sites are kept."""
-        alone = SiteStates(self.states, self.layout, self._every_value, unit=self._unit)
+        alone = SiteStates(self.states, self.layout, self._every_value, unit=self._unit, sinks=self.sinks)
         alone._rows = self._rows
-        alone.sinks = self.sinks
         return alone
 
 

@@ -159,7 +159,7 @@ class CheckpointMeasurer(Generic[C]):
         measures = spec.config.measures
         self._geometry = GeometryPlan.of(measures, spec.config.compute.dtype)
         self._landscape = Landscape.of(measures.landscape, spec.steps, spec.probes)
-        self._forests: tuple[list[Prepared], list[TaskForest]] = [], []
+        self._grown: tuple[list[Prepared], list[Prepared], list[TaskForest]] = [], [], []
 
     def measure(
         self,
@@ -238,11 +238,12 @@ class CheckpointMeasurer(Generic[C]):
             )
         threads = SideBySide(config.compute.thread_count, config.compute.state_bytes)
         with model.open_reader() as reader, threads as side_by_side:
-            forests = [] if nonfinite else self._grow(model.prepared)
+            prepared, forests = self._grow(model.prepared)
+            forests = [] if nonfinite else forests
             reading = Reading.of(reader, config.measures, config.compute, forests, side_by_side, model.passes_at_once)
             rows = observe(
                 reading,
-                model.prepared,
+                prepared,
                 self._geometry,
                 origin,
                 nonfinite,
@@ -253,10 +254,14 @@ class CheckpointMeasurer(Generic[C]):
             )
         return [*rows, *landscape, *first, *model.further(origin)], None if nonfinite else reading.passes
 
-    def _grow(self, prepared: list[Prepared]) -> list[TaskForest]:
-        """Return the forests of probe sets, those of the last checkpoint where it had the same."""
-        known, forests = self._forests
+    def _grow(self, prepared: list[Prepared]) -> tuple[list[Prepared], list[TaskForest]]:
+        """Return probe sets, thinned out to the states that are read, and their forests.
+
+        Those of the last checkpoint where it had the same probe sets.
+        """
+        known, thin, forests = self._grown
         if len(known) != len(prepared) or any(a is not b for a, b in zip(known, prepared, strict=True)):
-            forests = grow(prepared, self._spec.config.measures.linear_probe is not None)
-            self._forests = prepared, forests
-        return forests
+            thin = [one.thin_out(self._geometry.positions) for one in prepared]
+            forests = grow(thin, self._geometry.linear_probe is not None)
+            self._grown = prepared, thin, forests
+        return thin, forests

@@ -7,16 +7,16 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from pythiageo.geometry.sinks import measure_norms
 from pythiageo.geometry.spectrum import is_finite
 from pythiageo.measurement.check_forest import Fit
 from pythiageo.measurement.forest import Pack
 from pythiageo.measurement.passes import Passes
-from pythiageo.measurement.plain_reading import count_fitting
+from pythiageo.measurement.plain_reading import count_fitting, make_room
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.reader import Reader
+from pythiageo.measurement.reader import Reader, SiteReading
 from pythiageo.measurement.task_forest import TaskForest
 from pythiageo.probes.scoring import NonfiniteLogitsError, Predictions, predict
 
@@ -42,23 +42,27 @@ class ForestReading:
         self._passes = passes
         self.task = task
         self._fit = fit
-        self._states: dict[str, Tensor] = {}
+        self._read: dict[str, SiteReading] = {}
         self._takers: dict[str, int] = {}
         self._predictions: tuple[Tensor, Tensor] | None = None
 
-    def states(self, prepared: Prepared, site: str, sites: list[str]) -> Float[Tensor, "token width"]:
-        """Return the states of a site at every position of every example; ``sites`` will be asked for in this order.
+    def states(self, prepared: Prepared, site: str, sites: list[str]) -> SiteReading:
+        """Return what is read of a site; ``sites`` will be asked for in this order.
 
         A site's states are let go of when as many have asked for them as the task has probe sets of geometry.
         """
-        if site not in self._states:
+        if site not in self._read:
             self._go(sites[sites.index(site) :])
-        kept = self._states[site]
-        states = kept[self.task.rows(prepared).to(kept.device)]
+        kept, norms = self._read[site]
+        wanted = self.task.norms(prepared)
+        found = SiteReading(
+            kept[self.task.rows(prepared).to(kept.device)],
+            None if wanted is None or norms is None else norms[wanted.to(norms.device)],
+        )
         self._takers[site] -= 1
         if not self._takers[site]:
-            del self._states[site]
-        return states
+            del self._read[site]
+        return found
 
     def predictions(self, prepared: Prepared, of_options: bool, sites: list[str]) -> Predictions:
         """Return what the logits say of every token of the right answers, or of all wrong options."""
@@ -70,36 +74,35 @@ class ForestReading:
     def _go(self, sites: list[str]) -> None:
         """Send the forest through the model for the first of ``sites``, as many as fit, and for what is not scored."""
         task, scored = self.task, self.task.scored if self._predictions is None else np.empty(0, dtype=np.int64)
-        sites = sites if len(task.kept) else []
-        states: dict[str, Tensor] = {}
+        sites = sites if len(task.read) else []
+        taken: dict[str, SiteReading] = {}
         log_prob = torch.empty(len(task.pair_targets), dtype=torch.float64)
         hit = torch.empty(len(log_prob), dtype=torch.bool)
         chosen = Lock()
 
-        def read(pack: Pack) -> None:
-            keep, places = pack.among(task.kept)
+        def read_pack(pack: Pack) -> None:
+            read, places = pack.among(task.read)
+            keep, kept_places = pack.among(task.kept)
             score, positions = pack.among(scored)
             if not len(places) and not len(positions):
                 return
             with chosen:
-                known = list(states)
+                known = list(taken)
             asked = (known or sites) if len(places) or not known else []
             found, logits = self._reader.read(
                 pack.ids, asked, positions if len(positions) else None, pack.depths, pack.visible
             )
             with chosen:
-                if sites and not states:  # only now is it known how wide each site is
-                    widths = [found[site].shape[-1] for site in sites]
-                    fitting = count_fitting(widths, len(task.kept), self._passes.bounds.state_bytes)
-                    states.update(
-                        {site: found[site].new_empty(len(task.kept), found[site].shape[-1]) for site in sites[:fitting]}
-                    )
-            for site, kept in states.items():
+                if sites and not taken:  # only now is it known how wide each site is
+                    taken.update(self._make_room({site: found[site] for site in sites}))
+            for site, (states, norms) in taken.items():
                 if not len(places):
                     break
                 if not is_finite(found[site]):
                     raise UnfitError(f"states at {site} are not finite")
-                kept[keep] = found[site][0, places.to(kept.device)]
+                states[keep] = found[site][0, kept_places.to(states.device)]
+                if norms is not None:
+                    norms[read] = measure_norms(found[site][0, places.to(norms.device)])
             if logits is not None:
                 pairs = task.pairs_of(score)
                 rows, targets = task.pair_rows[pairs] - score.start, task.pair_targets[pairs]
@@ -108,11 +111,18 @@ class ForestReading:
                 except NonfiniteLogitsError as error:
                     raise UnfitError(str(error)) from None
 
-        self._passes.make(self._cut(0, task.forest.prompts), read, self._divide)
-        self._states.update(states)
-        self._takers.update(dict.fromkeys(states, task.geometries))
+        self._passes.make(self._cut(0, task.forest.prompts), read_pack, self._divide)
+        self._read.update(taken)
+        self._takers.update(dict.fromkeys(taken, task.geometries))
         if self._predictions is None:
             self._predictions = log_prob, hit
+
+    def _make_room(self, found: dict[str, Tensor]) -> dict[str, SiteReading]:
+        """Return empty tensors for the first of the sites of a pass, as many as fit."""
+        kept, norms = len(self.task.kept), len(self.task.read) if self.task.thinned_out else 0
+        widths = [states.shape[-1] for states in found.values()]
+        fitting = count_fitting(widths, kept, norms, self._passes.bounds.state_bytes)
+        return {site: make_room(states, kept, norms) for site, states in list(found.items())[:fitting]}
 
     def _cut(self, first: int, end: int) -> Iterator[Pack]:
         while first < end:

@@ -20,7 +20,7 @@ from pythiageo.measurement.forest_reading import ForestReading, UnfitError
 from pythiageo.measurement.passes import Passes
 from pythiageo.measurement.plain_reading import PlainReading
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.measurement.reader import NODES, Bounds, Reader
+from pythiageo.measurement.reader import NODES, Bounds, Reader, SiteReading
 from pythiageo.measurement.sites import choose_sites
 from pythiageo.measurement.task_forest import TaskForest
 from pythiageo.probes.encoding import Encoded
@@ -100,18 +100,16 @@ class Reading:
             return PLAIN
         return "; ".join([FOREST, *(f"{PLAIN} for {task}: {why}" for task, why in self._set_aside.items())])
 
-    def states(self, prepared: Prepared) -> Iterator[tuple[str, Float[Tensor, "token width"]]]:
-        """Yield each site with its states at every position of every example, the examples one after another."""
+    def states(self, prepared: Prepared) -> Iterator[tuple[str, SiteReading]]:
+        """Yield each site with what is read of it: its states where any are asked for (``Prepared.places``)."""
         sites = list(self.sites)
         for number, site in enumerate(sites):
-            states = self._ask_forest(
-                prepared, partial(ForestReading.states, prepared=prepared, site=site, sites=sites)
-            )
-            if states is None:
+            found = self._ask_forest(prepared, partial(ForestReading.states, prepared=prepared, site=site, sites=sites))
+            if found is None:
                 yield from self._plain.states(prepared, sites[number:])
                 return
-            yield site, states
-            del states
+            yield site, found
+            del found
 
     def predictions(self, encoded: list[Encoded]) -> Predictions:
         """Return what the logits at every answer position say of its token, in plain passes; see ``PlainReading``."""

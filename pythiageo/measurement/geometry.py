@@ -15,6 +15,7 @@ from pythiageo.geometry.dominance import find_dominance
 from pythiageo.geometry.measure import Estimate, Measure
 from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout
+from pythiageo.geometry.sinks import Sinks
 from pythiageo.geometry.view import SiteStates
 from pythiageo.interrupts import wait_for
 from pythiageo.measurement import sinks
@@ -25,6 +26,7 @@ from pythiageo.measurement.keeper import Keeper
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.probe_sets import SCORE, Prepared
 from pythiageo.measurement.rarefied import rarefied_rows
+from pythiageo.measurement.reader import SiteReading
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.scores import score_probe_set
 from pythiageo.measurement.subject import Subject, columns_of
@@ -116,7 +118,8 @@ def _measure_sites(subject: Subject) -> Iterator[Observation | Future[list[Obser
         yield from _attempt(subject, linear_probe.baselines, linear_probe.names(baselines=True))
     if plan.sinks:
         yield from _attempt(subject, partial(sinks.head_rows, subject), [sinks.SINK_RATE])
-    for site, states, no_value in subject.states():
+    for site, found, no_value in subject.states():
+        states = None if found is None else found.states
         first = site == next(iter(reading.sites))
         measures = [measure for measure in plan.measures if not (first and measure.needs == "layers")]
         place = {"layer": reading.sites[site], "site": site}
@@ -124,15 +127,22 @@ def _measure_sites(subject: Subject) -> Iterator[Observation | Future[list[Obser
         if linear_probe:
             probe = replace(linear_probe, unread=no_value) if no_value else linear_probe
             yield from _attempt(subject, partial(probe.rows, states, **place), probe.names(), **place)
-        if states is None:
+        if found is None or states is None:
             yield from _without_states(subject, measures, no_value, columns)
             continue
         if states.is_cuda:
             load_solvers(str(states.device))
-        here = SiteStates(states, prepared.layout, every_value, below, plan.unit)
+        here = SiteStates(states, prepared.layout, every_value, below, plan.unit, _find_sinks(found, prepared))
         work = partial(_measure_site, subject, here, measures, (bootstrap, rarefaction), columns)
         yield reading.side_by_side.submit(work, WORKSPACE * states.nbytes)
         below = here.alone()
+
+
+def _find_sinks(found: SiteReading, prepared: Prepared) -> Sinks | None:
+    """Return which of the kept states are sinks, ``None`` where all are kept, which say it themselves."""
+    if found.norms is None or prepared.places is None:
+        return None
+    return Sinks.of_norms(found.norms, prepared.lengths).at(prepared.places)
 
 
 def _measure_site(

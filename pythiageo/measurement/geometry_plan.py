@@ -17,7 +17,7 @@ from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout, check_positions, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.names import AT_ROWS
+from pythiageo.names import AT_ROWS, BUT_SINKS
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ class GeometryPlan:
         switches = (config.linear_probe, config.sinks, config.rows, config.draws)
         kept = (config.spectra, config.sketch, config.sketch_positions)
         return cls(measures, readouts, config.bootstrap, dtype, *switches, *kept)
+
+    @property
+    def positions(self) -> frozenset[str] | None:
+        """The positions of whose states anything is read; ``None`` for all, as means, sinks and sketches take."""
+        found = {readout.positions.removesuffix(BUT_SINKS) for readout in self.readouts}
+        if self.linear_probe is not None:
+            found.add("answer")
+        return None if self.sinks or self.sketch or found & {"all", "mean"} else frozenset(found)
 
     def blurs(self, measure: Measure) -> bool:
         """Whether a forward pass in this type would make this measure another number, whatever the states.

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pythiageo.geometry.sinks import measure_norms
 from pythiageo.measurement.passes import Passes
 from pythiageo.measurement.probe_sets import SCORE, Prepared
-from pythiageo.measurement.reader import Reader
+from pythiageo.measurement.reader import Reader, SiteReading
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import Predictions, predict
 
@@ -36,8 +37,8 @@ class PlainReading:
         self._reader = reader
         self._passes = passes
 
-    def states(self, prepared: Prepared, sites: Sequence[str]) -> Iterator[tuple[str, Float[Tensor, "token width"]]]:
-        """Yield each site with its states at every position of every example, the examples one after another."""
+    def states(self, prepared: Prepared, sites: Sequence[str]) -> Iterator[tuple[str, SiteReading]]:
+        """Yield each site with what is read of it."""
         waiting = list(sites)
         while waiting:
             states = self._read_first(prepared, waiting)
@@ -46,30 +47,37 @@ class PlainReading:
                 site = next(iter(states))
                 yield site, states.pop(site)
 
-    def _read_first(self, prepared: Prepared, sites: list[str]) -> dict[str, Float[Tensor, "token width"]]:
+    def _read_first(self, prepared: Prepared, sites: list[str]) -> dict[str, SiteReading]:
         """Read the first of ``sites``, as many as fit into the bound, at least one."""
-        lengths = prepared.layout.lengths
-        starts, tokens = lengths.cumsum(0) - lengths, int(lengths.sum())
-        states: dict[str, Tensor] = {}
+        lengths, tokens, places = prepared.lengths, prepared.tokens, prepared.places
+        starts = lengths.cumsum(0) - lengths
+        count, normed = (tokens, 0) if places is None else (len(places), tokens)
+        kept_rows = torch.full((tokens,), -1)
+        kept_rows[slice(None) if places is None else places] = torch.arange(count)
+        taken: dict[str, SiteReading] = {}
         chosen = Lock()
 
         def read(indices: list[int]) -> None:
             ids = torch.tensor([prepared.encoded[i].ids for i in indices])
             with chosen:
-                asked = list(states) or sites
+                asked = list(taken) or sites
             found, _ = self._reader.read(ids, asked, None)
             with chosen:
-                if not states:  # only now is it known how wide each site is
+                if not taken:  # only now is it known how wide each site is
                     widths = [found[site].shape[-1] for site in sites]
-                    fitting = count_fitting(widths, tokens, self._passes.bounds.state_bytes)
-                    for site, width in list(zip(sites, widths, strict=True))[:fitting]:
-                        states[site] = found[site].new_empty(tokens, width)
+                    fitting = count_fitting(widths, count, normed, self._passes.bounds.state_bytes)
+                    taken.update({site: make_room(found[site], count, normed) for site in sites[:fitting]})
             rows = (starts[indices][:, None] + torch.arange(ids.shape[1])).flatten()
-            for site, kept in states.items():
-                kept[rows.to(kept.device)] = found[site].flatten(0, 1)
+            kept = None if places is None else (kept_rows[rows] >= 0).nonzero().flatten()
+            into = kept_rows[rows if kept is None else rows[kept]]
+            for site, (states, norms) in taken.items():
+                flat = found[site].flatten(0, 1)
+                states[into.to(flat.device)] = flat if kept is None else flat[kept.to(flat.device)]
+                if norms is not None:
+                    norms[rows.to(flat.device)] = measure_norms(flat)
 
         self._passes.make(self._batches(prepared.encoded), read, _halve)
-        return states
+        return taken
 
     def predictions(self, encoded: list[Encoded]) -> Predictions:
         """Return what the logits at every answer position say of its token, the examples one after another.
@@ -158,10 +166,20 @@ def plain_passes(prepared: list[Prepared], tokens: int, linear_probe: bool = Fal
                     yield len(indices), len(encoded[indices[0]].ids), scored
 
 
-def count_fitting(widths: Sequence[int], rows: int, most: int) -> int:
-    """Return how many of the first sites fit into ``most`` bytes with ``rows`` float32 states of each; at least one."""
-    needed = torch.tensor(widths).cumsum(0) * 4 * rows
+def count_fitting(widths: Sequence[int], rows: int, norms: int, most: int) -> int:
+    """Return how many of the first sites fit into ``most`` bytes, at least one.
+
+    Of each there are ``rows`` float32 states and ``norms`` float64 norms.
+    """
+    needed = (4 * rows * torch.tensor(widths) + 8 * norms).cumsum(0)
     return max(1, int((needed <= most).sum()))
+
+
+def make_room(like: Tensor, rows: int, norms: int) -> SiteReading:
+    """Return empty tensors for as many states like some, and for norms where there are any."""
+    return SiteReading(
+        like.new_empty(rows, like.shape[-1]), like.new_empty(norms, dtype=torch.float64) if norms else None
+    )
 
 
 def _halve(indices: list[int]) -> list[list[int]]:

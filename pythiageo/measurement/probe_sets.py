@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from pythiageo.config.tables import ProbeConfig
 from pythiageo.errors import UserError, nearest, shorten
@@ -132,6 +136,7 @@ class Prepared:
     encoded: list[Encoded]
     """Every example that is kept with its right answer fed: what the geometry is taken of."""
     layout: Layout
+    """Where the states that are kept lie."""
     wrong: list[list[Encoded]]
     """Each example with each of its wrong continuations fed; used for scores alone."""
     kept: tuple[int, ...]
@@ -143,6 +148,25 @@ class Prepared:
     """Which example each of ``encoded`` belongs to, where a long text is read in several windows or passages."""
     passages: Cut | None = None
     """How the texts were cut into passages, where they were."""
+    places: Int[Tensor, " kept"] | None = None
+    """The positions of whose states anything is read, flat; ``None``: all. Only they are kept, and in ``layout``."""
+
+    def thin_out(self, positions: Collection[str] | None) -> Prepared:
+        """Return it with the states kept that some positions take, all for ``None``; see ``Layout.thin_out``."""
+        if positions is None or self.probe.purpose == SCORE or not self.encoded:
+            return self
+        places, layout = self.layout.thin_out("answer" in positions)
+        return self if len(places) == self.tokens else replace(self, layout=layout, places=places)
+
+    @property
+    def lengths(self) -> Int[Tensor, " example"]:
+        """Number of positions of each of ``encoded``."""
+        return torch.tensor([len(one.ids) for one in self.encoded], dtype=torch.long)
+
+    @property
+    def tokens(self) -> int:
+        """Number of positions of all of ``encoded``."""
+        return sum(len(one.ids) for one in self.encoded)
 
     @property
     def examples(self) -> tuple[Example, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -53,6 +53,16 @@ class Reader(Protocol):
         Raises:
             NoValueError: it gives no attention patterns.
         """
+
+
+class SiteReading(NamedTuple):
+    """What is read of a site: the ``states`` that are kept, the examples one after another.
+
+    ``norms`` (token): those of the states at every position, in float64, where not all states are kept.
+    """
+
+    states: Float[Tensor, "kept width"]
+    norms: Float[Tensor, " token"] | None = None
 
 
 @dataclass

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from pythiageo.measurement.failures import FAILED, Failures
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry_plan import GeometryPlan
 from pythiageo.measurement.keeper import Keeper
 from pythiageo.measurement.probe_sets import Prepared
+from pythiageo.measurement.reader import SiteReading
 from pythiageo.measurement.result import Origin
 from pythiageo.no_value import NoValue
 from pythiageo.observations import Observation
@@ -51,13 +50,13 @@ class Subject:
         """Return why there is no number after an error. Raises it where it concerns more than this."""
         return NoValue(FAILED, self.failures.reason(error))
 
-    def states(self) -> Iterator[tuple[str, Tensor | None, NoValue | None]]:
-        """Yield each site with its states, or with why there are none."""
+    def states(self) -> Iterator[tuple[str, SiteReading | None, NoValue | None]]:
+        """Yield each site with what is read of it, or with why nothing is."""
         no_value, waiting = self.no_value, list(self.reading.sites)
         if no_value is None:
             try:
-                for site, states in self.reading.states(self.prepared):
-                    yield site, states, None
+                for site, found in self.reading.states(self.prepared):
+                    yield site, found, None
                     waiting.remove(site)
             except Exception as error:
                 no_value = self.explain(error)

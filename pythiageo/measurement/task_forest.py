@@ -24,7 +24,9 @@ class TaskForest:
 
     Between tasks hardly anything is shared, so each has a forest of its own, and is done with before the next begins.
 
-    ``kept``: nodes at which states are kept, ascending. ``scored``: nodes at which logits are taken, ascending.
+    ``read``: nodes of the prompts of which states are asked, ascending; ``kept``: those of them at which states are
+    kept, and not norms alone. ``thinned_out``: whether a probe set keeps the states of some positions only.
+    ``scored``: nodes at which logits are taken, ascending.
     ``pair_rows``, ``pair_targets``: every (scored node, target) that somebody asks, each once.
 
     Args:
@@ -37,7 +39,9 @@ class TaskForest:
         self.forest = Forest(encoded.ids for one in probes for encoded in chain(one.encoded, one.options))
         self._places = {id(one): _Places(self.forest, one, linear_probe) for one in probes}
         found = self._places.values()
-        self.kept = join([places.states for places in found if places.states is not None])
+        self.thinned_out = any(one.places is not None for one in probes)
+        self.read = join([places.read for places in found if places.read is not None])
+        self.kept = join([places.kept for places in found if places.kept is not None])
         vocab = 1 + max((int(targets.max(initial=0)) for places in found for _, targets in places.answers), default=0)
         keys = [[nodes * vocab + targets for nodes, targets in places.answers] for places in found]
         pairs = join([key for of_probe in keys for key in of_probe])
@@ -45,13 +49,14 @@ class TaskForest:
         self.pair_rows, self.pair_targets = torch.from_numpy(pair_rows), torch.from_numpy(pairs % vocab)
         for places, of_probe in zip(found, keys, strict=True):
             places.pairs = [torch.from_numpy(np.searchsorted(pairs, key)) for key in of_probe]
-            if places.states is not None:
-                places.rows = torch.from_numpy(np.searchsorted(self.kept, places.states))
+            if places.read is not None and places.kept is not None:
+                places.rows = torch.from_numpy(np.searchsorted(self.kept, places.kept))
+                places.norms = torch.from_numpy(np.searchsorted(self.read, places.read))
 
     @property
     def geometries(self) -> int:
         """Number of probe sets of which states are asked."""
-        return sum(places.states is not None for places in self._places.values())
+        return sum(places.read is not None for places in self._places.values())
 
     def packs(self, nodes: int, vocab: int) -> Iterator[Pack]:
         """Yield the packs of all prompts, for bounds that do not change on the way; see ``pack``."""
@@ -73,11 +78,18 @@ class TaskForest:
         first, last = torch.searchsorted(self.pair_rows, torch.tensor([scored.start, scored.stop])).tolist()
         return slice(first, last)
 
-    def rows(self, prepared: Prepared) -> Int[Tensor, " token"]:
-        """Return the row among the kept nodes of each position of each example, the examples one after another."""
+    def rows(self, prepared: Prepared) -> Int[Tensor, " kept"]:
+        """Return the row among the kept nodes of each state that is kept, the examples one after another."""
         rows = self._places[id(prepared)].rows
         assert rows is not None
         return rows
+
+    def norms(self, prepared: Prepared) -> Int[Tensor, " token"] | None:
+        """Return the row among the nodes that are read of each position of each example.
+
+        ``None`` where all states are kept, which say it themselves.
+        """
+        return None if prepared.places is None else self._places[id(prepared)].norms
 
     def predictions(self, prepared: Prepared, of_options: bool, log_prob: Tensor, hit: Tensor) -> Predictions:
         """Return the predictions of the right answers, or of all wrong options, from those of all pairs."""
@@ -91,12 +103,15 @@ class _Places:
     """Where a probe set stands in its task's forest."""
 
     def __init__(self, forest: Forest, prepared: Prepared, linear_probe: bool) -> None:
-        self.states: np.ndarray | None = None
+        self.read: np.ndarray | None = None
+        self.kept: np.ndarray | None = None
         self.rows: Tensor | None = None
+        self.norms: Tensor | None = None
         self.answers: list[tuple[np.ndarray, np.ndarray]] = []
         self.pairs: list[Tensor] = []
         if prepared.probe.purpose != SCORE:
-            self.states = np.concatenate([forest.nodes(one.ids) for one in prepared.encoded])
+            self.read = np.concatenate([forest.nodes(one.ids) for one in prepared.encoded])
+            self.kept = self.read if prepared.places is None else self.read[prepared.places.numpy()]
         if _is_scored(prepared, linear_probe):
             self.answers = [_answers(forest, encoded) for encoded in (prepared.encoded, prepared.options)]
 

@@ -10,8 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from pythiageo.errors import nearest
 from pythiageo.probes.generators import GENERATORS, Settings
+from pythiageo.validation import matching
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[
+    str, matching(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "at most 64 letters, digits, '_', '.' and '-', the first a letter")
+]
 Chance = Annotated[float, Field(ge=0, lt=1)]
 Rule = Literal["exact", "choice", "minimal-pair", "next-token", "text"]
 EXACT, CHOICE, MINIMAL_PAIR, NEXT_TOKEN, TEXT = "exact", "choice", "minimal-pair", "next-token", "text"

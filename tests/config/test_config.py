@@ -67,8 +67,9 @@ def test_the_schedule_of_checkpoints_is_the_studys() -> None:
         ("[model]", "[modell]", r"'modell?'"),
         ("stop = 1200", "stop = 0", r"training\.stop: .*greater than or equal to 1"),
         ('source = "tasks"', 'source = "web"', r"data\.source: .*'tasks', 'text' or 'mix'.*'web'"),
-        ('name = "demo-tasks"', 'name = "../escape"', "name: String should match pattern"),
+        ('name = "demo-tasks"', 'name = "../escape"', "name: expected at most 128 letters, .* got '../escape'"),
         ('name = "demo-tasks"', "", "missing key 'name'"),
+        ("[training]", '[compute]\ndevice = "mps"\n[training]', "compute.device: expected auto, .* got 'mps'"),
         (
             'kind = "train"',
             'kind = "analyze"',

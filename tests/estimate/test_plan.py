@@ -189,8 +189,8 @@ def test_linear_probes_are_priced_by_the_fits_of_a_run(series: Path) -> None:
     states = [(probe, list(reading.states(probe))) for probe in geometry]
     begun = time.perf_counter()
     for probe, sites in states:
-        for _, state in sites:
-            list(LinearProbe(LinearProbeConfig(), reading, probe, origin, {}, None).rows(state))
+        for _, found in sites:
+            list(LinearProbe(LinearProbeConfig(), reading, probe, origin, {}, None).rows(found.states))
     # the order of magnitude: solvers take more steps over one kind of states than another, and machines are shared
     assert 0.1 < priced / (time.perf_counter() - begun) < 10
 

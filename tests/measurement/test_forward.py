@@ -69,7 +69,8 @@ def probe() -> Prepared:
 
 
 def everything(reader: Counter, probe: Prepared, tokens: int = 8192, state_bytes: int = 2**30) -> dict[str, Tensor]:
-    return dict(Reading(reader, {**reader.sites()}, tokens, state_bytes).states(probe))
+    reading = Reading(reader, {**reader.sites()}, tokens, state_bytes)
+    return {site: found.states for site, found in reading.states(probe)}
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:

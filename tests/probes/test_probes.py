@@ -290,7 +290,7 @@ def test_items_may_lie_beside_the_task_file(tmp_path: Path) -> None:
         ('source = "here"', 'sources = "here"', r"key 'sources?'"),
         ('kind = "items"', 'kind = "item"', "kind must be one of generator, items, dataset, got 'item'"),
         ("chance = 0.5", "chance = 1.5", r"levels\.L1\.chance: .*less than 1"),
-        ('name = "DOUBLE"', 'name = "<b>"', "name: String should match pattern"),
+        ('name = "DOUBLE"', 'name = "<b>"', "name: expected at most 64 letters, .* got '<b>'"),
         ('name = "DOUBLE"', 'name = "ADD"', "a task 'ADD' is already defined in"),
         ("[levels.L1]", "[levels.mixed]", "'mixed' is reserved"),
         ("version = 1", "version = ", "not a TOML file"),
