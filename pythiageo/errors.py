@@ -112,6 +112,15 @@ LONGEST = 1000
 """Characters of an error that are shown at most."""
 
 
+def count_noun(number: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> count_noun(1, "step"), count_noun(1447, "step")
+    ('1 step', '1,447 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def quote_error(error: BaseException) -> str:
     """Return what another library's error says, all of its lines as one; its kind where it has no text.
 

@@ -10,7 +10,7 @@ import torch
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pythiageo.api.following import LOG, make_follow_config, numbers_for_log, say_status
-from pythiageo.errors import MachineError, UserError
+from pythiageo.errors import MachineError, UserError, count_noun
 from pythiageo.locations import run_path
 from pythiageo.measurement.in_memory import device_of
 from pythiageo.measurement.result import CheckpointResult
@@ -147,8 +147,8 @@ class MeasureCallback(TrainerCallback):
         }
         self._following.finish(facts)
         if not args.disable_tqdm:
-            count = len(self._following.measured)
-            print(f"pythiageo: {count} checkpoints measured into {self._path}: pythiageo report {self._path}")
+            done = count_noun(len(self._following.measured), "checkpoint")
+            print(f"pythiageo: {done} measured into {self._path}: pythiageo report {self._path}")
 
     def _measure(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         following, step = self._following, state.global_step

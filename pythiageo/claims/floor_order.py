@@ -11,7 +11,8 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import PLACE, declare
-from pythiageo.claims.result import ALPHA, ClaimResult, Specification, count_noun, judge, leave_undecided
+from pythiageo.claims.result import ALPHA, ClaimResult, Specification, judge, leave_undecided
+from pythiageo.errors import count_noun
 from pythiageo.stats.resampling import both_tails, percentile_interval
 
 CLAIM = "tasks have the same order of floors at every size"

@@ -15,10 +15,10 @@ from pythiageo.claims.result import (
     SUPPORTED,
     ClaimResult,
     Specification,
-    count_noun,
     leave_undecided,
     single_ones,
 )
+from pythiageo.errors import count_noun
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import percentile_interval
 from pythiageo.study.protocols import AT_EDGE, get_protocol

@@ -6,7 +6,8 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence
 from pythiageo.claims.register import EVENT, declare
-from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided
+from pythiageo.errors import count_noun
 from pythiageo.events.find import FOUND
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import cluster_interval

@@ -221,11 +221,6 @@ def single_ones(**counts: int) -> str | None:
     return ", ".join(f"one {noun.replace('_', ' ')}" for noun, count in counts.items() if count == 1) or None
 
 
-def count_noun(number: int, noun: str) -> str:
-    """Return ``1 model``, ``2 models``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def leave_undecided(
     name: str, claim: str, rule: str, reason: str, specification: Specification, table: pl.DataFrame | None = None
 ) -> ClaimResult:

@@ -7,7 +7,8 @@ import polars as pl
 
 from pythiageo.claims.evidence import Evidence, counted_events, edge_note
 from pythiageo.claims.register import LAYERS, declare
-from pythiageo.claims.result import ClaimResult, Specification, count_noun, judge, leave_undecided, single_ones
+from pythiageo.claims.result import ClaimResult, Specification, judge, leave_undecided, single_ones
+from pythiageo.errors import count_noun
 from pythiageo.events.trajectory import RUN_KEY
 from pythiageo.stats.resampling import MIN_CLUSTERS, both_tails, cluster_interval, kendall_scores, label_orders, upper_p
 

@@ -16,7 +16,7 @@ from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, make_config
 from pythiageo.durable_files import replace_file
-from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, count_noun
 from pythiageo.locations import check_file
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def _print(found: Audit, every: bool) -> None:
         if every
         else [list(group) for _, group in groupby(found.steps, key=lambda step: (step.verdict, step.reason))]
     )
-    print_table(f"{found.repo}: {len(found.steps)} steps", ("steps", "n", "verdict", "reason"), map(_row, groups))
+    print_table(
+        f"{found.repo}: {count_noun(len(found.steps), 'step')}", ("steps", "n", "verdict", "reason"), map(_row, groups)
+    )
     say(", ".join(f"{count} {verdict}" for verdict, count in found.counts.items()))
     if found.values is not None and found.values.findings:
         print_table("findings by value", ("step", "finding", "matrix", "reason", "numbers"),

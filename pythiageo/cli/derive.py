@@ -9,7 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, OtherRunArgument, by_commas, named
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 from pythiageo.locations import check_folder
 
 
@@ -79,4 +79,7 @@ def _list(run: Path | None, as_json: bool) -> None:
         [(one.name, one.definition, one.source) for one in similar],
     )
     if kept is not None:
-        display.say(f"{run} keeps " + " and ".join(f"{kind} of {count} checkpoints" for kind, count in kept.items()))
+        display.say(
+            f"{run} keeps "
+            + " and ".join(f"{kind} of {count_noun(count, 'checkpoint')}" for kind, count in kept.items())
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pythiageo.errors import count_noun
 from pythiageo.untrusted_text import visible
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str]]:
         rows.insert(4, ("audit by value", f"{_gb(plan.audit_bytes)} at most are read first"))
     if plan.landscape_checkpoints:
         took = f"about {_duration(plan.landscape_seconds)} each, roughly"
-        rows.insert(-1, ("landscape", f"{plan.landscape_checkpoints} checkpoints, {took}"))
+        rows.insert(-1, ("landscape", f"{count_noun(plan.landscape_checkpoints, 'checkpoint')}, {took}"))
     rows += [("note", remark) for remark in plan.remarks]
     if plan.download_bytes:
         rows.append(("downloads keep pace", f"from {plan.pace_bytes / 1e6:.1f} MB/s on"))

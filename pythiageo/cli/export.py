@@ -10,7 +10,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunArgument, by_commas, named
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, count_noun, nearest
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.untrusted_files import check_own
 
@@ -59,7 +59,7 @@ def export(
         display.print_json({"rows": table.height, "files": [str(path) for path in paths], "left_out": same})
         return
     for path in paths:
-        display.say(f"{path}: {table.height:,} rows")
+        display.say(f"{path}: {count_noun(table.height, 'row')}")
     if same and {"md", "latex"} & set(chosen):
         display.say(f"left out of md and latex, {same}")
     display.say_next(f"plot {named([run])} --measure {table['measure'][0]}")

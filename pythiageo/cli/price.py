@@ -8,7 +8,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 
 
 def price(
@@ -68,7 +68,8 @@ def price(
     display.print_table(f"the study on this machine, {prices[0].device}, {dtype}", header, rows)
     left_out = "" if expensive else ", gradient ranks, Hessian and LLC left out (--expensive)"
     chosen = ", each with the threads that suit it best" if len(prices) > len(best) else ""
-    display.say(f"{len(best)} sizes x {seeds} seeds: {total:,.1f} hours of this machine{chosen}{left_out}")
+    runs = f"{count_noun(len(best), 'size')} x {count_noun(seeds, 'seed')}"
+    display.say(f"{runs}: {total:,.1f} hours of this machine{chosen}{left_out}")
     display.say_next(f"train --protocol billa-v4 --size {names[0]} --dry-run")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunsArgument, named
+from pythiageo.errors import count_noun
 from pythiageo.locations import check_folder
 
 SHOWN = 12
@@ -49,7 +50,8 @@ def readout(
         return
     shown = ("measure", "spectrum", "readout", "place", "log_rmse", "lowest", "highest", "at_edge")
     tasks = " and ".join(CHOSEN_ON)
-    title = f"distance from the published floors of {tasks} to step {choice.last_step:,} (log-RMSE, {len(runs)} runs)"
+    of = f"log-RMSE, {count_noun(len(runs), 'run')}"
+    title = f"distance from the published floors of {tasks} to step {choice.last_step:,} ({of})"
     display.print_table(title, shown, choice.candidates.head(SHOWN).select(shown).rows())
     columns = ("use", "run", "task", "step", "value", "status", "published")
     display.print_table("floors of the best", columns, choice.floors.select(columns).rows())

@@ -11,7 +11,7 @@ from pythiageo.cli import display
 from pythiageo.cli.options import with_options_of
 from pythiageo.config.options import overrides
 from pythiageo.config.runs import AnalyzeConfig, make_config
-from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, nearest
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, count_noun, nearest
 from pythiageo.series.layout import Layout
 from pythiageo.series.registry import Entry, load_entries
 
@@ -103,7 +103,9 @@ def check_series(
     steps = series.steps()
     layout: Layout | None = getattr(series, "layout", None)
     if layout is None:
-        raise UserError(f"{target}: {len(steps)} steps; this kind of series does not say how they are laid out")
+        raise UserError(
+            f"{target}: {count_noun(len(steps), 'step')}; this kind of series does not say how they are laid out"
+        )
     places = list(layout.places.values())
     if as_json:
         display.print_json(
@@ -129,7 +131,7 @@ def _print_stages(name: str, layout: Layout, steps: list[int]) -> None:
     for place in layout.places.values():
         stages.setdefault(place.stage or "", []).append(place)
     display.print_table(
-        f"{name}: {len(steps)} checkpoints",
+        f"{name}: {count_noun(len(steps), 'checkpoint')}",
         ("stage", "n", "first", "last", layout.unit, "tokens"),
         [
             (

@@ -9,7 +9,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, OtherRunArgument, RunArgument, by_commas
-from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, nearest
+from pythiageo.errors import EXIT_LOOK, EXIT_OK, UserError, count_noun, nearest
 from pythiageo.locations import check_folder, make_folder
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def similarity(
     else:
         _show(found, out)
         if lost.height:
-            display.say(f"{lost.height:,} of {found.height:,} rows have no value, the first: {lost['reason'][0]}")
+            display.say(
+                f"{lost.height:,} of {count_noun(found.height, 'row')} have no value, the first: {lost['reason'][0]}"
+            )
     return EXIT_LOOK if lost.height else EXIT_OK
 
 
@@ -85,9 +87,9 @@ def _show(found: pl.DataFrame, out: Path | None) -> None:
     if same:
         display.say(same)
     if out is not None:
-        display.say(f"{out}: {found.height:,} rows")
+        display.say(f"{out}: {count_noun(found.height, 'row')}")
     elif found.height > SHOWN:
-        display.say(f"{SHOWN} of {found.height:,} rows are shown: --out FILE.csv writes all")
+        display.say(f"{SHOWN} of {count_noun(found.height, 'row')} are shown: --out FILE.csv writes all")
 
 
 def _format_of(out: Path) -> str:

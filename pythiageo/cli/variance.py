@@ -10,6 +10,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, MeasureOption, ReadoutOption, RunsArgument, SiteOption, named
+from pythiageo.errors import count_noun
 from pythiageo.locations import check_folder, make_folder
 
 
@@ -51,7 +52,9 @@ def variance(
         for row in found.table.iter_rows(named=True)
     ]  # fmt: skip
     title = f"variance of log {found.place.measure} ({found.place.readout}, {found.place.site}; {protocol})"
-    display.print_table(f"{title}: {found.runs} runs, {len(found.tasks)} tasks", header, rows)
+    display.print_table(
+        f"{title}: {count_noun(found.runs, 'run')}, {count_noun(len(found.tasks), 'task')}", header, rows
+    )
     for name, values in found.settings.items():
         display.say(f"{name}: {', '.join(values)}")
     for note in found.notes:

@@ -8,6 +8,7 @@ from statistics import median
 
 import polars as pl
 
+from pythiageo.errors import count_noun
 from pythiageo.events import Run
 from pythiageo.events.trajectory import depth_of
 from pythiageo.observations.schema import HARNESS, SOURCE
@@ -81,7 +82,7 @@ def _on_their_word(a: Run, b: Run) -> Iterator[str]:
     ):
         count = len({key[:2] for key in asked[0] & asked[1] if key[2].startswith(start)})
         if count:
-            tasks = "1 task" if count == 1 else f"{count} tasks"
+            tasks = count_noun(count, "task")
             names = f"{a.label} and {b.label}"
             yield f"{tasks} of {names} are taken to ask the same: {word}; the questions were not compared."
 

@@ -14,7 +14,7 @@ import torch
 from pythiageo.compute.device import find_device_here
 from pythiageo.config.protocols import describe_protocol
 from pythiageo.config.runs import AnalyzeConfig
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import CheckpointError, UserError, count_noun
 from pythiageo.estimate.card import Card, time_on
 from pythiageo.estimate.kept import count_kept
 from pythiageo.estimate.trial import Trial, count_sites
@@ -143,8 +143,10 @@ def make_plan(config: AnalyzeConfig, out: Path, report: Reporter, workers: int =
     store = None if config.fetch.keep else out / "downloads"
     checkpoints = list(checkpoints_of(series, [step for step in wanted if step in there], store))
     if not checkpoints:
-        raise UserError(f"{series.name}: the audit leaves nothing to measure of {len(choice.steps)} steps")
-    report(Progress(config.name, 0, 1, f"listing {len(checkpoints)} checkpoints"))
+        raise UserError(
+            f"{series.name}: the audit leaves nothing to measure of {count_noun(len(choice.steps), 'step')}"
+        )
+    report(Progress(config.name, 0, 1, f"listing {count_noun(len(checkpoints), 'checkpoint')}"))
     sizes = _find_sizes(checkpoints)
     budget = config.fetch.bytes
     if budget is not None and max(sizes) > budget:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pythiageo.errors import count_noun
 from pythiageo.events.find import timeline_rows
 from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, select_rows, trajectories
 from pythiageo.names import COVARIANCE_RANK, FINAL_LN
@@ -81,8 +82,8 @@ class _Curve:
         inside = self.values[first + (first > 0) : last]  # the first of a run was not chosen
         if len(inside) < INSIDE:
             return (
-                f"of {len(inside)} checkpoints and without errors a fall is not told from noise: more checkpoints, or "
-                f"measures.bootstrap"
+                f"of {count_noun(len(inside), 'checkpoint')} and without errors a fall is not told from noise: more "
+                f"checkpoints, or measures.bootstrap"
             )
         from scipy.stats import kendalltau  # type: ignore[import-untyped] # noqa: PLC0415 - takes a second
 

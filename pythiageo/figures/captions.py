@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from pythiageo.errors import count_noun
 from pythiageo.figures.selection import Asked
 from pythiageo.observations.export import RESIDUAL
 from pythiageo.observations.layers import FINAL_PLACE
@@ -34,7 +35,9 @@ def describe(rows: pl.DataFrame, asked: Asked, hue: str | None, parts: dict[str,
     if asked.by == "step":
         steps = parts["step"]
         apart = "; step 0 stands apart, joined by dots" if 0 in steps and len(steps) > 1 else ""
-        sentences.append(f"Step axis logarithmic{apart}; ticks under it: the {len(steps):,} checkpoints")
+        sentences.append(
+            f"Step axis logarithmic{apart}; a tick under it for each of {count_noun(len(steps), 'checkpoint')}"
+        )
     if asked.by == "layer" and rows["depth"].n_unique() > 1:
         sentences.append("Relative depth: 0 is a run's first block and 1 its last")
     if asked.pooled:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pythiageo.claims import ClaimResult
+from pythiageo.errors import count_noun
 from pythiageo.events.run import Run
 from pythiageo.figures.spec import (
     HARD,
@@ -61,7 +62,7 @@ def hierarchy(runs: Sequence[Run], claims: Sequence[ClaimResult] = ()) -> PaperF
         low, high = rows["value"].min(), rows["value"].max()
         if rows["value"].count() < 2 or low == high:
             count = rows["value"].count()
-            lacks.append(f"{measure} of MOD has {count} value{'s' if count != 1 else ''} in {nano.label}, so no curve")
+            lacks.append(f"{measure} of MOD has {count_noun(count, 'value')} in {nano.label}, so no curve")
             continue
         scaled = rows.with_columns((pl.col("value") - low) / (high - low))  # type: ignore[operator]
         lines.append(

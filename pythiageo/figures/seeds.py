@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 from pythiageo.events.questions import check_questions
 from pythiageo.events.run import Run
 from pythiageo.events.settings import differing_settings
@@ -37,7 +37,7 @@ def pool_seeds(table: pl.DataFrame, runs: Sequence[Run]) -> pl.DataFrame:
     counts: dict[str, int] = {}
     for (regime, size), members in groups.items():
         _check(members)
-        seeds = f"{len(members)} seeds" if len(members) > 1 else f"seed {_seed(members[0])}"
+        seeds = count_noun(len(members), "seed") if len(members) > 1 else f"seed {_seed(members[0])}"
         name = f"{size}, {regime} ({seeds})" if several else f"{size} ({seeds})"
         names |= {run.label: name for run in members}
         counts[name] = len(members)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pythiageo.errors import UserError, nearest
+from pythiageo.errors import UserError, count_noun, nearest
 from pythiageo.importers.cells import read_table
 from pythiageo.importers.mapping import Mapping
 from pythiageo.importers.results import Request, Results, sha256_of, some
@@ -51,7 +51,7 @@ def read_results(request: Request) -> Results | None:
                 )
         table = table.filter(pl.col(column).cast(pl.String).is_in(values))
     if not table.height:
-        raise UserError(f"{source}: none of {whole:,} rows is left")
+        raise UserError(f"{source}: none of {count_noun(whole, 'row')} is left")
     _check_one_model(table, mapping, source)
     rows = table.select(pl.col(theirs).alias(ours) for ours, theirs in mapping.columns.items()).to_dicts()
     series = sorted({str(row["series"]) for row in rows if row.get("series") is not None})

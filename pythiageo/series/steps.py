@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 steps of every Pythia series."""
@@ -168,4 +168,4 @@ def _spread(steps: list[int], count: int) -> list[int]:
 def _shown(steps: list[int]) -> str:
     if len(steps) <= 12:
         return ", ".join(map(str, steps)) or "none"
-    return f"{', '.join(map(str, steps[:3]))} .. {steps[-1]} ({len(steps)} steps)"
+    return f"{', '.join(map(str, steps[:3]))} .. {steps[-1]} ({count_noun(len(steps), 'step')})"

@@ -52,7 +52,7 @@ def test_by_step_a_line_is_a_layer_and_a_panel_a_task(tmp_path: Path) -> None:
     assert plot.panels[0].y == plot.panels[1].y
     assert [line.colour for line in plot.panels[0].lines] == ["depth-0.000", "depth-1.000", "final"]
     assert "Run nano-42, tasks ADD, MOD, readout answer/centred" in plot.caption
-    assert "ticks under it: the 6 checkpoints" in plot.caption
+    assert "a tick under it for each of 6 checkpoints" in plot.caption
     assert plot.said == ()
 
 
