@@ -117,6 +117,11 @@ def say_wrapped(text: str) -> None:
     say(fill(visible(text), width(), break_long_words=False, break_on_hyphens=False, subsequent_indent="  "))
 
 
+def count_observations(total: int, without_value: int) -> str:
+    """Return in words how many observations there are."""
+    return f"{count_noun(total, 'observation')}, {without_value:,} of them without a value"
+
+
 def say_next(*commands: str) -> None:
     """Say on stderr which commands are worth typing next."""
     for index, command in enumerate(commands):

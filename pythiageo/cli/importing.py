@@ -10,7 +10,7 @@ import typer
 
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, named
-from pythiageo.errors import EXIT_OK, EXIT_USER, UserError
+from pythiageo.errors import EXIT_OK, EXIT_USER, UserError, count_noun
 from pythiageo.locations import check_folder
 
 
@@ -78,19 +78,18 @@ def import_results(
     table = read_observations(path)
     for note in read_manifest(path).provenance.notes:
         display.say(f"note: {note}", err=True)
+    steps, without_value = table["step"].n_unique(), table.filter(status="undefined").height
     facts = {
         "run": str(path),
         "observations": table.height,
-        "steps": table["step"].n_unique(),
-        "without_value": table.filter(status="undefined").height,
+        "steps": steps,
+        "without_value": without_value,
     }
     if as_json:
         display.print_json(facts)
     else:
-        display.say(
-            f"{path}: {facts['observations']:,} observations of {facts['steps']} steps, "
-            f"{facts['without_value']:,} of them without a value"
-        )
+        counts = display.count_observations(table.height, without_value)
+        display.say(f"{path}: {count_noun(steps, 'step')}, {counts}")
         display.say_next(f"show {named([path])}", f"report {named([path])}")
     return EXIT_OK
 

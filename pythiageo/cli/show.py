@@ -10,7 +10,7 @@ import typer
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunArgument, by_commas, named
 from pythiageo.cli.working import working
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 
 if TYPE_CHECKING:
     from pythiageo.figures.overview import Overview
@@ -68,8 +68,8 @@ def _print_head(summary: dict[str, Any]) -> None:
     said = [summary["kind"], summary["regime"], summary["size"], summary["status"]]
     display.say(f"{summary['name']}: {', '.join(str(word) for word in said if word)}")
     last = "" if summary["last_step"] is None else f", the last at step {summary['last_step']:,}"
-    counts = f"{summary['observations']:,} observations, {summary['not_ok']:,} of them without a value"
-    display.say_wrapped(f"{summary['checkpoints']:,} checkpoints{last}; {counts}")
+    counts = display.count_observations(summary["observations"], summary["not_ok"])
+    display.say_wrapped(f"{count_noun(summary['checkpoints'], 'checkpoint')}{last}; {counts}")
     display.say()
 
 

@@ -16,7 +16,7 @@ from pythiageo.cli.results import named
 from pythiageo.cli.working import LOADING, working
 from pythiageo.config.options import overrides as as_overrides
 from pythiageo.config.runs import TrainConfig, load_config
-from pythiageo.errors import UserError
+from pythiageo.errors import UserError, count_noun
 from pythiageo.locations import check_folder, run_path
 
 if TYPE_CHECKING:
@@ -243,10 +243,9 @@ def _say_results(summaries: list[dict[str, Any]], failures: list[Failure], quiet
         display.print_json(summaries)
     else:
         for summary in summaries:
-            display.say(
-                f"{summary['folder']}: {summary['status']}, {summary['checkpoints']} checkpoints, "
-                f"{summary['observations']:,} observations, {summary['not_ok']:,} of them without a value"
-            )
+            counts = display.count_observations(summary["observations"], summary["not_ok"])
+            checkpoints = count_noun(summary["checkpoints"], "checkpoint")
+            display.say(f"{summary['folder']}: {summary['status']}, {checkpoints}, {counts}")
     for summary in summaries:
         for remark in summary["remarks"]:
             display.say(f"pythiageo: {summary['name']}: {remark}", err=True)

@@ -39,9 +39,10 @@ def summary_figure(run: Run, number: int) -> PaperFigure:
 
     The rank is that of ``run.place``: the median of the tasks, and from the lowest to the highest of them, at
     checkpoints at which every task that has a first value has one. Acquired is what is found under billa-v4, of the
-    tasks and levels of which it can be asked.
+    tasks and levels of which it can be asked. A run of one checkpoint has nothing to draw, and says so.
     """
-    left, acquired = _left(run), _acquired(run)
+    alone = run.distinct["step"].n_unique() == 1
+    left, acquired = ([], []) if alone else (_left(run), _acquired(run))
     lines = (*left, *acquired)
     axis = Axis("step", "training step")
     titles = [f"rank {describe_site(run)}"] * bool(left) + ["acquisition"] * bool(acquired)
@@ -49,7 +50,8 @@ def summary_figure(run: Run, number: int) -> PaperFigure:
     title = title[0].upper() + title[1:]
     panel = Panel(title, axis, Axis("linear", "share", _range(lines)), lines)
     if not lines:
-        panel = leave_empty(title, "no rank has a value at the first checkpoint, and no acquisition can be asked")
+        lack = "no rank has a value at the first checkpoint, and no acquisition can be asked"
+        panel = leave_empty(title, "one checkpoint alone: nothing can have moved" if alone else lack)
     return PaperFigure(f"finding-{number}", title, "", (panel,))
 
 

@@ -63,7 +63,7 @@ def test_mistakes_and_what_is_not_shown(outputs: Path, capsys: pytest.CaptureFix
     assert "rankme is not shown: --readout: rankme was taken under a/centred, b/centred: say which" in shown
     planted.write_run(outputs / "none", [observation(value=None, status="undefined", reason="no")], name="none")
     assert cli(["show", "none"]) == 0
-    assert "1 observations, 1 of them without a value" in capsys.readouterr().out
+    assert "1 observation, 1 of them without a value" in capsys.readouterr().out
 
 
 def test_a_run_of_the_final_layernorm_alone_is_shown_there(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,11 @@ def test_there_is_a_reason_where_there_is_nothing_to_draw() -> None:
     assert panel.lack == "no rank has a value at the first checkpoint, and no acquisition can be asked"
 
 
+def test_one_checkpoint_alone_has_nothing_to_draw() -> None:
+    [panel] = summary_figure(planted.opened(planted.table(planted.rows(steps=[100]))), 0).panels
+    assert panel.lack == "one checkpoint alone: nothing can have moved"
+
+
 def test_the_rank_there_is_is_named_and_not_missed(tmp_path: Path) -> None:
     run = planted.opened(
         planted.table([row for row in planted.rows() if row.site is None or row.measure == "participation_ratio"])
