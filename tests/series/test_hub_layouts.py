@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,18 +59,10 @@ def lay_out(root: Path, folders: dict[str, str]) -> Path:
     return root
 
 
-@contextmanager
-def reached(repositories: dict[str, dict[str, Path]], patch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """Send the client of this process to a Hub with these repositories."""
-    with LoopbackHub(repositories) as hub:
-        patch.setattr(constants, "ENDPOINT", hub.endpoint)
-        yield hub
-
-
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HubSeries]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., HubSeries]]:
     """Open a series of one repository whose ``main`` has these folders; ``branches`` beside it have the first's."""
-    with reached({}, monkeypatch) as hub:
+    with LoopbackHub({}) as hub, using(hub, tmp_path / "cache"):
 
         def serve(name: str, folders: list[str], branches: tuple[str, ...] = ("main",), **named: object) -> HubSeries:
             served = Revision(lay_out(tmp_path / name, {folder: folder for folder in folders}))
@@ -181,7 +172,7 @@ def test_a_folder_without_weights_is_incomplete_and_not_forgotten(
 
 
 @pytest.fixture
-def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+def walks(tmp_path: Path) -> Iterator[LoopbackHub]:
     there = {
         name: {"main": lay_out(tmp_path / name, {".": name})}
         for name in (
@@ -193,7 +184,7 @@ def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackH
             "you/walk-step_5k",
         )
     }
-    with reached(there, monkeypatch) as hub:
+    with LoopbackHub(there) as hub, using(hub, tmp_path / "cache"):
         yield hub
 
 
