@@ -4,6 +4,7 @@
 # make coverage  the same, and which lines no test reaches: half as long again
 # make check  lint, types, layers
 # make docs   the site, into site/, offline and strictly
+# make wheel  the source archive, tests from it, and the wheel used from another folder
 # make bench  ratios against named peers
 # make gpu-kit  on a machine with a GPU: what can be measured nowhere else, in minutes (docs/gpu.md)
 # make audit-power  false alarms of an audit by value on sound series, and planted faults that it finds
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo quick test coverage check docs bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
+.PHONY: demo quick test coverage check docs wheel chromium bench audit-power agree gpu-kit gpu-wheels gpu-rehearsal install clean
 
 install: $(INSTALLED)
 
@@ -52,6 +53,12 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_site.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(INSTALLED)
+	.ci/wheel
+
+chromium:
+	.ci/chromium
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest -m bench -s

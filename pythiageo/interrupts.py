@@ -42,7 +42,7 @@ def answer_signals() -> None:
     threading.Thread(target=_watch, args=(reader, writer, main), name="signals", daemon=True).start()
 
 
-def wait_for(futures: Sequence[Future[Any]]) -> None:
+def wait_for_all(futures: Sequence[Future[Any]]) -> None:
     """Wait until all are done, and hear Ctrl-C meanwhile."""
     while not all(future.done() for future in futures):
         wait(futures, timeout=_SLICE)
@@ -56,7 +56,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
     pool = ThreadPoolExecutor(threads)
     try:
         for future in [pool.submit(function, item) for item in items]:
-            wait_for([future])
+            wait_for_all([future])
             yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

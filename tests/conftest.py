@@ -14,6 +14,7 @@ os.environ["WANDB_MODE"] = "disabled"
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxtyping import config as axes
 from jaxtyping import install_import_hook
 
 settings.register_profile(
@@ -31,6 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("-m") != "bench":
         rooms = ["geometry", "landscape", "probes", "synthetic", "lens"]
         install_import_hook([f"pythiageo.{room}" for room in rooms], "beartype.beartype")
+
+
+CHECKED = {"api", "derive", "geometry", "landscape", "lens", "linear_probe", "measurement", "probes", "synthetic"}
+"""Tests of what computes, where signatures are checked: in whole runs that doubles the time, and finds no more."""
+
+
+@pytest.fixture(autouse=True)
+def _signatures(request: pytest.FixtureRequest) -> None:
+    room = request.path.relative_to(request.config.rootpath).parts[1]
+    axes.update("jaxtyping_disable", room not in CHECKED)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 from weakref import ReferenceType, ref
 
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants
 
 from pythiageo.api.series_checkpoint import SeriesCheckpoint
 from pythiageo.config.options import overrides
@@ -51,7 +51,7 @@ class Checkpoints:
 
     def __init__(self, config: AnalyzeConfig, folder: Path | None = None) -> None:
         self._config = config
-        self._folder = folder or Path(HF_HUB_CACHE)
+        self._folder = folder or Path(constants.HF_HUB_CACHE)
         self._tokenizer = None if config.tokenizer is None else read_tokenizer(config.tokenizer)
         self._series = open_series(config.target, config.naming)
         self._choice: StepChoice = choose_steps(config, self._series, lambda _: None, silent)

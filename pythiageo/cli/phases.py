@@ -10,15 +10,15 @@ import typer
 from pythiageo.cli import display
 from pythiageo.cli.results import JsonOption, RunsArgument
 from pythiageo.locations import check_file, make_folder
-from pythiageo.names import COVARIANCE_RANK, FINAL_LN
+from pythiageo.names import COVARIANCE_RANK, FINAL_LN, PHASE_ALPHA, PHASE_READOUT
 
 
 def phases(
     runs: RunsArgument,
     measure: Annotated[str, typer.Option(help="The rank.")] = COVARIANCE_RANK,
-    readout: Annotated[str, typer.Option(help="Its readout.")] = "last/centred",
+    readout: Annotated[str, typer.Option(help="Its readout.")] = PHASE_READOUT,
     site: Annotated[str, typer.Option(help="last-block, final-ln or a hook name.")] = FINAL_LN,
-    alpha: Annotated[str, typer.Option(help="The measure whose rise the last phase asks for.")] = "alpha_req_12_100",
+    alpha: Annotated[str, typer.Option(help="The measure whose rise the last phase asks for.")] = PHASE_ALPHA,
     out: Annotated[Path | None, typer.Option(help="A CSV file to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:

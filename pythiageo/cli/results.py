@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -89,9 +89,19 @@ def report(
         display.print_json({"report": str(path)})
     else:
         display.say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens in any browser without a network")
-        display.say_next(f"claims {named(runs)}", f"plot {named(runs)} --measure rankme --by layer")
+        drawn = [f"plot {named(runs)} --measure {rank} --by layer"] if (rank := _find_rank(runs)) else []
+        display.say_next(f"claims {named(runs)}", *drawn)
     if show_page:
         display.open_page(path)
+
+
+def _find_rank(runs: Sequence[Path]) -> str | None:
+    """Return the rank that a report of these runs shows the floors of, ``None`` where no run has one."""
+    from pythiageo.events import choose_place, open_runs
+
+    tables = [run.observations for run in open_runs(runs)]
+    rank = choose_place(tables).measure
+    return rank if any(rank in table["measure"] for table in tables) else None
 
 
 def named(runs: Iterable[Path | str]) -> str:

@@ -98,7 +98,7 @@ def copy_to(tensor: Tensor, device: str) -> Tensor:
     return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def wait_for(device: str) -> None:
+def wait_for_device(device: str) -> None:
     """Return when a resolved device has done what it was given: on a GPU a call returns before its work does."""
     if device != "cpu":
         import torch  # noqa: PLC0415

@@ -49,7 +49,7 @@ class SideBySide:
     def submit(self, work: Callable[[], T], memory: int) -> Future[T]:
         """Hand in a piece that takes so many bytes; waits until there is room. Its error is raised by ``result()``."""
         if self._threads is None:
-            return _do_now(work)
+            return _work_here(work)
         with self._changed:
             # a wait with an end, so that Ctrl-C is heard
             while self._taken and self._taken + memory > self._memory:
@@ -61,7 +61,7 @@ class SideBySide:
 
     def submit_first(self, work: Callable[[], T]) -> Future[T]:
         """Hand in a piece that its caller waits for: it is begun before those of ``submit``."""
-        return _do_now(work) if self._threads is None else self._hand_in(self._threads, self._first, work)
+        return _work_here(work) if self._threads is None else self._hand_in(self._threads, self._first, work)
 
     def _hand_in(self, threads: ThreadPoolExecutor, pieces: deque[Any], work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -72,7 +72,7 @@ class SideBySide:
     def _do_next(self) -> None:
         with self._changed:
             future, work = (self._first or self._later).popleft()
-        _do(work, future)
+        _work_into(future, work)
 
     def _give_back(self, memory: int) -> None:
         with self._changed:
@@ -80,7 +80,8 @@ class SideBySide:
             self._changed.notify_all()
 
 
-def _do_now(work: Callable[[], T]) -> Future[T]:
+def _work_here(work: Callable[[], T]) -> Future[T]:
+    """Return the future of a piece that is worked off at once, in the caller's thread; its error is raised here."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     with one_thread():
@@ -88,7 +89,8 @@ def _do_now(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _do(work: Callable[[], T], future: Future[T]) -> None:
+def _work_into(future: Future[T], work: Callable[[], T]) -> None:
+    """Work a piece off in this thread, unless it was given up; the future has what it returns or raises."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -13,7 +13,6 @@ from pythiageo.derive.kept_rows import KeptRun
 from pythiageo.errors import UserError
 from pythiageo.geometry.kept_spectrum import KeptSpectrum
 from pythiageo.geometry.measure import NEEDS, Measure, get_measures, load_measures
-from pythiageo.geometry.measures.alpha_req import find_over_ranks
 from pythiageo.geometry.rounding import Directions, unit_of
 from pythiageo.locations import check_folder, make_folder
 from pythiageo.measurement.geometry import BLURRED
@@ -64,7 +63,7 @@ def derive_measures(run: str | Path, measures: Sequence[str]) -> pl.DataFrame:
     Raises:
         UserError: no run, one that keeps no spectra, no such measure, or one that spectra do not tell.
     """
-    chosen = [find_over_ranks(name) or get_measures([name])[0] for name in measures]
+    chosen = get_measures(list(measures))
     known = {one.name: one for one in find_derivable()}
     for measure in chosen:
         if measure.name in known and (why := known[measure.name].why) is not None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Event, Lock
 from typing import TypeVar
 
-from pythiageo.interrupts import wait_for
+from pythiageo.interrupts import wait_for_all
 from pythiageo.progress import Progress, Reporter
 
 Job = TypeVar("Job")
@@ -41,7 +41,7 @@ def work_side_by_side(
     with ThreadPoolExecutor(at_once, "pythiageo-training") as pool:
         futures = [pool.submit(on_stream, job) for job in jobs]
         try:
-            wait_for(futures)
+            wait_for_all(futures)
         except KeyboardInterrupt:
             stop.set()
             for future in futures:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from pythiageo.compute.device import resolve_device, wait_for
+from pythiageo.compute.device import resolve_device, wait_for_device
+from pythiageo.config.landscape import LandscapeConfig
 from pythiageo.config.runs import TrainConfig, load_config
-from pythiageo.config.tables import LandscapeConfig
 from pythiageo.estimate.timer import scale, time_items
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import observe
@@ -136,7 +136,7 @@ def _time_step(config: TrainConfig, steps: int) -> tuple[Trainable, Shape, float
     def advance(_: int) -> None:
         for _ in range(together):
             trainer.advance()
-        wait_for(device)
+        wait_for_device(device)
 
     timed = time_items(range(max(1, steps // together)), advance, math.inf, warm_up=True)
     return trainable, shape, statistics.median(seconds for _, seconds in timed) / together

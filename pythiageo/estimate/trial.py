@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
-from pythiageo.compute.device import copy_to, find_device_here, wait_for
+from pythiageo.compute.device import copy_to, find_device_here, wait_for_device
 from pythiageo.compute.threads import torch_threads
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
@@ -82,7 +82,7 @@ class Trial:
             hashlib.sha256(sample.numpy().data)
             examine("trial", sample)
             copy_to(sample, self._load_device).float()
-            wait_for(self._load_device)
+            wait_for_device(self._load_device)
 
         timed = time_items([torch.randn(_SAMPLE // 2).half()], read)
         return scale(timed, lambda sample: sample.nbytes, size or 2 * self._shape.parameters)
@@ -171,7 +171,7 @@ class Trial:
 
     def _take_gradient(self, problem: Problem) -> None:
         problem.gradient()
-        wait_for(self._load_device)
+        wait_for_device(self._load_device)
 
     def estimate_memory(self, mapped: int = 0) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.

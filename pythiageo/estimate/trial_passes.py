@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pythiageo.compute.device import find_device_here, wait_for
+from pythiageo.compute.device import find_device_here, wait_for_device
 from pythiageo.config.tables import ComputeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, time_items
@@ -82,7 +82,7 @@ class TrialPasses:
                     reader.read(torch.randint(0, FEW, (one.examples, one.positions)), sites, None)
                 else:
                     reader.read(one.pack.ids % FEW, sites, None, one.pack.depths, one.pack.visible)
-                wait_for(self._device)
+                wait_for_device(self._device)
 
             timed = time_items(self.all, run, warm_up=True, at_once=at_once)
         return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers

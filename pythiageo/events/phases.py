@@ -14,7 +14,7 @@ import polars as pl
 from pythiageo.errors import count_noun
 from pythiageo.events.find import timeline_rows
 from pythiageo.events.trajectory import RUN_KEY, Trajectory, at_site, select_rows, trajectories
-from pythiageo.names import COVARIANCE_RANK, FINAL_LN
+from pythiageo.names import COVARIANCE_RANK, FINAL_LN, PHASE_ALPHA, PHASE_READOUT
 from pythiageo.observations.schema import COLUMNS
 from pythiageo.study.protocols import FOUND, NOT_REACHED, UNDEFINED
 
@@ -103,9 +103,9 @@ class _Curve:
 def phases(
     observations: pl.DataFrame,
     measure: str = COVARIANCE_RANK,
-    readout: str = "last/centred",
+    readout: str = PHASE_READOUT,
     site: str = FINAL_LN,
-    alpha: str = "alpha_req_12_100",
+    alpha: str = PHASE_ALPHA,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Return the three phases of each task's rank in every run, one row a phase (columns: ``PHASE_COLUMNS``).

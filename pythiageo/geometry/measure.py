@@ -217,13 +217,16 @@ def load_measures() -> dict[str, Measure]:
 
 
 def get_measures(names: list[str]) -> list[Measure]:
-    """Return the measures of these names.
+    """Return the measures of these names; a name may say the ranks that a fit is over, as ``alpha_req_12_100`` does.
 
     Raises:
         UserError: an unknown name; the nearest one is given.
     """
+    from pythiageo.geometry.measures.alpha_req import find_over_ranks  # noqa: PLC0415 - it is made of what is above
+
     known = load_measures()
-    for name in names:
-        if name not in known:
+    found = [known.get(name) or find_over_ranks(name) for name in names]
+    for name, measure in zip(names, found, strict=True):
+        if measure is None:
             raise UserError(f"no measure {name!r}{nearest(name, known)}; there are {', '.join(known)}")
-    return [known[name] for name in names]
+    return [measure for measure in found if measure is not None]

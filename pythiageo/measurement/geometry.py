@@ -17,7 +17,7 @@ from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout
 from pythiageo.geometry.sinks import Sinks
 from pythiageo.geometry.view import SiteStates
-from pythiageo.interrupts import wait_for
+from pythiageo.interrupts import wait_for_all
 from pythiageo.measurement import sinks
 from pythiageo.measurement.failures import Failures
 from pythiageo.measurement.forward import Reading
@@ -69,7 +69,7 @@ def observe(
     failures = failures or Failures()
     keeper = keeper or Keeper(plan, origin, failures)
     found = list(_observe(reading, probes, plan, origin, nonfinite, report_share, failures, keeper, met))
-    wait_for([part for part in found if isinstance(part, Future)])
+    wait_for_all([part for part in found if isinstance(part, Future)])
     return [row for part in found for row in (part.result() if isinstance(part, Future) else [part])]
 
 

@@ -12,12 +12,12 @@ from pythiageo.errors import UserError
 from pythiageo.geometry.bootstrap import Bootstrap
 from pythiageo.geometry.measure import Measure, get_measures
 from pythiageo.geometry.measures.alpha_req import MEASURE as ALPHA_REQ
-from pythiageo.geometry.measures.alpha_req import over_ranks
+from pythiageo.geometry.measures.alpha_req import RANGE, over_ranks
 from pythiageo.geometry.rarefaction import Rarefaction
 from pythiageo.geometry.readout import Readout, check_positions, get_readouts
 from pythiageo.geometry.rounding import unit_of
 from pythiageo.measurement.probe_sets import Prepared
-from pythiageo.names import AT_ROWS, BUT_SINKS
+from pythiageo.names import AT_ROWS, BUT_SINKS, split_ranks
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class GeometryPlan:
     @classmethod
     def of(cls, config: MeasureConfig, dtype: str = "float32") -> GeometryPlan:
         """Look the names of a config up; ``dtype`` is that of the forward pass."""
-        measures, readouts = get_measures(list(config.geometry)), get_readouts(list(config.readouts))
-        measures = [over_ranks(*config.alpha_range) if one is ALPHA_REQ else one for one in measures]
+        measures, readouts = _choose_measures(config), get_readouts(list(config.readouts))
         check_positions(config.sketch_positions)
         for measure in measures:
             if measure.needs == "prompts" and not any(readout.of_prompts for readout in readouts):
@@ -105,3 +104,27 @@ def _strata(prepared: Prepared) -> list[str]:
     """Return the level of each example that is kept, none where there is one."""
     levels = prepared.probe.probe_set.levels
     return [levels[index] for index in prepared.kept] if levels else []
+
+
+def _choose_measures(config: MeasureConfig) -> list[Measure]:
+    """Return the measures that are named. The ranks of alpha-ReQ's fit are said in its name, or by ``alpha_range``.
+
+    Raises:
+        UserError: an unknown name, or a name that says other ranks than ``alpha_range``.
+    """
+    if config.alpha_range != RANGE:
+        for name in config.geometry:
+            base, *ranks = split_ranks(name) or (name,)
+            if base == ALPHA_REQ.name and ranks and tuple(ranks) != config.alpha_range:
+                first, last = config.alpha_range
+                raise UserError(
+                    f"{name} says its ranks, and --alpha-range (measures.alpha_range) says {first},{last}: expected "
+                    f"one of the two, or the same ranks in both"
+                )
+    # a name that leaves the ranks to alpha_range
+    bare = {name for name in config.geometry if split_ranks(name) is None}
+    found = [
+        over_ranks(*config.alpha_range) if measure is ALPHA_REQ and name in bare else measure
+        for name, measure in zip(config.geometry, get_measures(list(config.geometry)), strict=True)
+    ]
+    return list({measure.name: measure for measure in found}.values())

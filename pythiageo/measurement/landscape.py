@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pythiageo.config.tables import LandscapeConfig
+from pythiageo.config.landscape import LandscapeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import (
     GradientRank,

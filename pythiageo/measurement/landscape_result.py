@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pythiageo.config.tables import LandscapeConfig
+from pythiageo.config.landscape import LandscapeConfig
 from pythiageo.landscape.llc import Settings, llc, named_settings
 from pythiageo.landscape.llc_diagnostics import diagnose
 from pythiageo.landscape.problem import Problem

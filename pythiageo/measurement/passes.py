@@ -12,7 +12,7 @@ import torch
 
 from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import MEMORY, MachineError, machine_trouble
-from pythiageo.interrupts import wait_for
+from pythiageo.interrupts import wait_for_all
 from pythiageo.measurement.reader import Bounds
 
 P = TypeVar("P")
@@ -58,14 +58,14 @@ class Passes:
                 if not under_way:
                     return True
                 one, future = under_way[0]
-                wait_for([future])
+                wait_for_all([future])
                 if not _suffices(future.result):
                     return False
                 under_way.popleft()
         finally:
             for _, future in under_way:
                 future.cancel()
-            wait_for([future for _, future in under_way])
+            wait_for_all([future for _, future in under_way])
             queue.put_back([one for one, _ in under_way])
 
     def _halve(self, one: P, divide: Callable[[P], list[P]]) -> list[P]:

@@ -6,6 +6,7 @@ from pythiageo.config.runs import AnalyzeConfig, FollowConfig, RunConfig
 from pythiageo.config.tables import LINEAR_PROBE
 from pythiageo.errors import UserError, nearest
 from pythiageo.geometry.measure import load_measures
+from pythiageo.geometry.measures.alpha_req import find_over_ranks
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, LANDSCAPE_MEASURES
 from pythiageo.lens.versions import check_versions
 from pythiageo.measurement.geometry_plan import GeometryPlan
@@ -34,7 +35,7 @@ def check_names(config: RunConfig) -> None:
             get_levels(tasks[0], level)
     known = {*load_measures(), *LANDSCAPE_MEASURES, *LANDSCAPE_GROUPS, LINEAR_PROBE}
     for name in (*config.measures.geometry, *config.measures.landscape.measures):
-        if name not in known:
+        if name not in known and find_over_ranks(name) is None:
             raise UserError(f"no measure {name!r}{nearest(name, known)}; pythiageo measures lists what there is")
     GeometryPlan.of(config.measures)
     check_layers(config.measures.layers)

@@ -16,7 +16,8 @@ from torch import nn
 
 from pythiageo.compute.device import resolve_device
 from pythiageo.compute.isolation import isolate_process
-from pythiageo.config.runs import MOST_STEPS, FollowConfig
+from pythiageo.config.runs import FollowConfig
+from pythiageo.config.training import MOST_STEPS
 from pythiageo.errors import UserError
 from pythiageo.measurement.checkpoint import CheckpointMeasurer, LiveCheckpoint, MeasurementSpec, OpenModel, Stopwatch
 from pythiageo.measurement.probe_sets import choose_probes, describe_probes

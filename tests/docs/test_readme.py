@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onhub import command as on_hub
 from typer.main import get_command
 
 from pythiageo.cli.app import app
@@ -22,6 +23,7 @@ from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+TABLE = (ROOT / "docs" / "every_command.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE + README, flags=re.DOTALL)
 LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
@@ -32,6 +34,10 @@ SMALL = [
     "--set", "model.layers=2", "--set", "model.d_model=32", "--set", "model.heads=4", "--set", "model.d_ff=64",
     "--set", "training.batch_size=4",
 ]  # fmt: skip
+TENTH = ["--set", "training.stop=120", "--set", 'training.checkpoints="0,10,30,60,90,120"']
+"""A tenth of the demo's steps, enough for a curve; the commands that name its steps 100 and 1200 get 10 and 120."""
+SHORT = ["--set", "training.stop=20", "--set", 'training.checkpoints="0,10,20"']
+"""For runs that no other command reads."""
 FEW = ["--set", "probes.score_examples=6", "--set", "probes.geometry_examples=9", "--quiet"]
 
 
@@ -50,13 +56,15 @@ def test_the_readme_is_short_and_what_it_links_to_is_there() -> None:
 
 def smaller(command: str) -> list[str]:
     """The command's own arguments, with a model and probe sets that take seconds."""
-    arguments = shlex.split(command)[1:]
+    arguments = [re.sub(r"\b(10|120)0\b", r"\1", word) for word in shlex.split(command)[1:]]
     if arguments[0] == "train" and "--dry-run" not in arguments:
-        arguments += [*SMALL, *FEW]
+        arguments += [*SMALL, *FEW, *(SHORT if {"name=mine", "name=mix"} & {*arguments} else TENTH)]
     if arguments[0] in {"analyze", "plan"}:
         arguments += FEW
     if "li-2025" in arguments:  # its texts are on the Hub, and the stand-in reads no text
         arguments += ["--tasks", "ADD"]
+    if arguments[0] == "llc":
+        arguments += ["--examples", "10", "--draws", "20"]
     return arguments
 
 
@@ -73,22 +81,23 @@ def test_every_command_works_in_its_order(
     results = {"results": {"sciq": {"acc,none": 0.5}}, "config": {"model_args": "pretrained=a/b,revision=step1000"}}
     (tmp_path / "harness-results" / "results.json").write_text(json.dumps(results))
     series = tmp_path / "series"
-    steps = ["--set", 'training.checkpoints="0,512,998,999,1000"', "--set", "training.stop=1000"]
+    steps = ["--set", 'training.checkpoints="0,2,3,4,5"', "--set", "training.stop=5"]
     assert cli(["train", "demo/pythia.toml", *SMALL, *FEW, *steps, "--out", str(series)]) == 0
     # five checkpoints stand for Pythia's 154 under Pythia's names
-    for last, step in ((1000, 143_000), (999, 72_000), (998, 1000)):
+    for last, step in ((5, 143_000), (4, 72_000), (3, 1000), (2, 512)):
         (series / "checkpoints" / f"step{last}").rename(series / "checkpoints" / f"step{step}")
     with LoopbackHub(serve_folder(series, "EleutherAI/pythia-160m")) as hub:
-        environment = {**os.environ, **hub.environment(tmp_path / "cache")}
         monkeypatch.chdir(tmp_path)
         done: list[str] = []
         # what is made first: the two trainings; then everything in the page's order
         ordered = sorted(COMMANDS, key=lambda command: "--jobs" not in command)
         for command in ordered:
-            if "EleutherAI" in command or "--engine ray" in command:  # the Hub's and Ray's settings stay with a process
+            if "EleutherAI" in command:
+                code, _, errors = on_hub(hub, tmp_path / "cache", *smaller(command))
+            elif "--engine ray" in command:  # its settings stay with a process
                 finished = subprocess.run(
                     [sys.executable, "-m", "pythiageo", *smaller(command)],
-                    env=environment, capture_output=True, text=True, timeout=240, check=False,
+                    capture_output=True, text=True, timeout=240, check=False,
                 )  # fmt: skip
                 code, errors = finished.returncode, finished.stderr
             else:
@@ -145,7 +154,7 @@ def commands_of(app: Any) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("command", "below"), commands_of(app).items())
 def test_every_command_is_in_the_table_and_explains_itself(command: str, below: list[str], capsys) -> None:
-    rows = [row for row in PAGE.splitlines() if re.match(rf"\| `pythiageo {command}\b", row)]
+    rows = [row for row in TABLE.splitlines() if re.match(rf"\| `pythiageo {command}\b", row)]
     assert rows
     assert [name for name in below if not re.search(rf"\b{name}\b", " ".join(rows))] == []
     assert cli([command, "--help"]) == 0

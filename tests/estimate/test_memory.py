@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from inmemory import FEW, characters, neox
+from onhub import using
 from safetensors.torch import save_file
 from tinyseries import write_series
 from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -30,6 +31,7 @@ from pythiageo.series.files.load import open_folder
 from pythiageo.series.files.tensor_files import stored_tensors
 from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 from pythiageo.series.sources.folder import FolderCheckpoint
+from pythiageo.series.sources.hub import HubSeries
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
@@ -218,13 +220,8 @@ def test_bin_files_are_counted_beside_the_weights(tmp_path: Path) -> None:
     assert checkpoint.mapped() == 0  # safetensors come first
     (folder / "model.safetensors").unlink()
     assert checkpoint.mapped() == (folder / "pytorch_model.bin").stat().st_size
-    with LoopbackHub(serve_folder(tmp_path / "s", "test/a")) as hub:
-        code = """from pythiageo.series.sources.hub import HubSeries
-print(next(HubSeries("test/a").checkpoints([0])).mapped())"""
-        told = subprocess.check_output(
-            [sys.executable, "-c", code], env={**os.environ, **hub.environment(tmp_path / "c")}
-        )
-    assert int(told) == checkpoint.mapped()
+    with LoopbackHub(serve_folder(tmp_path / "s", "test/a")) as hub, using(hub, tmp_path / "c"):
+        assert next(HubSeries("test/a").checkpoints([0])).mapped() == checkpoint.mapped()
 
 
 RUN = """

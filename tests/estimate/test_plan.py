@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from onhub import command
 
 from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
@@ -138,27 +136,11 @@ def test_bytes_and_disk_are_those_of_the_hub_and_no_weights_are_fetched(series: 
     assert not (tmp_path / "run").exists()
 
 
-PLANS = """
-import contextlib, io, json, sys
-from pythiageo.cli.app import run
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(arguments)
-    print(json.dumps([code, json.loads(out.getvalue() or "null"), err.getvalue()]))
-"""
-"""One process for several plans: the Hub's address is read when the client is imported, which takes seconds."""
-
-
 def from_hub(hub: LoopbackHub, tmp_path: Path, asked: list[list[str]]) -> list[tuple[int, Any, str]]:
     """Return exit code, plan and errors of each."""
-    command = ["plan", "test/a", "--out", str(tmp_path / "run"), *FEW, "--json", "--quiet"]
-    environment = {**os.environ, **hub.environment(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", PLANS, json.dumps([[*command, *arguments] for arguments in asked])],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    words = ["plan", "test/a", "--out", str(tmp_path / "run"), *FEW, "--json", "--quiet"]
+    found = [command(hub, tmp_path / "cache", *words, *arguments) for arguments in asked]
+    return [(one.returncode, json.loads(one.stdout or "null"), one.stderr) for one in found]
 
 
 def test_what_does_not_fit_is_said(

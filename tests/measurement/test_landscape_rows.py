@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from pythiageo.cli.app import run as cli
-from pythiageo.config.tables import LandscapeConfig
+from pythiageo.config.landscape import LandscapeConfig
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
 from pythiageo.landscape.gram import GradientGram, gradient_gram

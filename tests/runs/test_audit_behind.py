@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from onhub import using
 from tinyseries import write_series
 
 from pythiageo.cli.app import run as cli
@@ -58,14 +58,12 @@ def weights_of(hub: LoopbackHub, step: int) -> Callable[[Request], bool]:
 
 
 @pytest.fixture
-def hub(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+def hub(root: Path, tmp_path: Path) -> Iterator[LoopbackHub]:
     folders = {}
     for step in STEPS:
         shutil.copytree(root / f"step{step}", tmp_path / "served" / f"step{step}")
         folders[f"step{step}"] = tmp_path / "served" / f"step{step}"
-    with LoopbackHub({"me/series": folders}) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with LoopbackHub({"me/series": folders}) as hub, using(hub, tmp_path / "hub"):
         yield hub
 
 

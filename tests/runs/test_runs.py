@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from onhub import Done, command
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 
@@ -23,6 +24,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.errors import MachineError, UserError
 from pythiageo.events import events
 from pythiageo.observations import read_manifest, read_observations
+from pythiageo.series.hub.loopback import LoopbackHub, serve_folder
 
 TINY = [
     "--set", "model.layers=2", "--set", "model.d_model=32", "--set", "model.heads=4", "--set", "model.d_ff=64",
@@ -32,6 +34,9 @@ TINY = [
 DEMO = ["demo/tasks.toml", *TINY]
 NEOX = ["demo/pythia.toml", *TINY]
 PROBES = ["--set", "probes.score_examples=12", "--set", "probes.geometry_examples=30", "--quiet"]
+TWO_TASKS = [*TINY, "--set", "probes.tasks=['ADD', 'COPY']"]
+"""Enough where the point is that nothing is lost."""
+TWO = ["demo/tasks.toml", *TWO_TASKS]
 STEPS = ["--set", "training.stop=25", "--set", 'training.checkpoints="0-25:5"']
 IDENTITY = ["run", "series", "regime", "size", "seed", "weight_sha"]
 """Columns that say who measured; the weight sha is compared by itself."""
@@ -65,6 +70,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def trained_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    assert train(folder, *TWO, *STEPS) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
 def trained_neox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "neox"
     assert train(folder, *NEOX, "--set", "training.stop=16") == 0
@@ -82,12 +94,9 @@ def test_live_and_saved_checkpoints_are_measured_alike(trained: Path, tmp_path: 
     assert read_manifest(tmp_path / "a")["regime"] == "task-aligned"
 
 
-def analyze_served(series: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pythiageo", "serve", str(series), "--repo", "test/neox", "--",
-         sys.executable, "-m", "pythiageo", "analyze", "test/neox", "--out", str(out), *PROBES, *arguments],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+def analyze_served(series: Path, out: Path, *arguments: str) -> Done:
+    with LoopbackHub(serve_folder(series, "test/neox")) as hub:
+        return command(hub, out.parent / "cache", "analyze", "test/neox", "--out", str(out), *PROBES, *arguments)
 
 
 def test_a_gpt_neox_series_from_the_hub_is_measured_alike(trained_neox: Path, tmp_path: Path) -> None:
@@ -170,7 +179,7 @@ def test_the_table_and_manifest_say_what_was_done(trained: Path) -> None:
 def test_the_natural_twin_reports_its_corpus_and_held_out_loss(tmp_path: Path) -> None:
     text = tmp_path / "mine.txt"
     text.write_text("\n\n".join(f"The {i}th paragraph of a small book, with words in it." for i in range(2000)))
-    assert train(tmp_path / "twin", "demo/english.toml", *TINY, *STEPS, "--corpus", str(text)) == 0
+    assert train(tmp_path / "twin", "demo/english.toml", *TWO_TASKS, *STEPS, "--corpus", str(text)) == 0
     manifest, table = read_manifest(tmp_path / "twin"), read_observations(tmp_path / "twin")
     assert manifest["corpus"]["source"] == "mine.txt"
     assert len(manifest["corpus"]["sha256"]) == 64
@@ -188,7 +197,7 @@ LONG = ["--set", "training.stop=500", "--set", 'training.checkpoints="0,5,500"']
 
 
 def start(out: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pythiageo", "train", *DEMO, *arguments, "--out", str(out)]
+    command = [sys.executable, "-m", "pythiageo", "train", *TWO, *arguments, "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -201,7 +210,7 @@ def wait_for_part(out: Path, step: int, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
-def test_killed_at_any_time_and_resumed_is_as_if_never_interrupted(trained: Path, tmp_path: Path) -> None:
+def test_killed_at_any_time_and_resumed_is_as_if_never_interrupted(trained_two: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     for step, arguments in ((5, []), (10, ["--resume"])):
         process = start(out, *STEPS, *arguments)
@@ -209,16 +218,16 @@ def test_killed_at_any_time_and_resumed_is_as_if_never_interrupted(trained: Path
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert read_manifest(out)["status"] == "running"
-    assert train(out, *DEMO, *STEPS, "--resume") == 0
-    assert (out / "observations.parquet").read_bytes() == (trained / "observations.parquet").read_bytes()
+    assert train(out, *TWO, *STEPS, "--resume") == 0
+    assert (out / "observations.parquet").read_bytes() == (trained_two / "observations.parquet").read_bytes()
     last = "checkpoints/step25/model.safetensors"
-    assert (out / last).read_bytes() == (trained / last).read_bytes()
-    assert read_manifest(out)["checkpoints"] == read_manifest(trained)["checkpoints"]
+    assert (out / last).read_bytes() == (trained_two / last).read_bytes()
+    assert read_manifest(out)["checkpoints"] == read_manifest(trained_two)["checkpoints"]
 
 
-def test_an_analysis_goes_on_where_it_was_killed(trained: Path, tmp_path: Path) -> None:
+def test_an_analysis_goes_on_where_it_was_killed(trained_two: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments = [str(trained), "--name", "again", *PROBES]
+    arguments = [str(trained_two), "--name", "again", "--tasks", "ADD,COPY", *PROBES]
     assert cli(["analyze", *arguments, "--out", str(whole)]) == 0
     assert cli(["analyze", *arguments, "--out", str(broken)]) == 0
     # as a kill leaves it: two parts missing, no whole table, a half-written part
@@ -241,7 +250,7 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path: Path) -> None:
     assert "interrupted; what was measured is kept" in errors
     assert "Traceback" not in errors
     assert read_manifest(out)["status"] == "interrupted"
-    assert train(out, *DEMO, *LONG, "--resume") == 0
+    assert train(out, *TWO, *LONG, "--resume") == 0
 
 
 def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +258,7 @@ def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.
     process = start(out, *LONG)
     wait_for_part(out, 0, process)
     try:
-        assert train(out, *DEMO, *LONG, "--resume") == 2
+        assert train(out, *TWO, *LONG, "--resume") == 2
         assert "another process is working on this run" in capsys.readouterr().err
     finally:
         process.send_signal(signal.SIGKILL)
@@ -259,8 +268,8 @@ def test_two_processes_on_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.
 def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     config = (Path(__file__).parents[2] / "configs" / "demo" / "tasks.toml").read_text()
     (tmp_path / "other.toml").write_text(config.replace('name = "demo-tasks"', 'name = "other"'))
-    command = [sys.executable, "-m", "pythiageo", "train", "demo/tasks.toml", "other.toml", "--jobs", "2", *TINY, *LONG]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "pythiageo", "train", "demo/tasks.toml", "other.toml", "--jobs", "2"]
+    process = subprocess.Popen([*command, *TWO_TASKS, *LONG], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     runs = [tmp_path / "outputs" / name for name in ("demo-tasks", "other")]
     for run in runs:
         wait_for_part(run, 0, process)
@@ -284,52 +293,52 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_measured(
         real(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    assert train(out, *DEMO, *STEPS) == MachineError.exit_code
+    assert train(out, *TWO, *STEPS) == MachineError.exit_code
     message = capsys.readouterr().err
     assert "full" in message or "No space left" in message
     assert "Traceback" not in message
     monkeypatch.undo()
     assert read_observations(out)["step"].unique().sort().to_list() == [0, 5, 10]
-    assert train(out, *DEMO, *STEPS, "--resume") == 0
+    assert train(out, *TWO, *STEPS, "--resume") == 0
     assert read_observations(out)["step"].n_unique() == 6
 
 
-def test_a_run_that_is_there_is_not_touched_unasked(trained: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_that_is_there_is_not_touched_unasked(trained_two: Path, tmp_path: Path, capsys) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(trained, copy)
+    shutil.copytree(trained_two, copy)
     before = (copy / "observations.parquet").read_bytes()
-    assert train(copy, *DEMO, *STEPS) == 2
+    assert train(copy, *TWO, *STEPS) == 2
     assert (
         "holds a run already (complete): --resume goes on with it, --overwrite starts anew" in capsys.readouterr().err
     )
-    assert train(copy, *DEMO, *STEPS, "--set", "seed=7", "--resume") == 2
+    assert train(copy, *TWO, *STEPS, "--set", "seed=7", "--resume") == 2
     assert "holds a run of another config; seed differ" in capsys.readouterr().err
     assert (copy / "observations.parquet").read_bytes() == before
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "thesis.txt").write_text("years of work")
-    assert train(strange, *DEMO, "--overwrite") == 2
+    assert train(strange, *TWO, "--overwrite") == 2
     assert "not a run folder, and not empty" in capsys.readouterr().err
     assert (strange / "thesis.txt").exists()
 
 
-def test_overwriting_starts_anew_and_leaves_other_files(trained: Path, tmp_path: Path) -> None:
+def test_overwriting_starts_anew_and_leaves_other_files(trained_two: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(trained, copy)
+    shutil.copytree(trained_two, copy)
     (copy / "notes.txt").write_text("mine")
-    assert train(copy, *DEMO, "--set", "training.stop=5", "--set", 'training.checkpoints="0,5"', "--overwrite") == 0
+    assert train(copy, *TWO, "--set", "training.stop=5", "--set", 'training.checkpoints="0,5"', "--overwrite") == 0
     assert read_observations(copy)["step"].unique().sort().to_list() == [0, 5]
     assert not (copy / "checkpoints" / "step25").exists()
     assert (copy / "notes.txt").read_text() == "mine"
 
 
-def test_the_same_config_gives_the_same_bits(trained: Path, tmp_path: Path) -> None:
+def test_the_same_config_gives_the_same_bits(trained_two: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    assert train(again, *DEMO, *STEPS) == 0
-    assert_frame_equal(read_observations(again), read_observations(trained))
+    assert train(again, *TWO, *STEPS) == 0
+    assert_frame_equal(read_observations(again), read_observations(trained_two))
     other = tmp_path / "other"
-    assert train(other, *DEMO, *STEPS, "--set", "seed=7") == 0
-    assert not read_observations(other)["value"].equals(read_observations(trained)["value"])
+    assert train(other, *TWO, *STEPS, "--set", "seed=7") == 0
+    assert not read_observations(other)["value"].equals(read_observations(trained_two)["value"])
 
 
 # what cannot be measured says why, and the rest goes on
@@ -420,7 +429,9 @@ def test_a_probe_set_longer_than_the_context_is_refused(tmp_path: Path, capsys: 
     assert "but the model's context is 24" in capsys.readouterr().err
 
 
-def test_runs_side_by_side_are_the_runs_alone(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_side_by_side_are_the_runs_alone(
+    trained_two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.toml"
     config = (Path(__file__).parents[2] / "configs" / "demo" / "tasks.toml").read_text()
@@ -429,11 +440,11 @@ def test_runs_side_by_side_are_the_runs_alone(trained: Path, tmp_path: Path, mon
     bad.write_text(config.replace('name = "demo-tasks"', 'name = "bad"'))
     (tmp_path / "outputs" / "bad").mkdir(parents=True)
     (tmp_path / "outputs" / "bad" / "something").write_text("else")
-    code = cli(["train", "demo/tasks.toml", "other.toml", "bad.toml", "--jobs", "2", *TINY, *STEPS])
+    code = cli(["train", "demo/tasks.toml", "other.toml", "bad.toml", "--jobs", "2", *TWO_TASKS, *STEPS])
     assert code == 2  # one could not start, the others were done
     for name in ("demo-tasks", "other"):
         table = read_observations(tmp_path / "outputs" / name).drop("run", "series")
-        assert_frame_equal(table, read_observations(trained).drop("run", "series"))
+        assert_frame_equal(table, read_observations(trained_two).drop("run", "series"))
     with pytest.raises(UserError, match="is not a run folder"):
         read_manifest(tmp_path / "outputs" / "bad")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from huggingface_hub import constants
+from onhub import using
 from tinyseries import write_series
 
 from pythiageo.claims import Evidence, Specification
@@ -23,16 +23,12 @@ FEW = ["--tasks", "COPY", "--layers", "last", "--readouts", "answer/centred", "-
        "--no-audit", "--set", "probes.score_examples=2", "--set", "probes.geometry_examples=3"]  # fmt: skip
 
 
-def test_ten_seeds_are_seeds_of_one_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ten_seeds_are_seeds_of_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served = {}
     for seed, name in enumerate([*NAMES, "pythia-14m-weight-seed1"]):
         root = write_series(tmp_path / "served" / name, STEPS, seed)
         served[f"EleutherAI/{name}"] = {f"step{step}": root / f"step{step}" for step in STEPS}
-    with LoopbackHub(served) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with LoopbackHub(served) as hub, using(hub, tmp_path / "hub"):
         for repository in served:
             out = tmp_path / repository.rpartition("/")[2]
             assert cli(["analyze", repository, *FEW, "--out", str(out)]) == 0

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from onhub import command
 from tinyseries import write_series
 
 from pythiageo.observations import read_manifest, read_observations
@@ -38,9 +39,6 @@ def bytes_in(folder: Path) -> int:
 
 def analyze(hub: LoopbackHub, cache: Path, out: Path, *arguments: str) -> tuple[int, str, int]:
     """Return exit code, errors, and the most bytes seen in the run's downloads."""
-    command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES, *arguments]
-    environment = {**os.environ, **hub.environment(cache)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak, looks, stop = [0], [0], threading.Event()
 
     def watch() -> None:
@@ -52,12 +50,12 @@ def analyze(hub: LoopbackHub, cache: Path, out: Path, *arguments: str) -> tuple[
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, errors = process.communicate(timeout=180)
+    done = command(hub, cache, "analyze", "test/a", "--out", str(out), *PROBES, *arguments)
     stop.set()
     watcher.join()
     assert len(looks) == 2
     assert looks[0] > 10
-    return process.returncode, errors, peak[0]
+    return done.returncode, done.stderr, peak[0]
 
 
 def weights_fetched(hub: LoopbackHub) -> int:
@@ -104,8 +102,8 @@ def test_what_the_user_has_is_used_and_left(series: Path, tmp_path: Path) -> Non
 def test_resumed_after_a_kill_only_the_rest_is_fetched(series: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with LoopbackHub(serve_folder(series, "test/a")) as hub:
-        command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES]
-        process = subprocess.Popen(command, env={**os.environ, **hub.environment(tmp_path / "cache")})
+        words = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(out), *PROBES]
+        process = subprocess.Popen(words, env={**os.environ, **hub.environment(tmp_path / "cache")})
         part = out / "observations" / "step-00000010.parquet"
         deadline = time.monotonic() + 120
         while not part.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
@@ -16,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onhub import command
 from safetensors.torch import load_file
 from sharded import shard
 
@@ -359,19 +357,11 @@ EXPECTED = {
 }
 
 
-def pythiageo(hub: LoopbackHub, cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "HF_TOKEN"} | hub.environment(cache)
-    return subprocess.run(
-        [sys.executable, "-m", "pythiageo", *arguments],
-        env=environment, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-
-
 def test_a_served_series_is_audited_without_fetching_weights(damaged: dict[str, Path], tmp_path: Path) -> None:
     gone = {**damaged, "step9000": tmp_path / "nothing"}
     (tmp_path / "nothing").mkdir()
     with LoopbackHub({"test/damaged": gone}) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "audit", "test/damaged", "--json", "--quiet")
+        done = command(hub, tmp_path / "cache", "audit", "test/damaged", "--json", "--quiet")
         assert done.returncode == 1, done.stderr
         asked = [request.path for request in hub.requests]
         commits = {served.commit for served in hub.repositories["test/damaged"].values()}
@@ -402,10 +392,10 @@ def test_a_served_series_is_audited_without_fetching_weights(damaged: dict[str, 
 
 def test_the_table_folds_what_is_alike(damaged: dict[str, Path], tmp_path: Path) -> None:
     with LoopbackHub({"test/damaged": damaged}) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "audit", "test/damaged")
+        done = command(hub, tmp_path / "cache", "audit", "test/damaged")
         assert done.returncode == 1, done.stderr
         folded = done.stdout
-        lacking = pythiageo(hub, tmp_path / "cache", "audit", "test/damaged", "--expect", "0-9000:1000", "--quiet")
+        lacking = command(hub, tmp_path / "cache", "audit", "test/damaged", "--expect", "0-9000:1000", "--quiet")
     rows = [line.split()[:5] for line in folded.splitlines()]
     assert ["0", "..", "1000", "5", "suspect"] in rows
     assert "2 ok, 1 ambiguous, 1 mixed, 8 suspect" in folded
@@ -440,7 +430,7 @@ def test_analyze_leaves_out_what_is_in_doubt(damaged: dict[str, Path], tmp_path:
 
         hub.fault = fault
         for out, arguments in (("audited", []), ("trusted", ["--trust-revisions"])):
-            done = pythiageo(
+            done = command(
                 hub, tmp_path / "cache", "analyze", "test/damaged", *steps, *PROBES, *arguments,
                 "--out", str(tmp_path / out),
             )  # fmt: skip
@@ -479,7 +469,7 @@ def test_a_hub_that_refuses_is_one_sentence(damaged: dict[str, Path], tmp_path: 
         return Fault(403) if "/tree/" in request.path else None
 
     with LoopbackHub({"test/damaged": damaged}, refuse) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "audit", "test/damaged", "--quiet")
+        done = command(hub, tmp_path / "cache", "audit", "test/damaged", "--quiet")
     assert done.returncode == 2
     assert done.stderr.startswith("pythiageo: test/damaged: the Hub refuses access: set HF_TOKEN")
 
@@ -488,7 +478,7 @@ def test_all_of_pythia_is_its_own_grid(damaged: dict[str, Path], tmp_path: Path)
     kept = {"step0": damaged["step0"], "step7000": damaged["step7000"]}
     out = tmp_path / "a"
     with LoopbackHub({"EleutherAI/pythia-14m": kept}) as hub:
-        done = pythiageo(hub, tmp_path / "cache", "analyze", "EleutherAI/pythia-14m", *PROBES, "--out", str(out))
+        done = command(hub, tmp_path / "cache", "analyze", "EleutherAI/pythia-14m", *PROBES, "--out", str(out))
     assert done.returncode == 1, done.stderr
     assert json.loads((out / "audit.json").read_text())["summary"] == {"ok": 2, "missing": 152}
     statuses = {row["step"]: row["status"] for row in read_manifest(out)["checkpoints"]}
@@ -526,7 +516,7 @@ def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path]
     out, cache = tmp_path / "a", tmp_path / "cache"
     arguments = ["analyze", "test/damaged", *PROBES, "--out", str(out)]
     with LoopbackHub({"test/damaged": {"step7000": damaged["step7000"]}}, fault) as hub:
-        done = pythiageo(hub, cache, *arguments)
+        done = command(hub, cache, *arguments)
         assert done.returncode == 1, done.stderr
         [row] = read_observations(out).rows(named=True)
         assert (row["measure"], row["status"]) == ("checkpoint", "corrupt")
@@ -538,7 +528,7 @@ def test_a_file_is_what_the_hub_promises_or_is_not_used(damaged: dict[str, Path]
         assert not [*cache.rglob(name), *cache.rglob(promised)]
         # once the Hub serves what it promises, a new run has it
         hub.fault = lambda request: None
-        again = pythiageo(hub, cache, *arguments, "--overwrite")
+        again = command(hub, cache, *arguments, "--overwrite")
         assert again.returncode == 0, again.stderr
     assert set(read_observations(out)["status"]) == {"ok"}
 
@@ -573,7 +563,7 @@ def test_deep_compares_what_two_files_hold(damaged: dict[str, Path], tmp_path: P
             torch.save(tensors, folder / "pytorch_model.bin")
     with LoopbackHub({"test/both": kept}) as hub:
         cache = tmp_path / "cache"
-        done = pythiageo(hub, cache, "audit", "test/both", "--deep", "--steps", "all", "--json", "--quiet")
+        done = command(hub, cache, "audit", "test/both", "--deep", "--steps", "all", "--json", "--quiet")
     assert done.returncode == 1, done.stderr
     contents = {one["step"]: one for one in json.loads(done.stdout)["contents"]}
     assert {step: one["status"] for step, one in contents.items()} == {

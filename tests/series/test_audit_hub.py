@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from onhub import Done, command
 from safetensors.torch import load_file, save_file
 from sharded import shard
 
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request
 
-COMMANDS = """
-import contextlib, io, json, sys
-from pythiageo.cli.app import run
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(arguments)
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
-"""
 REPO = "test/walk"
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 
@@ -51,13 +40,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def audit(hub: LoopbackHub, folder: Path, *asked: list[str]) -> list[tuple[int, str, str]]:
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps([["audit", REPO, *words] for words in asked])],
-        env={**os.environ, **hub.environment(folder / "cache"), "PYTHIAGEO_HUB_WAITS": "0"},
-        capture_output=True, text=True, check=True, timeout=300,
-    )  # fmt: skip
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+def audit(hub: LoopbackHub, folder: Path, *asked: list[str]) -> list[Done]:
+    return [command(hub, folder / "cache", "audit", REPO, *words) for words in asked]
 
 
 def revisions(folder: Path, **others: Path) -> dict[str, dict[str, Path]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from onhub import Done, command
 from sharded import shard
 
 from pythiageo.errors import UserError
@@ -183,12 +184,16 @@ def test_a_listing_that_never_comes_ends(kind: str, series: Path, tmp_path: Path
 PROBES = ["--tasks", "ADD", "--set", "probes.score_examples=4", "--set", "probes.geometry_examples=9", "--quiet"]
 
 
-def analyze(hub: LoopbackHub, folder: Path, *arguments: str, limit: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run it, with files of ``limit`` bytes at most."""
-    command = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(folder / "run"), *PROBES]
+def analyze(hub: LoopbackHub, folder: Path, *arguments: str) -> Done:
+    return command(hub, folder / "cache", "analyze", "test/a", "--out", str(folder / "run"), *PROBES, *arguments)
+
+
+def analyze_within(limit: int, hub: LoopbackHub, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own, with files of ``limit`` bytes at most."""
+    words = [sys.executable, "-m", "pythiageo", "analyze", "test/a", "--out", str(folder / "run"), *PROBES]
     environment = {**os.environ, **hub.environment(folder / "cache"), **PATIENCE}
     return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False,
+        words, env=environment, capture_output=True, text=True, timeout=240, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
 
@@ -196,7 +201,7 @@ def analyze(hub: LoopbackHub, folder: Path, *arguments: str, limit: int = -1) ->
 def test_a_full_disk_ends_a_run_that_can_be_resumed(series: Path, tmp_path: Path) -> None:
     shutil.copytree(series / "step0", tmp_path / "series" / "step0")
     with LoopbackHub(serve_folder(tmp_path / "series", "test/a")) as hub:
-        full = analyze(hub, tmp_path, limit=200_000)
+        full = analyze_within(200_000, hub, tmp_path)
         assert full.returncode == 3, full.stderr
         (line,) = full.stderr.splitlines()
         assert line.startswith("pythiageo: test/a step0: could not be kept on the disk: ")

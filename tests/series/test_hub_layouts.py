@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from onhub import command, using
 from tinyseries import write_series
 
+import pythiageo
 from pythiageo.errors import UserError
 from pythiageo.observations import read_manifest, read_observations
 from pythiageo.series import Naming, open_series
@@ -61,18 +59,10 @@ def lay_out(root: Path, folders: dict[str, str]) -> Path:
     return root
 
 
-@contextmanager
-def reached(repositories: dict[str, dict[str, Path]], patch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """Send the client of this process to a Hub with these repositories."""
-    with LoopbackHub(repositories) as hub:
-        patch.setattr(constants, "ENDPOINT", hub.endpoint)
-        yield hub
-
-
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., HubSeries]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., HubSeries]]:
     """Open a series of one repository whose ``main`` has these folders; ``branches`` beside it have the first's."""
-    with reached({}, monkeypatch) as hub:
+    with LoopbackHub({}) as hub, using(hub, tmp_path / "cache"):
 
         def serve(name: str, folders: list[str], branches: tuple[str, ...] = ("main",), **named: object) -> HubSeries:
             served = Revision(lay_out(tmp_path / name, {folder: folder for folder in folders}))
@@ -182,7 +172,7 @@ def test_a_folder_without_weights_is_incomplete_and_not_forgotten(
 
 
 @pytest.fixture
-def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+def walks(tmp_path: Path) -> Iterator[LoopbackHub]:
     there = {
         name: {"main": lay_out(tmp_path / name, {".": name})}
         for name in (
@@ -194,7 +184,7 @@ def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackH
             "you/walk-step_5k",
         )
     }
-    with reached(there, monkeypatch) as hub:
+    with LoopbackHub(there) as hub, using(hub, tmp_path / "cache"):
         yield hub
 
 
@@ -271,32 +261,6 @@ def test_every_layout_of_a_known_series_is_read() -> None:
 # the whole way: audited, planned, fetched, measured, resumed, kept and read offline, iterated
 
 FEW = ["--tasks", "COPY", "--set", "probes.score_examples=2", "--set", "probes.geometry_examples=3", "-q"]
-COMMANDS = """
-import contextlib, io, json, sys
-import pythiageo
-from pythiageo.cli.app import run
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        if arguments[0] == "checkpoints":
-            with pythiageo.checkpoints(arguments[1], folder=arguments[2]) as series:
-                given = [[one.step, one.label, one.fingerprint, str(one.failure)] for one in series]
-            code = 0
-            print(json.dumps(given))
-        else:
-            code = run(arguments)
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
-
-
-def commands(environment: dict[str, str], *asked: list[str]) -> list[tuple[int, str, str]]:
-    """Do several commands in one process: the client reads its settings when it is imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps(asked)],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_folders_and_repositories_go_the_way_of_branches(tmp_path: Path) -> None:
@@ -317,21 +281,24 @@ def test_folders_and_repositories_go_the_way_of_branches(tmp_path: Path) -> None
     budget = ["--disk-budget", f"{largest + 1000}B"]
     outs = {name: ["--out", str(tmp_path / name)] for name in ("folders", "branches", "repositories", "kept")}
     with LoopbackHub(served) as hub:
-        environment = hub.environment(tmp_path / "cache")
-        found = commands(
-            environment,
-            ["analyze", "me/branches", *FEW, *outs["branches"]],
-            ["analyze", "me/folders", *FEW, *budget, *outs["folders"]],
-            ["analyze", "me/walk-*", *FEW, *budget, *outs["repositories"]],
-            ["analyze", "me/folders", *FEW, *budget, "--resume", *outs["folders"]],
-            ["audit", "me/folders", "--values", "--json", "-q"],
-            ["audit", "me/walk-*", "--deep", "--steps", "10", "--json", "-q"],
-            ["plan", "me/folders", "--json", *FEW],
-            ["checkpoints", "me/folders", str(tmp_path)],
-            ["analyze", "me/folders", *FEW, "--keep", *outs["kept"]],
-        )
+        cache = tmp_path / "cache"
+        found = [
+            command(hub, cache, *words)
+            for words in (
+                ["analyze", "me/branches", *FEW, *outs["branches"]],
+                ["analyze", "me/folders", *FEW, *budget, *outs["folders"]],
+                ["analyze", "me/walk-*", *FEW, *budget, *outs["repositories"]],
+                ["analyze", "me/folders", *FEW, *budget, "--resume", *outs["folders"]],
+                ["audit", "me/folders", "--values", "--json", "-q"],
+                ["audit", "me/walk-*", "--deep", "--steps", "10", "--json", "-q"],
+                ["plan", "me/folders", "--json", *FEW],
+                ["analyze", "me/folders", *FEW, "--keep", *outs["kept"]],
+            )
+        ]
+        with using(hub, cache), pythiageo.checkpoints("me/folders", folder=tmp_path) as iterated:
+            given = [(one.step, one.failure, one.fingerprint) for one in iterated]
         asked = [request.path for request in hub.requests]
-    assert [code for code, _, _ in found] == [0, 0, 0, 0, 1, 0, 0, 0, 0], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 0, 1, 0, 0, 0], found
     tables = {name: read_observations(tmp_path / name).drop("run", "series", "size") for name in outs}
     for name in ("folders", "repositories", "kept"):
         assert tables[name].equals(tables["branches"]), name
@@ -343,16 +310,12 @@ def test_folders_and_repositories_go_the_way_of_branches(tmp_path: Path) -> None
     assert [one["status"] for one in json.loads(found[5][1])["contents"]] == ["one-format"]
     plan = json.loads(found[6][1])
     assert (plan["to_measure"], plan["largest_bytes"] <= largest) == (3, True)
-    assert [[one[0], one[3]] for one in json.loads(found[7][1])] == [[step, "None"] for step in steps]
-    assert [one[2] for one in json.loads(found[7][1])] == tables["branches"]["weight_sha"].unique(
+    assert [(step, failure) for step, failure, _ in given] == [(step, None) for step in steps]
+    assert [fingerprint for _, _, fingerprint in given] == tables["branches"]["weight_sha"].unique(
         maintain_order=True
     ).to_list()
 
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    offline = commands(
-        environment,
-        ["analyze", "me/folders", *FEW, "--out", str(tmp_path / "offline")],
-    )
-    assert [code for code, _, _ in offline] == [0], offline
+    offline = command(hub, cache, "analyze", "me/folders", *FEW, "--out", str(tmp_path / "offline"), offline=True)
+    assert offline.returncode == 0, offline
     assert read_observations(tmp_path / "offline").drop("run", "series", "size").equals(tables["branches"])
-    assert "of me/folders only the 1 revisions that its cache names are known" in offline[0][2]
+    assert "of me/folders only the 1 revisions that its cache names are known" in offline.stderr

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from onhub import Done, command
 
 from pythiageo.cli.app import run as cli
 from pythiageo.errors import UserError
@@ -22,15 +20,6 @@ from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
 
 FEW = ["--tasks", "COPY", "--set", "probes.score_examples=2", "--set", "probes.geometry_examples=3", "-q"]
-COMMANDS = """
-import contextlib, io, json, sys
-from pythiageo.cli.app import run
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(arguments)
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
 V0, OLD, STAGED = "EleutherAI/pythia-1.4b-v0", "EleutherAI/pythia-1.3b", "test/staged"
 NAMES = ("stage1-step1000-tokens3B", "stage1-step2000-tokens5B", "stage2-ingredient1-step10-tokens1B", "main")
 
@@ -54,14 +43,9 @@ def renamed(request: Request) -> Fault | None:
     return None
 
 
-def commands(environment: dict[str, str], *asked: list[str]) -> list[tuple[int, str, str]]:
-    """Do several commands in one process: the client reads its settings when it is imported."""
+def commands(hub: LoopbackHub, cache: Path, *asked: list[str], offline: bool = False) -> list[Done]:
     given = [words if words[0] == "audit" else [*words, *FEW] for words in asked]
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps(given)],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=300,
-    )  # fmt: skip
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    return [command(hub, cache, *words, offline=offline) for words in given]
 
 
 def table(out: Path) -> Any:
@@ -76,9 +60,9 @@ def test_names_lead_to_one_series_and_what_is_kept_is_analysed_offline(checkpoin
     }
     one = ["--steps", "500"]
     with LoopbackHub(repositories, renamed) as hub:
-        environment = hub.environment(tmp_path / "cache")
         found = commands(
-            environment,
+            hub,
+            tmp_path / "cache",
             *(["analyze", name, *one, "--no-audit", "--out", str(tmp_path / run)]
               for name, run in ((V0, "proper"), (V0.lower(), "lower"), (OLD, "old"))),
             ["audit", V0.lower(), "--json", "-q"],
@@ -101,13 +85,14 @@ def test_names_lead_to_one_series_and_what_is_kept_is_analysed_offline(checkpoin
     assert sentence in found[6][2]
     assert read_manifest(tmp_path / "kept")["remarks"] == [sentence]
 
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     offline = commands(
-        environment,
+        hub,
+        tmp_path / "cache",
         ["analyze", STAGED.upper(), "--keep", "--out", str(tmp_path / "offline")],
         ["analyze", STAGED, "--out", str(tmp_path / "lent")],
         ["plan", STAGED, "--json"],
         ["analyze", "test/other", "--out", str(tmp_path / "other")],
+        offline=True,
     )
     assert [code for code, _, _ in offline] == [0, 0, 0, 3]
     assert table(tmp_path / "kept") == table(tmp_path / "offline") == table(tmp_path / "lent")
@@ -177,7 +162,8 @@ def test_a_tokenizer_of_the_hub_is_fetched_by_its_name(checkpoints: Path, tmp_pa
     shutil.copytree(checkpoints / "step1000", bare / "step1000", ignore=shutil.ignore_patterns("token*"))
     with LoopbackHub({"test/tok": {"main": checkpoints / "step1000"}}) as hub:
         found = commands(
-            hub.environment(tmp_path / "cache"),
+            hub,
+            tmp_path / "cache",
             ["analyze", str(bare), "--tokenizer", "test/tok", "--out", str(tmp_path / "run")],
             ["analyze", str(bare), "--tokenizer", "test/tok@v9", "--out", str(tmp_path / "nine")],
             ["analyze", str(bare), "--tokenizer", "test/none", "--out", str(tmp_path / "none")],

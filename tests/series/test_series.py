@@ -8,7 +8,6 @@ import math
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onhub import using
 from safetensors.torch import load_file, save_file
 from sharded import shard
 
-from pythiageo.errors import CheckpointError, UserError
+from pythiageo.errors import CheckpointError, PythiageoError, UserError
 from pythiageo.series import open_series
 from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
 from pythiageo.series.files.load import open_folder
@@ -28,6 +28,7 @@ from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_fol
 from pythiageo.series.layout import Naming
 from pythiageo.series.names import StepNames, parse_step
 from pythiageo.series.sources.folder import FolderSeries
+from pythiageo.series.sources.hub import HubSeries
 from pythiageo.series.steps import PYTHIA_STEPS, select
 from pythiageo.synthetic.model import Shape
 from pythiageo.synthetic.trainable import ARCHITECTURES, write_checkpoint
@@ -442,36 +443,24 @@ def test_adding_a_checkpoint_source_takes_one_file(
         sys.modules.pop("pythiageo.series.sources.mirror_example", None)
 
 
-# the Hub, through the real client in a process of its own
+# the Hub, through the real client
 
-CLIENT = """
-import json, sys
-from pythiageo.errors import PythiageoError
-from pythiageo.series.sources.hub import HubSeries
-result = {}
-try:
-    series = HubSeries(sys.argv[1])
-    result["steps"] = series.steps()
-    for checkpoint in series.checkpoints([int(step) for step in sys.argv[2:]]):
+
+def client(hub: LoopbackHub, cache: Path, repository: str, *steps: str) -> dict:
+    result: dict = {}
+    with using(hub, cache):
         try:
-            opened = checkpoint.open()
-            result[str(checkpoint.step)] = [opened.weight_sha, checkpoint.tokens, checkpoint.label, opened.architecture]
+            series = HubSeries(repository)
+            result["steps"] = series.steps()
+            for one in series.checkpoints([int(step) for step in steps]):
+                try:
+                    opened = one.open()
+                    result[str(one.step)] = [opened.weight_sha, one.tokens, one.label, opened.architecture]
+                except PythiageoError as error:
+                    result[str(one.step)] = f"{type(error).__name__}: {error}"
         except PythiageoError as error:
-            result[str(checkpoint.step)] = f"{type(error).__name__}: {error}"
-except PythiageoError as error:
-    result["error"] = f"{type(error).__name__}: {error}"
-print(json.dumps(result))
-"""
-
-
-def client(hub: LoopbackHub, cache: Path, *arguments: str) -> dict:
-    environment = {k: v for k, v in os.environ.items() if k != "HF_TOKEN"} | hub.environment(cache)
-    done = subprocess.run(
-        [sys.executable, "-c", CLIENT, *arguments],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+            result["error"] = f"{type(error).__name__}: {error}"
+    return result
 
 
 def test_the_real_client_fetches_by_revision(series_folder: Path, tmp_path: Path) -> None:

@@ -110,9 +110,13 @@ def killed(
 ) -> list[dict[str, Any]]:
     import torch
 
+    # imported before the forks, that each need not: what runs import when they begin, too
+    from transformers import GPT2LMHeadModel, GPTNeoXForCausalLM  # noqa: F401
+
     from pythiageo.cli.app import run as cli
     from pythiageo.engines import jobs, local  # noqa: F401
-    from pythiageo.runs import analyze, train  # noqa: F401 - imported before the forks
+    from pythiageo.lens import BridgeReader  # noqa: F401
+    from pythiageo.runs import analyze, train  # noqa: F401
 
     torch.set_num_threads(1)
 

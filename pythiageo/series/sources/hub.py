@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants
 
 from pythiageo.errors import CheckpointError, MachineError, UserError
 from pythiageo.interrupts import map_in_threads
@@ -128,9 +128,9 @@ class HubSeries:
     def all_weights(self, step: int) -> Iterator[Path]:
         """Fetch the weight files of a step in every format into a folder that is removed at the end."""
         address = self._by_step()[step]
-        Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
         # on the disk where the client keeps its files: the one for temporary files may be small
-        with TemporaryDirectory(prefix=".pythiageo-", dir=HF_HUB_CACHE) as folder:
+        with TemporaryDirectory(prefix=".pythiageo-", dir=constants.HF_HUB_CACHE) as folder:
             with told(address.repo, address.name):
                 kinds = (".safetensors", ".bin", ".index.json")
                 promised = [file for file in list_files(address) if file.name.endswith(kinds)]

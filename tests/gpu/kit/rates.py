@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from pythiageo.compute.device import wait_for
+from pythiageo.compute.device import wait_for_device
 from pythiageo.estimate.card import COPY
 from pythiageo.geometry.spectrum import Spectra
 from tests.gpu.kit.options import parse
@@ -25,10 +25,10 @@ def time_call(call: Callable[[], object], device: str, times: int = 5) -> float:
     """Return the median seconds of a call, after two that are not counted."""
     found = []
     for number in range(times + 2):
-        wait_for(device)
+        wait_for_device(device)
         begun = time.perf_counter()
         call()
-        wait_for(device)
+        wait_for_device(device)
         if number > 1:
             found.append(time.perf_counter() - begun)
     return statistics.median(found)
