@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pythiageo.compute.side_by_side import SideBySide
-from pythiageo.compute.threads import torch_threads
 from pythiageo.errors import CheckpointError
 from pythiageo.interrupts import wait_for
 from pythiageo.lens.booting import boot, take_apart
@@ -55,8 +54,7 @@ class BridgeReader:
         from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds to import
 
         model.config.use_cache = False  # type: ignore[union-attr] # keys and values of every block, for nobody
-        with torch_threads(at_once):  # its last bits decide nothing
-            tried = TriedLogits(model)
+        tried = TriedLogits(model)
         modules: list[nn.Module] = [model]
         self._bridges: list[Any] = []
         try:

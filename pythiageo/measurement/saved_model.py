@@ -14,7 +14,6 @@ import torch
 
 from pythiageo.compute.allocator import give_back, loading
 from pythiageo.compute.device import make_repeatable
-from pythiageo.compute.threads import torch_threads
 from pythiageo.errors import CheckpointError, UserError
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.checkpoint import MeasurementSpec, OpenModel
@@ -60,8 +59,7 @@ class SavedModels:
     def load(self, open_on: Callable[[str], OpenCheckpoint]) -> OpenCheckpoint:
         """Have a checkpoint loaded onto the device where a run's weights are loaded."""
         make_repeatable(self._spec.device, strict=False)  # TransformerLens may use what has no repeatable form
-        # torch's threads: for the look whether it is causal, of which the last bits decide nothing
-        with loading(), torch_threads(self._spec.config.compute.thread_count):
+        with loading():
             return open_on(find_load_device(self._spec.device, self._spec.config.compute.dtype))
 
     def read_tokenizer(self) -> Any:
