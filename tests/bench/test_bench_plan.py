@@ -1,8 +1,8 @@
 """What ``plan`` says of a checkpoint against the run of it: seconds as they pass, and CPU seconds.
 
 Each in a process of its own, in turns. Shapes, tasks and threads come from environment variables. Printed, not
-asserted. ``PYTHIAGEO_BENCH_CLOCK=cpu``, for a machine that others use, lets a plan count the CPU seconds of its process,
-and holds them against the run's: on one thread.
+asserted. ``PYTHIAGEO_BENCH_CLOCK=cpu``, for a machine that others use, lets a plan count the CPU seconds of its
+process, and holds them against the run's: on one thread.
 """
 
 from __future__ import annotations
