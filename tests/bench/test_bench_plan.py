@@ -99,9 +99,6 @@ def test_a_plan_against_the_run(shape: str, tmp_path: Path) -> None:
             took = run(RUN, [*options, str(tmp_path / f"{threads}-{pair}")])
             ratios.append(said["seconds"] / took["seconds"])
             parts = {name: round(value, 2) for name, value in said.items()}
-            run_ = {name: round(value, 2) for name, value in took.items()}
-            print(f"{shape}, {threads} threads: plan {parts}, run {run_}", flush=True)
-        middle = statistics.median(ratios)
-        print(
-            f"{shape}, {TASKS}, {threads} threads: plan / run {middle:.2f} [{min(ratios):.2f}, {max(ratios):.2f}], {CLOCK}"
-        )
+            print(f"{shape}, {threads} threads: plan {parts}, run {took}", flush=True)
+        middle, spread = statistics.median(ratios), f"[{min(ratios):.2f}, {max(ratios):.2f}]"
+        print(f"{shape}, {TASKS}, {threads} threads: plan / run {middle:.2f} {spread}, {CLOCK}", flush=True)
