@@ -1,4 +1,4 @@
-"""Memory of weights: asked of the system in large pages, and given back to it while checkpoints come and go."""
+"""Giving freed memory back to the system while checkpoints come and go."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_HUGEPAGE, _PAGE = 14, 4096
-"""Linux' number for the advice, and what addresses of advised memory are multiples of."""
-_LARGE = 4 * 2**20
 _MMAP_THRESHOLD = -3
 """glibc's number for it."""
 _LOADING = 2**20
@@ -43,19 +36,6 @@ def give_back() -> None:
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
-
-
-def take_large_pages(tensor: Tensor) -> None:
-    """Ask the system to hold a tensor of the CPU that nobody has written to in pages of 2 MB, where it is large.
-
-    Its first writing then takes a quarter of the time: the system has 500 times fewer pages to make. It is advice, for
-    systems that take it (Linux, with ``madvise`` or ``always``); others do as ever.
-    """
-    if tensor.nbytes < _LARGE or not sys.platform.startswith("linux"):
-        return
-    begin = -(-tensor.data_ptr() // _PAGE) * _PAGE
-    end = (tensor.data_ptr() + tensor.nbytes) // _PAGE * _PAGE
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _HUGEPAGE)
 
 
 def _set(threshold: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pythiageo.compute.allocator import take_large_pages
 from pythiageo.compute.device import find_device_here
 
 
@@ -20,12 +19,3 @@ def test_work_for_a_gpu_that_is_not_here_is_tried_on_the_cpu(monkeypatch: pytest
         "cuda:1",
         "cuda:0",
     ]
-
-
-@pytest.mark.parametrize("count", [0, 3, 2**20 - 1, 2**20, 3 * 2**20 + 5])
-def test_large_pages_are_advice_that_changes_no_value(count: int) -> None:
-    before, tensor, behind = torch.ones(count), torch.empty(count), torch.ones(count)
-    take_large_pages(tensor)
-    tensor.copy_(torch.arange(count) % 1000)
-    assert torch.equal(tensor, (torch.arange(count) % 1000).float())
-    assert bool((before == 1).all() and (behind == 1).all())

@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pythiageo.compute.allocator import take_large_pages
 from pythiageo.compute.device import copy_to
 from pythiageo.compute.threads import torch_threads
 from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
@@ -81,8 +80,6 @@ class StoredTensor:
             return self[...]
         examination = Examination(self._name, self._half.dtype, self._half.shape)
         tensor = torch.empty(self._half.shape, dtype=torch.float32, device=device)
-        if device == "cpu":
-            take_large_pages(tensor)
         places = tensor.view(-1).split(PIECE)
         with torch_threads(1):  # transformers asks for several tensors at a time
             for place, piece in zip(places, self._half.pieces(), strict=True):
