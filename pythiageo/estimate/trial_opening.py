@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pythiageo.compute.allocator import loading
 from pythiageo.compute.device import count_cores, wait_for
@@ -57,8 +58,10 @@ class TrialOpening:
     def time_weights(self, size: int) -> float:
         """Return the seconds to read, fingerprint and widen files of ``size`` bytes, in half precision."""
 
+        kept: list[Tensor] = []  # as in a run, so that memory of all is fresh
+
         def widen(stored: StoredTensor) -> None:
-            stored.widen(self._load_device)
+            kept.append(stored.widen(self._load_device))
             wait_for(self._load_device)
 
         with TemporaryDirectory() as scratch, loading():
