@@ -125,12 +125,13 @@ def time_on(
 ) -> dict[str, float]:
     """Return the seconds of the parts of a checkpoint on a card, as ``Trial.time_checkpoint`` does.
 
-    Products, copies and spectra are computed from the card's rates. Reading, fingerprinting and linear probes are the
-    CPU's work, and tried here. Launches, measures that take no spectrum, and bootstrap resamples are not counted.
+    Products, copies and spectra are computed from the card's rates. Reading, fingerprinting, wrapping modules for
+    TransformerLens and linear probes are the CPU's work, and tried here. Launches, measures that take no spectrum, and
+    bootstrap resamples are not counted.
     """
-    half = 2 * shape.parameters
+    half, opened = 2 * shape.parameters, trial.opening.time_opening(checked=False)
     parts = {
-        "load": trial.time_load(size) + half / card.copy,
+        "load": trial.time_weights(size) + half / card.copy + opened,
         "forward": card.time_forward(
             shape,
             sum(one.tokens for one in trial.passes.all),

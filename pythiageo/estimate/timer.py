@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -49,6 +50,14 @@ def scale(timed: Sequence[tuple[T, float]], amount: Callable[[T], float], total:
     """Return the seconds of ``total`` units of work, from items that hold ``amount`` of them each; 0 of no items."""
     done = sum(amount(item) for item, _ in timed)
     return sum(seconds for _, seconds in timed) / done * total if done else 0.0
+
+
+def finish(costs: Iterable[float], threads: int) -> float:
+    """Return when the last of some pieces of work is done, each begun in order by the first thread that is free."""
+    free = [0.0] * threads
+    for cost in costs:
+        heapq.heapreplace(free, free[0] + cost)
+    return max(free)
 
 
 def spread(items: Sequence[T]) -> Iterator[T]:

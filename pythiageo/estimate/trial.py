@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -16,12 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
-from pythiageo.compute.device import copy_to, find_device_here, wait_for_device
+from pythiageo.compute.device import find_device_here, wait_for_device
 from pythiageo.compute.threads import torch_threads
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
 from pythiageo.estimate.timer import scale, time_items
+from pythiageo.estimate.trial_opening import TrialOpening
 from pythiageo.estimate.trial_passes import TrialPasses
 from pythiageo.landscape.measures import get_landscape_measure
 from pythiageo.landscape.problem import Problem
@@ -42,10 +42,8 @@ from pythiageo.no_value import NoValueError
 from pythiageo.observations import ObservationStore
 from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
-from pythiageo.series.files.fingerprint import examine
 from pythiageo.series.model_shape import FEW, ModelShape
 
-_SAMPLE = 32 * 2**20
 _WIDTHS = 20
 """States of one block that are there at a time, in widths of the stream: 18 to 20 of them on Pythia's shapes."""
 _SITE = "blocks.0.hook_resid_post"
@@ -67,28 +65,33 @@ class Trial:
         loaded = find_load_device(config.compute.device, config.compute.dtype)
         self._load_device = "cpu" if loaded == "cpu" else self._device
         self.passes = TrialPasses(shape, folder, prepared, config.compute, probed)
+        self.opening = TrialOpening(shape, folder, config.compute, self._device, self._load_device, self.passes.longest)
 
     def time_checkpoint(self, size: int) -> dict[str, float]:
-        """Return the seconds of the parts of one checkpoint, whose files have ``size`` bytes, without the landscape."""
-        parts = {"load": self.time_load(size), "forward": self.time_forward(), "geometry": self.time_geometry()}
+        """Return the seconds of the parts of one checkpoint, whose files have ``size`` bytes, without the landscape.
+
+        Where threads wait for the last passes of a task, they are at sites of earlier tasks.
+        """
+        waiting, at_sites = self.passes.idle
+        forward, geometry = self.time_forward(), self.time_geometry()
+        parts = {
+            "load": self.time_weights(size) + self.opening.time_opening(),
+            "forward": (1 + waiting) * forward,
+            "geometry": max(geometry - at_sites * forward, geometry / max(1, len(self.passes.forests))),
+        }
         if self._config.measures.linear_probe is not None:
             parts["linear probe"] = self.time_linear_probe(self._config.measures.linear_probe)
         return parts
 
-    def time_load(self, size: int) -> float:
-        """Return the seconds to hold a checkpoint's files against their hashes, to fingerprint and convert them."""
-
-        def read(sample: Tensor) -> None:
-            hashlib.sha256(sample.numpy().data)
-            examine("trial", sample)
-            copy_to(sample, self._load_device).float()
-            wait_for_device(self._load_device)
-
-        timed = time_items([torch.randn(_SAMPLE // 2).half()], read)
-        return scale(timed, lambda sample: sample.nbytes, size or 2 * self._shape.parameters)
+    def time_weights(self, size: int) -> float:
+        """Return the seconds to read weights of ``size`` bytes; 0: of those of the model in half precision."""
+        return self.opening.time_weights(size or 2 * self._shape.parameters)
 
     def time_forward(self) -> float:
-        """Return the seconds of all forward passes, from passes through one block and logits at some positions."""
+        """Return the seconds of all forward passes, from passes through one block and logits at some positions.
+
+        As if they were divided evenly among threads.
+        """
         return self.passes.time() + self._time_logits()
 
     def _time_logits(self) -> float:
@@ -182,8 +185,7 @@ class Trial:
         own = self._estimate_process()
         size = torch.empty(0, dtype=getattr(torch, self._config.compute.dtype)).element_size()
         loaded, opened = 4 * self._shape.parameters + mapped, size * self._shape.parameters
-        # the modules of one more thread have copies of their own until they share the first ones
-        copied = size * self._shape.joint * min(2, self._config.compute.passes_at_once)
+        copied = size * self._shape.joint
         return own + max(loaded, opened + max(copied, self._estimate_work()))
 
     def _estimate_work(self) -> int:

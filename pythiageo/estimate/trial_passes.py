@@ -13,7 +13,7 @@ import torch
 from pythiageo.compute.device import find_device_here, wait_for_device
 from pythiageo.config.tables import ComputeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.estimate.timer import scale, time_items
+from pythiageo.estimate.timer import finish, scale, time_items
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.check_forest import try_forest
 from pythiageo.measurement.forest import Pack
@@ -55,16 +55,35 @@ class TrialPasses:
         if not self._take_forests():
             self.forests = []
         nodes = Bounds.of(compute).nodes(shape.d_model)
-        self.all = list(_list_packs(self.forests, nodes, shape.vocab))
+        self._tasks = [list(_list_packs(task, nodes, shape.vocab)) for task in self.forests]
         if not self.forests:
-            self.all = [Pass(*one) for one in plain_passes(list(prepared), Bounds.of(compute).tokens, linear_probe)]
+            plain = plain_passes(list(prepared), Bounds.of(compute).tokens, linear_probe)
+            self._tasks = [[Pass(*one) for one in plain]]
+        self.all = [one for task in self._tasks for one in task]
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest prompt of a forest, 0 where there are none."""
+        return max((task.forest.longest for task in self.forests), default=0)
+
+    @property
+    def idle(self) -> tuple[float, float]:
+        """How long threads wait for the last passes of a task, as a share of the time that all passes take together.
+
+        In all, and in tasks behind the first, when they are at sites of earlier ones meanwhile.
+        """
+        waits = [
+            finish([one.tokens for one in task], self._at_once) - sum(one.tokens for one in task) / self._at_once
+            for task in self._tasks
+        ]
+        evenly = sum(one.tokens for one in self.all) / self._at_once
+        return (sum(waits) / evenly, sum(waits[1:]) / evenly) if evenly else (0.0, 0.0)
 
     def _take_forests(self) -> bool:
         if not self.forests:
             return False
-        longest = max(task.forest.longest for task in self.forests)
         with suppress(CheckpointError), BridgeReader(self._shape.one_block(), self._folder) as reader:
-            return try_forest(reader, list(reader.sites()), np.arange(FEW), longest, "float32").obstacle is None
+            return try_forest(reader, list(reader.sites()), np.arange(FEW), self.longest, "float32").obstacle is None
         return False
 
     def time(self) -> float:
@@ -88,8 +107,7 @@ class TrialPasses:
         return scale(timed, lambda one: one.tokens, sum(one.tokens for one in self.all)) * self._shape.layers
 
 
-def _list_packs(forests: Sequence[TaskForest], nodes: int, vocab: int) -> Iterator[Pass]:
-    for task in forests:
-        for pack in task.packs(nodes, vocab):
-            _, scored = pack.among(task.scored)
-            yield Pass(1, pack.ids.shape[1], len(scored), pack)
+def _list_packs(task: TaskForest, nodes: int, vocab: int) -> Iterator[Pass]:
+    for pack in task.packs(nodes, vocab):
+        _, scored = pack.among(task.scored)
+        yield Pass(1, pack.ids.shape[1], len(scored), pack)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,14 +15,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.errors import CheckpointError
+from pythiageo.interrupts import wait_for_all
+from pythiageo.lens.booting import boot, take_apart
 from pythiageo.lens.faithful import TriedLogits
-from pythiageo.lens.placing import SPLIT, copy_module, place
+from pythiageo.lens.placing import copy_without_weights, place
 from pythiageo.names import FINAL_NORM
 from pythiageo.no_value import NoValueError
-
-# transformer-lens brings wandb, which must never be asked to phone home
-os.environ.setdefault("WANDB_MODE", "disabled")
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
@@ -38,7 +37,7 @@ class BridgeReader:
     modules, so no two passes share any. Their weights are there once.
 
     Use it as a context manager: at the end, or where it cannot be opened, the model is taken apart and its memory is
-    free at once (``_take_apart``); nothing can be asked of either any more.
+    free at once (``take_apart``); nothing can be asked of either any more.
 
     Raises:
         CheckpointError: TransformerLens has no adapter for this architecture, or does not compute what it computes.
@@ -61,12 +60,12 @@ class BridgeReader:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             placed = place(model, device, dtype)
-            modules += [copy_module(placed) for _ in range(at_once - 1)]
+            modules += [copy_without_weights(placed) for _ in range(at_once - 1)]
             for one in modules:
-                self._bridges.append(_boot(one, folder, tokenizer, device, dtype, self._bridges[:1]))
+                self._bridges.append(boot(one, folder, tokenizer, device, dtype, self._bridges[:1]))
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             kind = type(model).__name__
-            _take_apart(*modules, *self._bridges)
+            take_apart(*modules, *self._bridges)
             raise CheckpointError(f"{folder.name}: TransformerLens cannot open a {kind}: {error}") from None
         self._bridge = self._bridges[0]
         self._device = torch.device(str(self._bridge.cfg.device))  # of the embedding, where the model is divided
@@ -77,10 +76,17 @@ class BridgeReader:
             self._idle.put(bridge)
         # the unembedding is the waste of a large vocabulary: most architectures can leave positions out of it
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._bridge.original_model.forward).parameters
+
+        def check() -> None:
+            _, logits = self.read(tried.ids, [], torch.arange(tried.ids.shape[1]))
+            tried.check(logits, dtype, folder.name)
+
         try:
-            for _ in self._bridges:  # one after the other
-                _, logits = self.read(tried.ids, [], torch.arange(tried.ids.shape[1]))
-                tried.check(logits, dtype, folder.name)
+            with SideBySide(at_once, 0) as threads:
+                checks = [threads.submit_first(check) for _ in self._bridges]  # each borrows the next one
+                wait_for_all(checks)
+            for done in checks:
+                done.result()
         except BaseException:
             self.__exit__()
             raise
@@ -90,7 +96,7 @@ class BridgeReader:
 
     def __exit__(self, *_error: object) -> None:
         for bridge in self._bridges:
-            _take_apart(bridge, bridge.original_model)
+            take_apart(bridge, bridge.original_model)
 
     def sites(self) -> dict[str, int]:
         """Return every default site with its layer: resid_post of each block, and the final LayerNorm's output.
@@ -240,54 +246,3 @@ class BridgeReader:
             return None
         after = max(int(match[1]) for match in blocks if match) + 1
         return after if after < self._layers else None
-
-
-def _boot(model: nn.Module, folder: Path, tokenizer: Any, device: str, dtype: torch.dtype, earlier: list[Any]) -> Any:
-    """Return a model opened through TransformerLens, with the weights of an ``earlier`` one where there is one."""
-    from transformer_lens.model_bridge import TransformerBridge  # noqa: PLC0415 - takes seconds to import
-
-    where = None if device == SPLIT else device
-    bridge: Any = TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=tokenizer, device=where, dtype=dtype
-    )
-    _free_joint_weights(bridge)
-    for module in bridge.modules():
-        if hasattr(module, "_pattern"):
-            module.register_forward_hook(_forget_pattern)
-    for other in earlier:
-        weights = dict(other.named_parameters())
-        for name, parameter in bridge.named_parameters():
-            parameter.data = weights[name].data
-    return bridge
-
-
-def _take_apart(*roots: nn.Module) -> None:
-    """Empty every module of these, so that nothing keeps their weights.
-
-    TransformerBridge stands in reference cycles (functions that call themselves, and classes, made within its methods):
-    left as it is, it holds its weights and the model's until the garbage collector comes by, which counts objects and
-    not bytes. Where the models of several checkpoints wait for it, they are in memory together.
-    """
-    for module in {module for root in roots for module in root.modules()}:
-        vars(module).clear()
-
-
-def _forget_pattern(attention: Any, _inputs: object, _output: object) -> None:
-    """Let go of the attention pattern that a block keeps of its last pass, which nothing in TransformerLens reads."""
-    attention._pattern = None
-
-
-def _free_joint_weights(bridge: Any) -> None:
-    """Empty the joint q-k-v matrices that the bridge has split into copies and no longer reads.
-
-    They are a fifth of Pythia-2.8b: 2.5 GB in float32.
-    """
-    for block in bridge.blocks:
-        attention: Any = getattr(block, "attn", None)
-        if not all(hasattr(attention, name) for name in ("qkv", "q", "k", "v")):
-            continue
-        parts = [*attention.q.parameters(), *attention.k.parameters(), *attention.v.parameters()]
-        kept = {part.untyped_storage().data_ptr() for part in parts}
-        for joint in attention.qkv.parameters():
-            if joint.untyped_storage().data_ptr() not in kept:
-                joint.data = joint.data.new_empty(0)

@@ -25,10 +25,16 @@ def place(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
     return divide(model.to(dtype), gpu_map(model, dtype))
 
 
-def copy_module(model: nn.Module) -> nn.Module:
-    """Return modules like the model's, whose parameters are others with the same memory."""
-    shared = {id(one): nn.Parameter(one.detach(), one.requires_grad) for one in model.parameters()}
-    return deepcopy(model, shared)  # what it takes for copied already
+def copy_without_weights(model: nn.Module) -> nn.Module:
+    """Return modules like the model's, whose parameters have the shapes and types of its own and are one zero each.
+
+    They take no memory, and are to be given the weights of another copy.
+    """
+    zeros = {
+        id(one): nn.Parameter(one.detach().new_zeros(()).expand(one.shape), one.requires_grad)
+        for one in model.parameters()
+    }
+    return deepcopy(model, zeros)  # what it takes for copied already
 
 
 def gpu_map(model: nn.Module, dtype: torch.dtype) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pythiageo.compute.side_by_side import SideBySide
+from pythiageo.interrupts import wait_for_all
 from pythiageo.measurement.failures import describe_error
 from pythiageo.measurement.forest import Forest, Pack
 from pythiageo.measurement.reader import Reader
@@ -36,18 +39,28 @@ class Fit(NamedTuple):
     width: int = 1
 
 
-def try_forest(reader: Reader, sites: list[str], tokens: Int[np.ndarray, " token"], longest: int, dtype: str) -> Fit:
+def try_forest(
+    reader: Reader,
+    sites: list[str],
+    tokens: Int[np.ndarray, " token"],
+    longest: int,
+    dtype: str,
+    side_by_side: SideBySide | None = None,
+) -> Fit:
     """Return whether prefix forests can go through a model.
 
     A few prompts of random ``tokens`` are tried, as long as the ``longest`` that is to be fed: a sliding window that
     none of them leaves is no obstacle. One branches off another near its beginning, one near its end, one shares
     nothing. So nodes lie further apart than in their prompts, behind strangers, and whatever else than a mask and
     position ids decides what a position sees gives them other states.
+
+    ``side_by_side``: threads for the plain passes, where the reader takes several at a time.
     """
+    threads = side_by_side or SideBySide(1, 0)
     rng = np.random.Generator(np.random.PCG64(0))
     try:
         prompts = list(_make_prompts(tokens, longest, rng))
-        return _compare(reader, sites, prompts, None if dtype == "float32" else rng)
+        return _compare(reader, sites, prompts, None if dtype == "float32" else rng, threads)
     except Exception as error:  # whatever a library makes of a mask that it does not know
         return Fit(f"a pass over a forest ends in an error: {describe_error(error)}")
 
@@ -60,7 +73,13 @@ def _make_prompts(tokens: np.ndarray, length: int, rng: np.random.Generator) -> 
     yield tuple(whole.tolist())
 
 
-def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], rng: np.random.Generator | None) -> Fit:
+def _compare(
+    reader: Reader,
+    sites: list[str],
+    prompts: list[tuple[int, ...]],
+    rng: np.random.Generator | None,
+    threads: SideBySide,
+) -> Fit:
     """Compare a forest with plain passes; ``rng`` orders its nodes anew where rounding has to be known."""
     forest = Forest(prompts)
     pack = forest.pack(0, len(forest), np.arange(len(forest)), len(forest))
@@ -73,7 +92,8 @@ def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], r
         rounding = {site: _find_distance(again[site], states[there]) for site, states in found.items()}
         bounds = {site: min(max(LOW_BOUNDS[0], 4 * moved), LOW_BOUNDS[1]) for site, moved in rounding.items()}
     fit = Fit(None, found[_LOGITS].shape[-1], min(states.shape[-1] for states in found.values()))
-    for ids in prompts:
+
+    def find_obstacle(ids: tuple[int, ...]) -> str | None:
         plain, logits = reader.read(torch.tensor([ids]), sites, torch.arange(len(ids)))
         assert logits is not None
         nodes = forest.nodes(ids)
@@ -83,8 +103,13 @@ def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], r
                 what = (
                     "are not finite" if np.isnan(distance) else f"differ from those of plain passes by {distance:.1g}"
                 )
-                return fit._replace(obstacle=f"{site if site == _LOGITS else f'states at {site}'} {what}")
-    return fit
+                return f"{site if site == _LOGITS else f'states at {site}'} {what}"
+        return None
+
+    size = 4 * sum(states.shape[-1] for states in found.values())
+    tried = [threads.submit(partial(find_obstacle, ids), size * len(ids)) for ids in prompts]
+    wait_for_all(tried)
+    return fit._replace(obstacle=next(filter(None, (one.result() for one in tried)), None))
 
 
 def _read(reader: Reader, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:

@@ -72,7 +72,8 @@ class Reading:
         if forests:
             tokens = np.unique(np.concatenate([task.forest.tokens for task in forests]))
             longest = max(task.forest.longest for task in forests)
-            self._fit = try_forest(reader, list(sites), tokens, longest, dtype)
+            beside = self.side_by_side if at_once > 1 else None
+            self._fit = try_forest(reader, list(sites), tokens, longest, dtype, beside)
         self._tasks = {} if self._fit.obstacle else {id(probe): task for task in forests for probe in task.probes}
         self._current: ForestReading | None = None
 

@@ -64,25 +64,29 @@ class ModelShape:
         )
 
     def one_block(self) -> nn.Module:
-        """Return the model with one block and a small vocabulary, with random weights, in evaluation mode.
+        """Return the model with one block; see ``with_blocks``."""
+        return self.with_blocks(1)
+
+    def with_blocks(self, count: int) -> nn.Module:
+        """Return the model with a few blocks and a small vocabulary, with random weights, in evaluation mode.
 
         Raises:
-            CheckpointError: the architecture cannot be cut like that, or one block takes more memory than is free.
+            CheckpointError: the architecture cannot be cut like that, or it takes more memory than is free.
         """
-        needed = 4 * (self.parameters - self.vocab * self.d_model) // max(1, self.layers)
+        needed = 4 * count * (self.parameters - self.vocab * self.d_model) // max(1, self.layers)
         free = psutil.virtual_memory().available
         if needed > free:
             raise CheckpointError(
-                f"{self.architecture}: one block takes {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: it "
-                f"cannot be tried here"
+                f"{self.architecture}: the blocks to try take {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
+                f"free: it cannot be tried here"
             )
         config = copy.deepcopy(self.config)
-        config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, FEW, None
+        config.num_hidden_layers, config.vocab_size, config.pad_token_id = count, FEW, None
         if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:1]
+            config.layer_types = config.layer_types[:count]
         try:
             return build(config).float().eval().requires_grad_(False)
         except Exception as error:
             raise CheckpointError(
-                f"{self.architecture}: cannot be tried with one block: {quote_error(error)}"
+                f"{self.architecture}: cannot be tried with {count} of its blocks: {quote_error(error)}"
             ) from None

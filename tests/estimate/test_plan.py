@@ -17,7 +17,7 @@ from pythiageo.cli.app import run as cli
 from pythiageo.config.runs import AnalyzeConfig
 from pythiageo.config.tables import ComputeConfig, LinearProbeConfig, MeasureConfig, ProbeConfig
 from pythiageo.errors import CheckpointError
-from pythiageo.estimate.timer import scale, spread, time_items
+from pythiageo.estimate.timer import finish, scale, spread, time_items
 from pythiageo.estimate.trial import Trial, count_sites
 from pythiageo.lens import BridgeReader
 from pythiageo.measurement.forward import Reading
@@ -67,6 +67,7 @@ def test_parameters_are_counted_as_loaded(architecture: str, tmp_path: Path) -> 
     block = blueprint.one_block()
     assert block(torch.zeros(2, 5, dtype=torch.long)).logits.shape[:2] == (2, 5)
     assert block.config.num_hidden_layers == 1
+    assert blueprint.with_blocks(2).config.num_hidden_layers == 2
 
 
 def test_a_config_that_nothing_can_be_built_from_is_told(series: Path, tmp_path: Path) -> None:
@@ -215,6 +216,30 @@ def test_a_sample_is_timed_without_what_does_not_count_and_scaled() -> None:
     assert scale(timed, float, 60.0) == pytest.approx(0.6, rel=0.3)
     assert len(time_items([1, 2, 3], work, most=0.0)) == 1
     assert scale([], float, 60.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("costs", "threads", "done"),
+    [([4, 4, 4, 2], 1, 14), ([4, 4, 4, 2], 2, 8), ([4, 4, 4], 2, 8), ([1, 1, 6], 3, 6), ([], 2, 0)],
+)
+def test_pieces_are_done_when_the_last_thread_is(costs: list[float], threads: int, done: float) -> None:
+    assert finish(costs, threads) == done
+
+
+def test_threads_wait_for_the_last_passes_of_a_task(series: Path) -> None:
+    """Of three tasks of one pass each two threads lose a whole pass, two thirds of it beside sites; one loses none."""
+    folder, tasks = series / "step0", ("ADD", "MUL", "CMP")
+    for threads, waiting in ((1, (0.0, 0.0)), (2, (1.0, 2 / 3))):
+        config = AnalyzeConfig(
+            name="t",
+            target="t",
+            probes=ProbeConfig(tasks=tasks, score_examples=1, geometry_examples=1),
+            compute=ComputeConfig(threads=threads),
+        )
+        prepared = prepare(choose_probes(config.probes), FileTokenizer(folder), None)
+        trial = Trial(config, ModelShape.read(folder, "t"), prepared, folder)
+        assert len(trial.passes.all) == 3
+        assert trial.passes.idle == pytest.approx(waiting, abs=0.2)  # they are not equally long
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 100])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pythiageo.cli.app import run as cli
+from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.config.tables import ComputeConfig, LinearProbeConfig, MeasureConfig
 from pythiageo.errors import MachineError
 from pythiageo.lens import BridgeReader
@@ -252,6 +253,9 @@ def test_attention_by_places_in_the_pass_is_told_from_attention_by_the_mask() ->
     assert "differ from those of plain passes" in str(try_forest(of_distance, *asked).obstacle)
     deaf = Attention(lambda i, j: torch.zeros(1), takes_depths=False)
     assert "unexpected keyword argument 'position_ids'" in str(try_forest(deaf, *asked).obstacle)
+    with SideBySide(3, 0) as threads:  # plain passes side by side say the same
+        for one in (Attention(lambda i, j: torch.zeros(1)), of_distance, deaf):
+            assert try_forest(one, *asked, threads) == try_forest(one, *asked)
 
 
 def test_a_window_that_no_prompt_leaves_is_no_obstacle(opened: Callable[..., BridgeReader]) -> None:

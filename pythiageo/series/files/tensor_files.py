@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pythiageo.compute.device import copy_to
+from pythiageo.compute.threads import torch_threads
 from pythiageo.errors import CheckpointError, quote_error, raise_if_memory
 from pythiageo.series.files.fingerprint import PIECE, Examination, TensorFacts, examine, pieces_of
 from pythiageo.untrusted_files import MIB, BadFileError, is_plain
@@ -33,7 +34,10 @@ DTYPES = {
 
 
 class Half(NamedTuple):
-    """A tensor of a type of half float32's bytes: its shape, and how to read its values in order, flat, in pieces."""
+    """A tensor of a type of half float32's bytes: its shape, and how to read its values in order, flat, in pieces.
+
+    The next piece may come in the memory of the one before.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -77,9 +81,10 @@ class StoredTensor:
         examination = Examination(self._name, self._half.dtype, self._half.shape)
         tensor = torch.empty(self._half.shape, dtype=torch.float32, device=device)
         places = tensor.view(-1).split(PIECE)
-        for place, piece in zip(places, self._half.pieces(), strict=True):
-            place.copy_(copy_to(piece, device))
-            examination.add(piece)
+        with torch_threads(1):  # transformers asks for several tensors at a time
+            for place, piece in zip(places, self._half.pieces(), strict=True):
+                place.copy_(copy_to(piece, device))
+                examination.add(piece)
         if self._facts is None:
             self._facts = examination.facts()
         return tensor
@@ -202,15 +207,16 @@ def _reader(path: Path, start: int, entry: dict[str, Any]) -> tuple[Callable[[],
     def parts(size: int) -> Iterator[Tensor]:
         with path.open("rb", buffering=0) as file:
             file.seek(start + begin)
+            buffer = bytearray(min(size, end - begin))  # one for all: fresh memory takes longer than reading into it
             for first in range(begin, end, size):
-                buffer = bytearray(min(size, end - first))
-                view = memoryview(buffer)
+                count = min(size, end - first)
+                view = memoryview(buffer)[:count]
                 while view:
-                    count = file.readinto(view)
-                    if not count:
+                    came = file.readinto(view)
+                    if not came:
                         raise OSError(f"{path.name} ends early")
-                    view = view[count:]
-                yield torch.frombuffer(buffer, dtype=dtype)
+                    view = view[came:]
+                yield torch.frombuffer(buffer, dtype=dtype, count=count // dtype.itemsize)
 
     def read() -> Tensor:
         return next(parts(end - begin)).reshape(shape) if begin < end else torch.empty(shape, dtype=dtype)
