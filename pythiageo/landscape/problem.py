@@ -27,7 +27,7 @@ class Problem:
     ``losses`` closes over ``module`` and calls it plainly. Each example's loss may depend on that example alone.
     ``parameters`` are names or patterns such as ``blocks.1.*``; a parameter shared by two layers counts once. While a
     measure runs, the module is in evaluation mode and attention uses the twice differentiable kernel; afterwards it is
-    as it was.
+    as it was. ``numbers``: those of each piece's examples, if they are not counted through the pieces.
 
     Raises:
         UserError: no example, pieces whose tensors differ in length, a pattern that no parameter's name matches, or
@@ -35,7 +35,12 @@ class Problem:
     """
 
     def __init__(
-        self, module: nn.Module, losses: Losses, pieces: Sequence[Piece], parameters: Sequence[str] = ("*",)
+        self,
+        module: nn.Module,
+        losses: Losses,
+        pieces: Sequence[Piece],
+        parameters: Sequence[str] = ("*",),
+        numbers: Sequence[Int[Tensor, " _"]] | None = None,
     ) -> None:
         for number, piece in enumerate(pieces):
             if len({len(tensor) for tensor in piece}) != 1:
@@ -47,6 +52,8 @@ class Problem:
         self.examples = sum(self.counts)
         if not self.examples:
             raise UserError("a landscape measure needs at least one example, got none")
+        counted = torch.arange(self.examples).split(self.counts)
+        self.numbers = counted if numbers is None else [some for some in numbers if len(some)]
         self.parameters = _choose(module, parameters)
         kinds = {(str(p.dtype), str(p.device)) for p in self.parameters.values()}
         if len(kinds) > 1:
@@ -110,7 +117,7 @@ class Problem:
         return losses.sum() if losses.ndim else losses * len(piece[0])
 
     def example_losses(self) -> Float[Tensor, " example"]:
-        """Return every example's loss, in float64; its piece's mean where ``losses`` gives the mean alone.
+        """Return every example's loss, by number, in float64; its piece's mean where ``losses`` gives the mean alone.
 
         Raises:
             NoValueError: one is not finite.
@@ -125,7 +132,7 @@ class Problem:
             raise UserError(f"expected {self.examples} losses, one an example, got {len(everything)}")
         if not bool(torch.isfinite(everything).all()):
             raise NoValueError("a loss is not finite", "nonfinite")
-        return everything
+        return torch.empty_like(everything).index_copy(0, torch.cat(list(self.numbers)), everything)
 
     def loss(self) -> float:
         """Return L over all examples.
@@ -154,18 +161,27 @@ class Problem:
             raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
         return total
 
-    def minibatch(self, chosen: Int[Tensor, " chosen"]) -> list[tuple[Piece, Int[Tensor, " example"]]]:
-        """Return the examples of these numbers (counted through the pieces), cut where the pieces are."""
-        parts = []
-        start = 0
-        ordered = chosen.sort().values
-        for piece, count in zip(self.pieces, self.counts, strict=True):
-            inside = ordered[(ordered >= start) & (ordered < start + count)]
-            if len(inside):
-                rows = (inside - start).to(piece[0].device)
-                parts.append((tuple(tensor[rows] for tensor in piece), inside))
-            start += count
+    def minibatch(self, chosen: Int[Tensor, " chosen"]) -> list[tuple[Piece, Int[Tensor, " _"]]]:
+        """Return the examples of these numbers, and their numbers, in parts.
+
+        Examples of several pieces come together where their tensors fit, as many as the largest piece has.
+        """
+        parts: list[tuple[Piece, Tensor]] = []
+        for piece, numbers in zip(self.pieces, self.numbers, strict=True):
+            (rows,) = torch.isin(numbers, chosen).nonzero(as_tuple=True)
+            if not len(rows):
+                continue
+            part, inside = tuple(tensor[rows.to(tensor.device)] for tensor in piece), numbers[rows]
+            if parts and _fit_together(parts[-1][0], part) and len(parts[-1][1]) + len(inside) <= max(self.counts):
+                before, earlier = parts.pop()
+                part = tuple(torch.cat(pair) for pair in zip(before, part, strict=True))
+                inside = torch.cat([earlier, inside])
+            parts.append((part, inside))
         return parts
+
+
+def _fit_together(one: Piece, other: Piece) -> bool:
+    return [tensor.shape[1:] for tensor in one] == [tensor.shape[1:] for tensor in other]
 
 
 def _choose(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.measurement.failures import describe_error
 from pythiageo.measurement.forest import Forest, Pack
-from pythiageo.measurement.reader import Reader
 
 BOUND = 2e-5
 """Greatest distance of a state or of a position's logits from those of the plain pass, as a share of their size, in
@@ -23,6 +22,20 @@ no less than the first of these, and no more than the second."""
 _LOGITS = "the logits"
 _BRANCH = 8
 """Tokens by which a trial prompt differs from the one it branches off."""
+
+
+class Readable(Protocol):
+    """What a forest is tried on: a model that gives states and logits as a ``reader.Reader`` does."""
+
+    def read(
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
+        """Run one forward pass over examples of equal length."""
 
 
 class Fit(NamedTuple):
@@ -36,7 +49,7 @@ class Fit(NamedTuple):
     width: int = 1
 
 
-def try_forest(reader: Reader, sites: list[str], tokens: Int[np.ndarray, " token"], longest: int, dtype: str) -> Fit:
+def try_forest(reader: Readable, sites: list[str], tokens: Int[np.ndarray, " token"], longest: int, dtype: str) -> Fit:
     """Return whether prefix forests can go through a model.
 
     A few prompts of random ``tokens`` are tried, as long as the ``longest`` that is to be fed: a sliding window that
@@ -60,7 +73,9 @@ def _make_prompts(tokens: np.ndarray, length: int, rng: np.random.Generator) -> 
     yield tuple(whole.tolist())
 
 
-def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], rng: np.random.Generator | None) -> Fit:
+def _compare(
+    reader: Readable, sites: list[str], prompts: list[tuple[int, ...]], rng: np.random.Generator | None
+) -> Fit:
     """Compare a forest with plain passes; ``rng`` orders its nodes anew where rounding has to be known."""
     forest = Forest(prompts)
     pack = forest.pack(0, len(forest), np.arange(len(forest)), len(forest))
@@ -87,7 +102,7 @@ def _compare(reader: Reader, sites: list[str], prompts: list[tuple[int, ...]], r
     return fit
 
 
-def _read(reader: Reader, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:
+def _read(reader: Readable, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:
     """Return the states of every node of a pack, and its logits."""
     states, logits = reader.read(pack.ids, sites, torch.arange(pack.ids.shape[1]), pack.depths, pack.visible)
     assert logits is not None
