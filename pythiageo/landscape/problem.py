@@ -156,8 +156,8 @@ class Problem:
             for piece in self.pieces:
                 share = self.piece_sum(piece) / self.examples
                 if share.requires_grad:  # else the loss does not see the chosen parameters
-                    total += flat(torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
-        if not bool(torch.isfinite(total).all()):
+                    add_flat(total, torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
+        if not is_finite(total):
             raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
         return total
 
@@ -200,6 +200,23 @@ def _choose(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Paramete
 def flat(tensors: Sequence[Tensor]) -> Float[Tensor, " parameter"]:
     """Return the tensors' entries one after another."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def add_flat(total: Float[Tensor, " parameter"], tensors: Sequence[Tensor]) -> None:
+    """Add the tensors' entries, one after another, to those of ``total``: nothing as long is made on the way."""
+    for part, tensor in zip(split_like(total, tensors), tensors, strict=True):
+        part.add_(tensor)
+
+
+def split_like(vector: Float[Tensor, " parameter"], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of the entries of ``vector`` in the shapes of ``tensors``, which it holds one after another."""
+    parts = vector.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Say whether all entries are finite, of which there is one at least: read once, and nothing as large is made."""
+    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def finite(value: float, what: str) -> float:
