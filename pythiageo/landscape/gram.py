@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from pythiageo.compute.device import free_memory
 from pythiageo.errors import UserError
 from pythiageo.landscape.captures import Capture, Gram, project, projected_totals
 from pythiageo.landscape.problem import Piece, Problem
@@ -20,7 +21,9 @@ from pythiageo.no_value import NoValueError, or_no_value
 
 KINDS = (nn.Linear, nn.Embedding, nn.LayerNorm)
 MEMORY = 1 << 30
-"""Bytes of layer inputs and output gradients kept at a time."""
+"""Bytes of layer inputs and output gradients kept at a time where little is free, and of formed gradients."""
+SHARE = 4
+"""One in so many of the free bytes may be taken by what is kept of layers."""
 FEW = 2
 """Examples of a piece from which the size of what its layers are fed and give is known."""
 AUDITED = 1 << 20
@@ -46,7 +49,7 @@ class GradientGram:
 
 
 @or_no_value
-def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
+def gradient_gram(problem: Problem, memory: int | None = None) -> GradientGram:
     """Return the inner products of all pairs of examples' gradients.
 
     Linear, embedding and LayerNorm layers are read through their inputs and the gradients of their outputs
@@ -55,7 +58,8 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
     example at a time where ``vmap`` cannot. Two examples' gradients are computed plainly, one at a time, and compared
     with the result.
 
-    ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often.
+    ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often, which
+    changes no bits. If not given, a quarter of what is free, 1 GiB at least.
 
     Raises:
         UserError: the losses are not one an example, or an example's loss depends on the others in its piece.
@@ -64,16 +68,22 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
     with problem.evaluating(), torch.enable_grad():
         layers = _layers(problem)
         taken: set[str] = set()
-        for group in _groups(problem, layers, memory):
+        kept = max(MEMORY, _free(problem) // SHARE) if memory is None else memory
+        for group in _groups(problem, layers, kept):
             taken |= _add_group(problem, {name: layers[name] for name in group}, gram)
         formed = {name: p for name, p in problem.parameters.items() if name not in taken}
         for name in formed:
-            _add_formed(problem, name, gram, memory)
+            _add_formed(problem, name, gram, MEMORY if memory is None else memory)
         if not bool(torch.isfinite(gram.matrix).all()):
             raise NoValueError("a gradient holds NaN or infinity", "nonfinite")
         _audit(problem, gram.matrix)
     precision = torch.finfo(problem.dtype).eps
     return GradientGram(gram.matrix, problem.size, gram.terms, precision, tuple(formed))
+
+
+def _free(problem: Problem) -> int:
+    device = problem.device
+    return free_memory(str(device)) if device.type in ("cpu", "cuda") else 0
 
 
 def _layers(problem: Problem) -> dict[str, nn.Module]:
