@@ -30,6 +30,8 @@ _READS = {"hessian_top": 60 * 60}
 """Vectors of parameters that are read beside the gradients: Lanczos' basis, four times at each product."""
 _READS_A_DRAW = 10
 """The same of a draw of the LLC, beside its noise."""
+_READS_A_GRADIENT = 12
+"""What it takes to lay out a gradient of all parameters, to add it up and to look through it, in such reads."""
 
 
 class _Work(NamedTuple):
@@ -70,7 +72,7 @@ class LandscapeTrial:
                 for measure in measures:
                     work = plain if measure.needs == PER_EXAMPLE_GRADIENTS else whole
                     gradients = measure.gradients + measure.gradients_a_probe * config.hessian.probes
-                    total += gradients * (work.tokens * token + work.scored * scored)
+                    total += gradients * (work.tokens * token + work.scored * scored + _READS_A_GRADIENT * read)
                     total += _READS.get(measure.name, 0) * read
                 if "llc" in self._landscape.measures:
                     settings = llc_settings(config, len(encoded))
@@ -80,7 +82,8 @@ class LandscapeTrial:
                     drawn = _Work(share * plain.tokens, share * plain.scored)
                     if takes_forests:
                         drawn = _count_shared([encoded[number] for number in some])
-                    draw = drawn.tokens * token + drawn.scored * scored + _READS_A_DRAW * read + noise
+                    reads = _READS_A_GRADIENT + _READS_A_DRAW
+                    draw = drawn.tokens * token + drawn.scored * scored + reads * read + noise
                     total += settings.chains * (settings.burn_in + settings.draws) * draw
         return total * (self._shape.layers if config.per_layer else 1)
 
