@@ -15,34 +15,30 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.allocator import give_back
-from pythiageo.compute.device import find_device_here, wait_for_device
-from pythiageo.compute.threads import torch_threads
+from pythiageo.compute.device import find_device_here
 from pythiageo.config.runs import RunConfig
 from pythiageo.config.tables import LinearProbeConfig
 from pythiageo.errors import CheckpointError
+from pythiageo.estimate.landscape_trial import LandscapeTrial
 from pythiageo.estimate.timer import scale, time_items
 from pythiageo.estimate.trial_opening import TrialOpening
 from pythiageo.estimate.trial_passes import TrialPasses
-from pythiageo.landscape.measures import get_landscape_measure
-from pythiageo.landscape.problem import Problem
 from pythiageo.lens import BridgeReader
 from pythiageo.linear_probe.fit import warm_up
 from pythiageo.measurement.forward import Reading
 from pythiageo.measurement.geometry import WORKSPACE, observe
 from pythiageo.measurement.geometry_plan import GeometryPlan
-from pythiageo.measurement.landscape import Landscape, llc_settings
+from pythiageo.measurement.landscape import Landscape
 from pythiageo.measurement.linear_probe import LinearProbe
 from pythiageo.measurement.plain_reading import SCORED
-from pythiageo.measurement.probe_loss import logits_of, problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.saved_model import find_load_device
 from pythiageo.measurement.sites import parse_layers
 from pythiageo.no_value import NoValueError
 from pythiageo.observations import ObservationStore
-from pythiageo.probes.encoding import Encoded
 from pythiageo.probes.scoring import predict
-from pythiageo.series.model_shape import FEW, ModelShape
+from pythiageo.series.model_shape import ModelShape
 
 _WIDTHS = 20
 """States of one block that are there at a time, in widths of the stream: 18 to 20 of them on Pythia's shapes."""
@@ -146,35 +142,10 @@ class Trial:
         return [prepared for prepared in self._prepared if prepared.probe.purpose == GEOMETRY]
 
     def time_landscape(self, landscape: Landscape) -> float:
-        """Return the seconds of the landscape measures of one checkpoint, from the gradient of one block's loss.
-
-        Each measure says how many gradients of all examples it takes; a draw of the LLC takes its share of them.
-        """
-        config, block = landscape.config, self._shape.one_block().to(self._load_device)
-        probes = [
-            p for p in self._prepared if p.probe.purpose == GEOMETRY and p.probe.probe_set.task in landscape.tasks
-        ]
-        total = 0.0
-        for prepared in probes:
-            encoded = prepared.encoded[: config.examples]
-            few = [_shrink(example) for example in encoded[:32]]
-            problem = problem_of(block, logits_of(block), few)
-            with torch_threads(self._config.compute.threads or 1):
-                timed = time_items([problem], self._take_gradient, warm_up=True)
-            example = scale(timed, lambda one: one.examples, 1) * self._shape.layers
-            measures = [get_landscape_measure(name) for name in landscape.measures]
-            gradients = sum(one.gradients + one.gradients_a_probe * config.hessian.probes for one in measures)
-            draws = 0
-            if "llc" in landscape.measures:
-                settings = llc_settings(config, len(encoded))
-                batch = min(settings.batch or len(encoded), len(encoded))
-                draws = settings.chains * (settings.burn_in + settings.draws) * batch
-            total += example * (gradients * len(encoded) + draws)
-        return total * (self._shape.layers if config.per_layer else 1)
-
-    def _take_gradient(self, problem: Problem) -> None:
-        problem.gradient()
-        wait_for_device(self._load_device)
+        """Return the seconds of the landscape measures of one checkpoint."""
+        probes = [one for one in self._geometry if one.probe.probe_set.task in landscape.tasks]
+        threads = self._config.compute.threads or 1
+        return LandscapeTrial(landscape, self._shape, self._load_device, threads).time(probes)
 
     def estimate_memory(self, mapped: int = 0) -> int:
         """Return the expected peak of a run's process: itself, the weights, and the most that opening or work takes.
@@ -244,12 +215,6 @@ def _feed_kept(prepared: Prepared) -> Prepared:
     kept = prepared.layout.lengths.tolist()
     encoded = [replace(one, ids=one.ids[:count]) for one, count in zip(prepared.encoded, kept, strict=True)]
     return replace(prepared, encoded=encoded, places=None)
-
-
-def _shrink(example: Encoded) -> Encoded:
-    """Return an example in the few tokens of the trial block's vocabulary."""
-    ids, targets = (tuple(token % FEW for token in tokens) for tokens in (example.ids, example.targets))
-    return replace(example, ids=ids, targets=targets)
 
 
 class _StandIn:

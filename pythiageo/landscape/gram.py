@@ -13,14 +13,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from pythiageo.compute.device import free_memory
 from pythiageo.errors import UserError
-from pythiageo.landscape.captures import Capture, Gram, totals
-from pythiageo.landscape.problem import Piece, Problem, flat
+from pythiageo.landscape.captures import Capture, Gram, project, projected_totals
+from pythiageo.landscape.problem import Piece, Problem
 from pythiageo.no_value import NoValueError, or_no_value
 
 KINDS = (nn.Linear, nn.Embedding, nn.LayerNorm)
 MEMORY = 1 << 30
-"""Bytes of layer inputs and output gradients kept at a time."""
+"""Bytes of layer inputs and output gradients kept at a time where little is free, and of formed gradients."""
+SHARE = 4
+"""One in so many of the free bytes may be taken by what is kept of layers."""
+FEW = 2
+"""Examples of a piece from which the size of what its layers are fed and give is known."""
+AUDITED = 1 << 20
+"""Entries of a gradient that are made float64 at a time, to be compared."""
 FORMED_BYTES = 24
 """Bytes that an entry of a formed gradient takes: in the parameters' type, once more while joined, and in float64."""
 
@@ -42,7 +49,7 @@ class GradientGram:
 
 
 @or_no_value
-def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
+def gradient_gram(problem: Problem, memory: int | None = None) -> GradientGram:
     """Return the inner products of all pairs of examples' gradients.
 
     Linear, embedding and LayerNorm layers are read through their inputs and the gradients of their outputs
@@ -51,7 +58,8 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
     example at a time where ``vmap`` cannot. Two examples' gradients are computed plainly, one at a time, and compared
     with the result.
 
-    ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often.
+    ``memory``: bytes of layer inputs and gradients kept at a time; with less, the examples are passed more often, which
+    changes no bits. If not given, a quarter of what is free, 1 GiB at least.
 
     Raises:
         UserError: the losses are not one an example, or an example's loss depends on the others in its piece.
@@ -60,16 +68,22 @@ def gradient_gram(problem: Problem, memory: int = MEMORY) -> GradientGram:
     with problem.evaluating(), torch.enable_grad():
         layers = _layers(problem)
         taken: set[str] = set()
-        for group in _groups(problem, layers, memory):
+        kept = max(MEMORY, _free(problem) // SHARE) if memory is None else memory
+        for group in _groups(problem, layers, kept):
             taken |= _add_group(problem, {name: layers[name] for name in group}, gram)
         formed = {name: p for name, p in problem.parameters.items() if name not in taken}
         for name in formed:
-            _add_formed(problem, name, gram, memory)
+            _add_formed(problem, name, gram, MEMORY if memory is None else memory)
         if not bool(torch.isfinite(gram.matrix).all()):
             raise NoValueError("a gradient holds NaN or infinity", "nonfinite")
         _audit(problem, gram.matrix)
     precision = torch.finfo(problem.dtype).eps
     return GradientGram(gram.matrix, problem.size, gram.terms, precision, tuple(formed))
+
+
+def _free(problem: Problem) -> int:
+    device = problem.device
+    return free_memory(str(device)) if device.type in ("cpu", "cuda") else 0
 
 
 def _layers(problem: Problem) -> dict[str, nn.Module]:
@@ -101,19 +115,23 @@ def _watching(layers: dict[str, nn.Module], seen: list[tuple[str, Tensor, Tensor
 
 
 def _groups(problem: Problem, layers: dict[str, nn.Module], memory: int) -> list[list[str]]:
-    """Cut the layers, in order, so that what is kept of a group's inputs and outputs fits into ``memory`` bytes."""
+    """Cut the layers, in order, so that what is kept of a group's inputs and outputs fits into ``memory`` bytes.
+
+    A few examples of each piece tell how much that is. At least one group, if an empty one.
+    """
     sizes: dict[str, int] = dict.fromkeys(layers, 0)
-    for piece in problem.pieces:
+    for piece, count in zip(problem.pieces, problem.counts, strict=True):
+        few = tuple(tensor[:FEW] for tensor in piece)
         seen: list[tuple[str, Tensor, Tensor]] = []
         with torch.no_grad(), _watching(layers, seen):
-            if not bool(torch.isfinite(problem.piece_losses(piece)).all()):
-                raise NoValueError("a loss is not finite", "nonfinite")
+            problem.piece_losses(few)
         for name, fed, output in seen:
-            sizes[name] += fed.numel() * fed.element_size() + output.numel() * output.element_size()
-    groups: list[list[str]] = []
+            size = fed.numel() * fed.element_size() + output.numel() * output.element_size()
+            sizes[name] += size * count // len(few[0])
+    groups: list[list[str]] = [[]]
     held = 0
     for name, size in sizes.items():
-        if not groups or held + size > memory:
+        if groups[-1] and held + size > memory:
             groups.append([])
             held = 0
         groups[-1].append(name)
@@ -125,7 +143,7 @@ def _add_group(problem: Problem, layers: dict[str, nn.Module], gram: Gram) -> se
     """Add the layers whose captures account for their gradient; return the names of their parameters."""
     names = {id(parameter): name for name, parameter in problem.parameters.items()}
     own = {id(p): p for module in layers.values() for p in module.parameters(recurse=False)}
-    expected = {key: torch.zeros_like(parameter, dtype=torch.float64) for key, parameter in own.items()}
+    expected = {key: torch.zeros_like(project(parameter.detach())) for key, parameter in own.items()}
     captures: dict[str, list[Capture]] = defaultdict(list)
     spoiled: set[str] = set()
     first = 0
@@ -134,17 +152,21 @@ def _add_group(problem: Problem, layers: dict[str, nn.Module], gram: Gram) -> se
         seen: list[tuple[str, Tensor, Tensor]] = []
         with _watching(layers, seen):
             losses = problem.piece_losses(piece)
-        if losses.requires_grad:
-            reached = [(name, fed, output) for name, fed, output in seen if output.requires_grad]
-            wanted = [output for _, _, output in reached] + list(own.values())
+        if not bool(torch.isfinite(losses).all()):
+            raise NoValueError("a loss is not finite", "nonfinite")
+        reached = [(name, fed.detach(), output) for name, fed, output in seen if output.requires_grad]
+        seen.clear()
+        wanted = [output for _, _, output in reached] + list(own.values())
+        if losses.requires_grad and wanted:
             grads = torch.autograd.grad(losses.sum(), wanted, allow_unused=True, materialize_grads=True)
             for (name, fed, _), output_grad in zip(reached, grads, strict=False):
                 if output_grad.ndim < 2 or len(output_grad) != count or len(fed) != count:
                     spoiled.add(name)
                     continue
-                captures[name].append(_capture(layers[name], fed.detach(), output_grad, first))
+                captures[name].append(_capture(layers[name], fed, output_grad, first))
             for key, total in zip(own, grads[len(reached) :], strict=True):
-                expected[key] += total.double()
+                expected[key] += project(total)
+            del grads
         first += count
     taken: set[str] = set()
     for name, module in layers.items():
@@ -163,7 +185,7 @@ def _capture(module: nn.Module, fed: Tensor, output_grad: Tensor, first: int) ->
 
 def _accounts(module: nn.Module, captures: list[Capture], expected: dict[int, Tensor]) -> bool:
     """Say whether the captures are all there is to the gradient of each of the layer's parameters."""
-    found = totals(module, captures)
+    found = projected_totals(module, captures)
     for name, parameter in module.named_parameters(recurse=False):
         total, size = found[name]
         rounding = 100 * torch.finfo(parameter.dtype).eps * size
@@ -232,14 +254,17 @@ def _audit(problem: Problem, matrix: Float[Tensor, "example example"]) -> None:
     """Compare two examples' gradients, each computed alone, with the matrix."""
     numbers = sorted({0, problem.counts[0] - 1})
     parameters = list(problem.parameters.values())
-    rows = []
+    alone = []
     for number in numbers:
-        alone = tuple(tensor[number : number + 1] for tensor in problem.pieces[0])
-        losses = problem.piece_losses(alone).sum()
+        losses = problem.piece_losses(tuple(tensor[number : number + 1] for tensor in problem.pieces[0])).sum()
         if not losses.requires_grad:
             return
-        rows.append(flat(torch.autograd.grad(losses, parameters, allow_unused=True, materialize_grads=True)).double())
-    plain = torch.stack([torch.stack([a @ b for b in rows]) for a in rows])
+        alone.append(torch.autograd.grad(losses, parameters, allow_unused=True, materialize_grads=True))
+    plain = torch.zeros(len(alone), len(alone), dtype=torch.float64, device=matrix.device)
+    for gradients in zip(*alone, strict=True):
+        for start in range(0, gradients[0].numel(), AUDITED):
+            part = torch.stack([each.flatten()[start : start + AUDITED] for each in gradients]).double()
+            plain += part @ part.T
     found = matrix[numbers][:, numbers]
     size = plain.diagonal().max() + found.diagonal().max()
     tolerance = 1e4 * torch.finfo(problem.dtype).eps

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pythiageo.errors import UserError
-from pythiageo.landscape.problem import Problem, finite, flat
+from pythiageo.landscape.problem import Problem, add_flat, finite, is_finite, split_like
 from pythiageo.no_value import NoValueError, or_no_value
 
 Product = Callable[[Float[Tensor, " parameter"]], Float[Tensor, " parameter"]]
@@ -36,7 +36,7 @@ class Hessian:
         self.loss = 0.0
         self._keep = keep_graph
         self._parameters = list(problem.parameters.values())
-        self._kept: list[Tensor | None] = []
+        self._kept: list[tuple[Tensor, ...]] = []
         self.gradient = torch.zeros(problem.size, dtype=problem.dtype, device=problem.device)
 
     def __enter__(self) -> Hessian:
@@ -44,13 +44,14 @@ class Hessian:
         self._evaluating.__enter__()
         try:
             for piece in range(len(self.problem.pieces)):
-                gradient, loss = self._differentiated(piece)
+                gradients, loss = self._differentiated(piece)
                 self.loss += loss
-                self.gradient += gradient.detach()
+                if gradients:
+                    add_flat(self.gradient, [gradient.detach() for gradient in gradients])
                 if self._keep:
-                    self._kept.append(gradient if gradient.requires_grad else None)
+                    self._kept.append(gradients)
             finite(self.loss, "the loss")
-            if not bool(torch.isfinite(self.gradient).all()):
+            if not is_finite(self.gradient):
                 raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
         except BaseException:
             self.__exit__()
@@ -61,16 +62,19 @@ class Hessian:
         self._kept = []
         self._evaluating.__exit__(None, None, None)
 
-    def _differentiated(self, piece: int) -> tuple[Tensor, float]:
-        """Return the gradient of a piece's share of the loss, with its graph, and that share."""
+    def _differentiated(self, piece: int) -> tuple[tuple[Tensor, ...], float]:
+        """Return the gradients of a piece's share of the loss, with their graph, and that share.
+
+        None where the loss does not see the chosen parameters.
+        """
         with torch.enable_grad():
             share = self.problem.piece_sum(self.problem.pieces[piece]) / self.problem.examples
-            if not share.requires_grad:  # the loss does not see the chosen parameters
-                return torch.zeros_like(self.gradient), float(share)
+            if not share.requires_grad:
+                return (), float(share)
             grads = torch.autograd.grad(
                 share, self._parameters, create_graph=True, allow_unused=True, materialize_grads=True
             )
-        return flat(grads), float(share.detach())
+        return grads, float(share.detach())
 
     def product(self, vector: Float[Tensor, " parameter"]) -> Float[Tensor, " parameter"]:
         """Return H v, by differentiating the gradient's inner product with v.
@@ -80,21 +84,22 @@ class Hessian:
         """
         self.products += 1
         total = torch.zeros_like(self.gradient)
+        parts = split_like(vector.to(total.dtype), self._parameters)
         for piece in range(len(self.problem.pieces)):
-            gradient = self._kept[piece] if self._keep else self._differentiated(piece)[0]
-            if gradient is None or not gradient.requires_grad:  # linear in the parameters
+            gradients = self._kept[piece] if self._keep else self._differentiated(piece)[0]
+            pairs = [(each, part) for each, part in zip(gradients, parts, strict=False) if each.requires_grad]
+            if not pairs:  # linear in the parameters
                 continue
-            total += flat(
-                torch.autograd.grad(
-                    gradient,
-                    self._parameters,
-                    vector.to(gradient.dtype),
-                    retain_graph=self._keep,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
+            found = torch.autograd.grad(
+                [each for each, _ in pairs],
+                self._parameters,
+                [part for _, part in pairs],
+                retain_graph=self._keep,
+                allow_unused=True,
+                materialize_grads=True,
             )
-        if not bool(torch.isfinite(total).all()):
+            add_flat(total, found)
+        if not is_finite(total):
             raise NoValueError("a product with the Hessian holds NaN or infinity", "nonfinite")
         return total
 

@@ -27,7 +27,7 @@ class Problem:
     ``losses`` closes over ``module`` and calls it plainly. Each example's loss may depend on that example alone.
     ``parameters`` are names or patterns such as ``blocks.1.*``; a parameter shared by two layers counts once. While a
     measure runs, the module is in evaluation mode and attention uses the twice differentiable kernel; afterwards it is
-    as it was.
+    as it was. ``numbers``: those of each piece's examples, if they are not counted through the pieces.
 
     Raises:
         UserError: no example, pieces whose tensors differ in length, a pattern that no parameter's name matches, or
@@ -35,7 +35,12 @@ class Problem:
     """
 
     def __init__(
-        self, module: nn.Module, losses: Losses, pieces: Sequence[Piece], parameters: Sequence[str] = ("*",)
+        self,
+        module: nn.Module,
+        losses: Losses,
+        pieces: Sequence[Piece],
+        parameters: Sequence[str] = ("*",),
+        numbers: Sequence[Int[Tensor, " _"]] | None = None,
     ) -> None:
         for number, piece in enumerate(pieces):
             if len({len(tensor) for tensor in piece}) != 1:
@@ -47,6 +52,8 @@ class Problem:
         self.examples = sum(self.counts)
         if not self.examples:
             raise UserError("a landscape measure needs at least one example, got none")
+        counted = torch.arange(self.examples).split(self.counts)
+        self.numbers = counted if numbers is None else [some for some in numbers if len(some)]
         self.parameters = _choose(module, parameters)
         kinds = {(str(p.dtype), str(p.device)) for p in self.parameters.values()}
         if len(kinds) > 1:
@@ -110,7 +117,7 @@ class Problem:
         return losses.sum() if losses.ndim else losses * len(piece[0])
 
     def example_losses(self) -> Float[Tensor, " example"]:
-        """Return every example's loss, in float64; its piece's mean where ``losses`` gives the mean alone.
+        """Return every example's loss, by number, in float64; its piece's mean where ``losses`` gives the mean alone.
 
         Raises:
             NoValueError: one is not finite.
@@ -125,7 +132,7 @@ class Problem:
             raise UserError(f"expected {self.examples} losses, one an example, got {len(everything)}")
         if not bool(torch.isfinite(everything).all()):
             raise NoValueError("a loss is not finite", "nonfinite")
-        return everything
+        return torch.empty_like(everything).index_copy(0, torch.cat(list(self.numbers)), everything)
 
     def loss(self) -> float:
         """Return L over all examples.
@@ -149,23 +156,32 @@ class Problem:
             for piece in self.pieces:
                 share = self.piece_sum(piece) / self.examples
                 if share.requires_grad:  # else the loss does not see the chosen parameters
-                    total += flat(torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
-        if not bool(torch.isfinite(total).all()):
+                    add_flat(total, torch.autograd.grad(share, parameters, materialize_grads=True, allow_unused=True))
+        if not is_finite(total):
             raise NoValueError("the gradient holds NaN or infinity", "nonfinite")
         return total
 
-    def minibatch(self, chosen: Int[Tensor, " chosen"]) -> list[tuple[Piece, Int[Tensor, " example"]]]:
-        """Return the examples of these numbers (counted through the pieces), cut where the pieces are."""
-        parts = []
-        start = 0
-        ordered = chosen.sort().values
-        for piece, count in zip(self.pieces, self.counts, strict=True):
-            inside = ordered[(ordered >= start) & (ordered < start + count)]
-            if len(inside):
-                rows = (inside - start).to(piece[0].device)
-                parts.append((tuple(tensor[rows] for tensor in piece), inside))
-            start += count
+    def minibatch(self, chosen: Int[Tensor, " chosen"]) -> list[tuple[Piece, Int[Tensor, " _"]]]:
+        """Return the examples of these numbers, and their numbers, in parts.
+
+        Examples of several pieces come together where their tensors fit, as many as the largest piece has.
+        """
+        parts: list[tuple[Piece, Tensor]] = []
+        for piece, numbers in zip(self.pieces, self.numbers, strict=True):
+            (rows,) = torch.isin(numbers, chosen).nonzero(as_tuple=True)
+            if not len(rows):
+                continue
+            part, inside = tuple(tensor[rows.to(tensor.device)] for tensor in piece), numbers[rows]
+            if parts and _fit_together(parts[-1][0], part) and len(parts[-1][1]) + len(inside) <= max(self.counts):
+                before, earlier = parts.pop()
+                part = tuple(torch.cat(pair) for pair in zip(before, part, strict=True))
+                inside = torch.cat([earlier, inside])
+            parts.append((part, inside))
         return parts
+
+
+def _fit_together(one: Piece, other: Piece) -> bool:
+    return [tensor.shape[1:] for tensor in one] == [tensor.shape[1:] for tensor in other]
 
 
 def _choose(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -184,6 +200,23 @@ def _choose(module: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Paramete
 def flat(tensors: Sequence[Tensor]) -> Float[Tensor, " parameter"]:
     """Return the tensors' entries one after another."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def add_flat(total: Float[Tensor, " parameter"], tensors: Sequence[Tensor]) -> None:
+    """Add the tensors' entries, one after another, to those of ``total``: nothing as long is made on the way."""
+    for part, tensor in zip(split_like(total, tensors), tensors, strict=True):
+        part.add_(tensor)
+
+
+def split_like(vector: Float[Tensor, " parameter"], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of the entries of ``vector`` in the shapes of ``tensors``, which it holds one after another."""
+    parts = vector.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Say whether all entries are finite, of which there is one at least: read once, and nothing as large is made."""
+    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def finite(value: float, what: str) -> float:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pythiageo.landscape.problem import Problem, flat
+from pythiageo.landscape.problem import Problem, add_flat, flat
 
 RMSPROP_DECAY = 0.99
 RMSPROP_STABILITY = 1.0
@@ -138,6 +138,5 @@ def _differentiate(problem: Problem, chosen: Tensor | None, gradient: Tensor) ->
             share = problem.piece_sum(piece) / count
             total += float(share.detach())
             if share.requires_grad:
-                grads = torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True)
-                gradient += flat(grads)
+                add_flat(gradient, torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True))
     return total

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.interrupts import wait_for_all
 from pythiageo.measurement.failures import describe_error
 from pythiageo.measurement.forest import Forest, Pack
-from pythiageo.measurement.reader import Reader
 
 BOUND = 2e-5
 """Greatest distance of a state or of a position's logits from those of the plain pass, as a share of their size, in
@@ -26,6 +25,20 @@ no less than the first of these, and no more than the second."""
 _LOGITS = "the logits"
 _BRANCH = 8
 """Tokens by which a trial prompt differs from the one it branches off."""
+
+
+class Readable(Protocol):
+    """What a forest is tried on: a model that gives states and logits as a ``reader.Reader`` does."""
+
+    def read(
+        self,
+        ids: Int[Tensor, "example position"],
+        sites: list[str],
+        logit_positions: Int[Tensor, " scored"] | None,
+        depths: Int[Tensor, "example position"] | None = None,
+        visible: Bool[Tensor, "position position"] | None = None,
+    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
+        """Run one forward pass over examples of equal length."""
 
 
 class Fit(NamedTuple):
@@ -40,7 +53,7 @@ class Fit(NamedTuple):
 
 
 def try_forest(
-    reader: Reader,
+    reader: Readable,
     sites: list[str],
     tokens: Int[np.ndarray, " token"],
     longest: int,
@@ -74,7 +87,7 @@ def _make_prompts(tokens: np.ndarray, length: int, rng: np.random.Generator) -> 
 
 
 def _compare(
-    reader: Reader,
+    reader: Readable,
     sites: list[str],
     prompts: list[tuple[int, ...]],
     rng: np.random.Generator | None,
@@ -112,7 +125,7 @@ def _compare(
     return fit._replace(obstacle=next(filter(None, (one.result() for one in tried)), None))
 
 
-def _read(reader: Reader, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:
+def _read(reader: Readable, sites: list[str], pack: Pack) -> dict[str, Float[Tensor, "node width"]]:
     """Return the states of every node of a pack, and its logits."""
     states, logits = reader.read(pack.ids, sites, torch.arange(pack.ids.shape[1]), pack.depths, pack.visible)
     assert logits is not None

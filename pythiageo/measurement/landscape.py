@@ -26,8 +26,9 @@ from pythiageo.landscape.lanczos import Eigenvalues, top_eigenvalues
 from pythiageo.landscape.measures import LANDSCAPE_GROUPS, get_landscape_measure
 from pythiageo.landscape.problem import Problem
 from pythiageo.measurement.failures import FAILED, Failures
+from pythiageo.measurement.forest_loss import find_forest_logits
 from pythiageo.measurement.landscape_result import LandscapeResult, llc_settings, measure_llc, undefined
-from pythiageo.measurement.probe_loss import Logits, ScoredLogits, problem_of, shared_problem_of
+from pythiageo.measurement.probe_loss import Cut, Logits, ScoredLogits, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, Prepared, Probe
 from pythiageo.measurement.result import Origin
 from pythiageo.measurement.subject import columns_of
@@ -46,6 +47,10 @@ def block_prefix(module: nn.Module, layers: int) -> str:
     if len(found) != 1:
         raise CheckpointError(f"expected one list of {layers} blocks in {type(module).__name__}, found {found}")
     return found[0]
+
+
+OF_MEAN_LOSS = {"first_parameters_covariance_rank", "hessian_top", "hessian_trace", "llc"}
+"""Measures that need the loss of all examples, or of a batch, as a whole."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class Landscape:
     ) -> list[Observation]:
         """Return the rows of one checkpoint, measured on the plain ``module``; none at a step that was not chosen.
 
-        ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples.
+        ``scored``, where the model has it, is a faster way to the same loss for what needs no single examples. Of any
+        other model it is tried whether it has one on prefix forests.
         ``nonfinite`` says why the weights cannot be measured: then each measure has that status and reason. An error
         over one measure gives its row the status ``failed``, and is kept in ``failures``.
         """
@@ -101,6 +107,13 @@ class Landscape:
             return []
         rows: list[Observation] = []
         failures = failures or Failures()
+        cut: Cut | None = None
+        wanted = [
+            p for p in prepared if p.kept and p.probe.purpose == GEOMETRY and p.probe.probe_set.task in self.tasks
+        ]
+        if scored is None and not nonfinite and wanted and OF_MEAN_LOSS & set(self.measures):
+            forests = find_forest_logits(module, [one for p in wanted for one in p.encoded[: self.config.examples]])
+            scored, cut = (None, None) if forests is None else (forests, forests.cut)
         for probe in prepared:
             if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
                 if not probe.kept:
@@ -117,7 +130,9 @@ class Landscape:
                     columns = {**columns_of(probe), "layer": layer}
                     try:
                         problem = problem_of(module, logits, encoded, parameters)
-                        whole = problem if scored is None else shared_problem_of(module, scored, encoded, parameters)
+                        whole = problem
+                        if scored is not None:
+                            whole = shared_problem_of(module, scored, encoded, parameters, cut)
                     except Exception as error:
                         rows += self._fail(self._explain(error, failures), columns, origin)
                         continue
@@ -175,7 +190,7 @@ class _ProblemMeasurer:
         if ranks := sorted(wanted & {"gradient_rank", "gradient_covariance_rank"}):
             yield from self._attempt(ranks, lambda: self._measure_gradient_ranks(wanted))
         if (first := "first_parameters_covariance_rank") in wanted:
-            take = partial(first_parameters_covariance_rank, self._problem)
+            take = partial(first_parameters_covariance_rank, self._whole)
             yield from self._attempt([first], lambda: [self._measure_batches(first, take)])
         if of_hessian := sorted(wanted & {"hessian_top", "hessian_trace"}):
             yield from self._attempt(of_hessian, lambda: self._measure_hessian(wanted))

@@ -22,6 +22,8 @@ _LOGITS = 2048
 _PASS = 256
 """What a pass costs beside its tokens, in tokens of all examples: a draw takes a part of them, and every pass."""
 
+Cut = Callable[[Int[Tensor, "example position"], Bool[Tensor, "example position"]], list[Int[Tensor, " _"]]]
+"""Which examples, by number, go through a model together."""
 Logits = Callable[[Int[Tensor, "example position"], Int[Tensor, " scored"]], Float[Tensor, "example scored vocab"]]
 """A model's logits at some positions, with gradient."""
 ScoredLogits = Callable[
@@ -30,14 +32,17 @@ ScoredLogits = Callable[
 """A model's logits at the scored positions, example by example, with gradient; what examples share is computed once."""
 
 
-def logits_of(model: nn.Module) -> Logits:
-    """Return how to ask a transformers model for logits: where it can, at the wanted positions only."""
+def logits_of(model: nn.Module) -> Callable[..., Tensor]:
+    """Return how to ask a transformers model for logits (``Logits``): where it can, at the wanted positions only.
+
+    What is given by name besides, such as a mask, is handed on to the model.
+    """
     keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def logits(ids: Tensor, positions: Tensor) -> Tensor:
+    def logits(ids: Tensor, positions: Tensor, **further: Tensor) -> Tensor:
         if keeps:
-            return model(ids, use_cache=False, logits_to_keep=positions).logits
-        return model(ids, use_cache=False).logits[:, positions]
+            return model(ids, use_cache=False, logits_to_keep=positions, **further).logits
+        return model(ids, use_cache=False, **further).logits[:, positions]
 
     return logits
 
@@ -90,12 +95,16 @@ def problem_of(
 
 
 def shared_problem_of(
-    module: nn.Module, scored: ScoredLogits, encoded: Sequence[Encoded], parameters: Sequence[str] = ("*",)
+    module: nn.Module,
+    scored: ScoredLogits,
+    encoded: Sequence[Encoded],
+    parameters: Sequence[str] = ("*",),
+    cut: Cut | None = None,
 ) -> Problem:
-    """Return the problem of ``problem_of``, its examples in the same order, in one piece that pads nothing.
+    """Return the problem of ``problem_of``, its examples by the same numbers, with what they share computed once.
 
     For whatever needs the loss as a whole; gradients of single examples cannot be told apart where they are shared. The
-    piece stays on the CPU, where ``scored`` takes it.
+    pieces, one unless ``cut`` says more, stay on the CPU, where ``scored`` takes them.
 
     Raises:
         UserError: no example, or a pattern that matches no parameter.
@@ -116,7 +125,8 @@ def shared_problem_of(
         rows = torch.repeat_interleave(torch.arange(len(ids)), counts).to(logits.device)
         return each.new_zeros(len(ids)).index_add(0, rows, each) / counts.to(logits.device)
 
-    return Problem(module, losses, [(ids, targets)], parameters)
+    numbers = [torch.arange(len(ids))] if cut is None else cut(ids, targets != _IGNORED)
+    return Problem(module, losses, [(ids[some], targets[some]) for some in numbers], parameters, numbers)
 
 
 def _groups(encoded: Sequence[Encoded]) -> Iterator[list[Encoded]]:

@@ -17,7 +17,8 @@ from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.lanczos import top_eigenvalues
 from pythiageo.landscape.llc import named_settings
 from pythiageo.landscape.problem import Problem
-from pythiageo.measurement.probe_loss import logits_of, problem_of
+from pythiageo.measurement.forest_loss import find_forest_logits
+from pythiageo.measurement.probe_loss import logits_of, problem_of, shared_problem_of
 from pythiageo.measurement.probe_sets import GEOMETRY, choose_probes, prepare
 from pythiageo.no_value import NoValue
 from pythiageo.probes.encoding import FileTokenizer
@@ -132,7 +133,11 @@ def _open(wanted: Calibration, store: Path, report: Reporter) -> Problem:
     assert opened.tokenizer_folder is not None
     geometry = [probe for probe in probes if probe.purpose == GEOMETRY]
     prepared = prepare(geometry, FileTokenizer(opened.tokenizer_folder), context_of(opened.model.config))
-    return problem_of(opened.model, logits_of(opened.model), prepared[0].encoded, wanted.parameters)
+    encoded = prepared[0].encoded
+    forests = find_forest_logits(opened.model, encoded)
+    if forests is None:
+        return problem_of(opened.model, logits_of(opened.model), encoded, wanted.parameters)
+    return shared_problem_of(opened.model, forests, encoded, wanted.parameters, forests.cut)
 
 
 def _largest(problem: Problem) -> float | None:

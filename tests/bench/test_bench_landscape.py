@@ -11,12 +11,19 @@ import pytest
 import torch
 from landscapes import nano, per_example_gradients, task_problem
 from scipy.sparse.linalg import LinearOperator, eigsh
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from pythiageo.landscape.gradient_rank import GradientRank, gradient_effective_rank
 from pythiageo.landscape.gram import GradientGram, gradient_gram
 from pythiageo.landscape.hessian import Hessian
 from pythiageo.landscape.lanczos import Eigenvalues, top_eigenvalues
 from pythiageo.landscape.llc import LLC, Settings, llc
+from pythiageo.landscape.problem import Problem
+from pythiageo.measurement.forest_loss import find_forest_logits
+from pythiageo.measurement.probe_loss import logits_of, problem_of, shared_problem_of
+from pythiageo.probes.encoding import CharacterTokenizer, encode_probe_set
+from pythiageo.probes.probeset import make_probe_set
+from pythiageo.probes.task import MIXED, load_tasks
 
 pytestmark = pytest.mark.bench
 
@@ -187,3 +194,54 @@ def test_largest_eigenvalue_against_pyhessian() -> None:
 
     medians = interleaved(3, ours=ours, pyhessian=theirs)
     print(f"PyHessian / ours: {medians['pyhessian'] / medians['ours']:.2f}; eigenvalues {found}")
+
+
+def pythia_problems(task: str, examples: int) -> tuple[Problem, Problem]:
+    """A task's loss under a model of Pythia-70m's shape: in plain passes, and on prefix forests."""
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048,
+                           vocab_size=50_304, attn_implementation="eager")  # fmt: skip
+    model = GPTNeoXForCausalLM(config).eval()
+    encoded = encode_probe_set(make_probe_set(load_tasks(None)[task], MIXED, examples, 0), CharacterTokenizer())
+    forests = find_forest_logits(model, encoded)
+    assert forests is not None
+    return problem_of(model, logits_of(model), encoded), shared_problem_of(model, forests, encoded, cut=forests.cut)
+
+
+def test_gradient_rank_at_70m_shape_against_a_loop_over_examples() -> None:
+    """The loop holds all gradients, 0.28 GB an example in float32: so 16 examples. Ours of 200 is printed, too."""
+    problem, _ = pythia_problems("CMP", 16)
+    parameters = list(problem.parameters.values())
+
+    def loop() -> torch.Tensor:
+        rows = torch.empty(problem.examples, problem.size)
+        singles = [
+            tuple(tensor[k : k + 1] for tensor in piece) for piece in problem.pieces for k in range(len(piece[0]))
+        ]
+        for row, single in zip(rows, singles, strict=True):
+            grads = torch.autograd.grad(problem.piece_losses(single).sum(), parameters)
+            torch.cat([grad.flatten() for grad in grads], out=row)
+        return rows @ rows.T
+
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    torch.testing.assert_close(_gram(problem).matrix.float(), loop(), rtol=1e-3, atol=1e-4)
+    medians = interleaved(3, ours=lambda: gradient_gram(problem), loop=loop)
+    print(f"70m shape, 16 examples: per-example loop / ours: {medians['loop'] / medians['ours']:.2f}")
+    whole, _ = pythia_problems("CMP", 200)
+    medians = interleaved(1, gradient=whole.gradient, ours=lambda: gradient_gram(whole))
+    print(f"200 examples: a Gram matrix in gradients: {medians['ours'] / medians['gradient']:.2f}")
+
+
+def test_products_and_gradients_on_prefix_forests() -> None:
+    """70m shape, 200 comparisons, graph kept: what examples share is computed once, against plain padded passes."""
+    plain, shared = pythia_problems("CMP", 200)
+    vector = torch.randn(plain.size, generator=torch.Generator().manual_seed(0))
+    vector /= vector.norm()
+    medians = interleaved(3, plain=plain.gradient, forest=shared.gradient)
+    print(f"gradient: plain / forest: {medians['plain'] / medians['forest']:.2f}")
+    with Hessian(plain) as a, Hessian(shared) as b:
+        expected = a.product(vector)
+        assert float((b.product(vector) - expected).norm() / expected.norm()) < 1e-5
+        medians = interleaved(3, plain=lambda: a.product(vector), forest=lambda: b.product(vector))
+    print(f"product: plain / forest: {medians['plain'] / medians['forest']:.2f}")
