@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pythiageo.compute.side_by_side import SideBySide
 from pythiageo.interrupts import wait_for_all
 from pythiageo.measurement.failures import describe_error
 from pythiageo.measurement.forest import Forest, Pack
+from pythiageo.measurement.reader import Readable
 
 BOUND = 2e-5
 """Greatest distance of a state or of a position's logits from those of the plain pass, as a share of their size, in
@@ -25,20 +26,6 @@ no less than the first of these, and no more than the second."""
 _LOGITS = "the logits"
 _BRANCH = 8
 """Tokens by which a trial prompt differs from the one it branches off."""
-
-
-class Readable(Protocol):
-    """What a forest is tried on: a model that gives states and logits as a ``reader.Reader`` does."""
-
-    def read(
-        self,
-        ids: Int[Tensor, "example position"],
-        sites: list[str],
-        logit_positions: Int[Tensor, " scored"] | None,
-        depths: Int[Tensor, "example position"] | None = None,
-        visible: Bool[Tensor, "position position"] | None = None,
-    ) -> tuple[dict[str, Float[Tensor, "example position width"]], Float[Tensor, "example scored vocab"] | None]:
-        """Run one forward pass over examples of equal length."""
 
 
 class Fit(NamedTuple):

@@ -19,17 +19,8 @@ ON_GPU = 8, 4
 """How many times as many tokens, and nodes of a forest, make a pass on a GPU, which small ones leave idle."""
 
 
-class Reader(Protocol):
-    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains.
-
-    Whether it may be asked by several threads at a time is for whoever opens it to say (``OpenModel.passes_at_once``).
-    """
-
-    def sites(self) -> dict[str, int]:
-        """Return the default sites by hook name, in order of depth, with their layers."""
-
-    def hooks(self) -> dict[str, str]:
-        """Return every name of a place that has one state a position, with the hook that it stands for."""
+class Readable(Protocol):
+    """What prompts can be sent through."""
 
     def read(
         self,
@@ -44,6 +35,19 @@ class Reader(Protocol):
         With ``depths`` and ``visible`` the positions are nodes of a prefix forest: each stands at its depth, and sees
         the nodes of its row. A model that honours neither gives other states, and may raise whatever it likes.
         """
+
+
+class Reader(Readable, Protocol):
+    """A model that gives states at named sites and logits: through TransformerLens, or live while it trains.
+
+    Whether it may be asked by several threads at a time is for whoever opens it to say (``OpenModel.passes_at_once``).
+    """
+
+    def sites(self) -> dict[str, int]:
+        """Return the default sites by hook name, in order of depth, with their layers."""
+
+    def hooks(self) -> dict[str, str]:
+        """Return every name of a place that has one state a position, with the hook that it stands for."""
 
     def attention_to_first(
         self, ids: Int[Tensor, "example position"], layers: list[int]
