@@ -6,7 +6,7 @@ the plain pass over any prompt that begins like that, and equal beginnings have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,14 @@ class Forest:
         """Return the nodes of a prompt, from its first position to its last. Raises ``KeyError`` for a stranger."""
         row = self._row[ids]
         return self._nodes[row, : self._lengths[row]]
+
+    def packs(self, most: int, scored: Int[np.ndarray, " scored"], most_scored: int) -> Iterator[Pack]:
+        """Yield the packs of all prompts; see ``pack``."""
+        first = 0
+        while first < self.prompts:
+            pack = self.pack(first, most, scored, most_scored)
+            yield pack
+            first = pack.end
 
     def pack(
         self, first: int, most: int, scored: Int[np.ndarray, " scored"], most_scored: int, until: int | None = None

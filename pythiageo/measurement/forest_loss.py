@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from pythiageo.config.tables import ComputeConfig
 from pythiageo.measurement.check_forest import try_forest
 from pythiageo.measurement.forest import Forest, Pack, join
 from pythiageo.measurement.probe_loss import logits_of
-from pythiageo.measurement.reader import NODES, ON_GPU, Bounds
+from pythiageo.measurement.reader import Bounds
 from pythiageo.probes.encoding import Encoded
 from pythiageo.synthetic.model import additive_mask
 
@@ -33,8 +34,7 @@ class ForestLogits:
         parameter = next(model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         settings: Any = model.config
-        tokens, nodes = (1, 1) if self._device.type == "cpu" else ON_GPU
-        self._nodes = Bounds(tokens * 4 * NODES, 0, nodes * NODES).nodes(settings.hidden_size)
+        self._nodes = Bounds.of(ComputeConfig(device=self._device.type)).nodes(settings.hidden_size)
 
     def __call__(
         self, ids: Int[Tensor, "example position"], scored: Bool[Tensor, "example position"]
@@ -73,12 +73,8 @@ class ForestLogits:
             return {}, self._ask(ids, logit_positions, depths, visible)
 
     def _packs(self, forest: Forest) -> Iterator[Pack]:
-        first = 0
         nothing = np.empty(0, dtype=np.int64)  # no more nodes are scored than there are
-        while first < forest.prompts:
-            pack = forest.pack(first, self._nodes, nothing, self._nodes)
-            yield pack
-            first = pack.end
+        return forest.packs(self._nodes, nothing, self._nodes)
 
     def _pass(self, pack: Pack, positions: Int[Tensor, " scored"]) -> Float[Tensor, "scored vocab"]:
         return self._ask(pack.ids, positions, pack.depths, pack.visible)[0]

@@ -119,22 +119,22 @@ def _measure_sites(subject: Subject) -> Iterator[Observation | Future[list[Obser
     if plan.sinks:
         yield from _attempt(subject, partial(sinks.head_rows, subject), [sinks.SINK_RATE])
     for site, found, no_value in subject.states():
-        states = None if found is None else found.states
         first = site == next(iter(reading.sites))
         measures = [measure for measure in plan.measures if not (first and measure.needs == "layers")]
         place = {"layer": reading.sites[site], "site": site}
         columns = {**columns_of(prepared), **place}
         if linear_probe:
             probe = replace(linear_probe, unread=no_value) if no_value else linear_probe
+            states = None if found is None else found.states
             yield from _attempt(subject, partial(probe.rows, states, **place), probe.names(), **place)
-        if found is None or states is None:
+        if found is None:
             yield from _without_states(subject, measures, no_value, columns)
             continue
-        if states.is_cuda:
-            load_solvers(str(states.device))
-        here = SiteStates(states, prepared.layout, every_value, below, plan.unit, _find_sinks(found, prepared))
+        if found.states.is_cuda:
+            load_solvers(str(found.states.device))
+        here = SiteStates(found.states, prepared.layout, every_value, below, plan.unit, _find_sinks(found, prepared))
         work = partial(_measure_site, subject, here, measures, (bootstrap, rarefaction), columns)
-        yield reading.side_by_side.submit(work, WORKSPACE * states.nbytes)
+        yield reading.side_by_side.submit(work, WORKSPACE * found.states.nbytes)
         below = here.alone()
 
 

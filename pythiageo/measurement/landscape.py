@@ -107,41 +107,40 @@ class Landscape:
             return []
         rows: list[Observation] = []
         failures = failures or Failures()
+        probes = [one for one in prepared if one.probe.purpose == GEOMETRY and one.probe.probe_set.task in self.tasks]
+        examples = [example for one in probes for example in one.encoded[: self.config.examples]]
         cut: Cut | None = None
-        wanted = [
-            p for p in prepared if p.kept and p.probe.purpose == GEOMETRY and p.probe.probe_set.task in self.tasks
-        ]
-        if scored is None and not nonfinite and wanted and OF_MEAN_LOSS & set(self.measures):
-            forests = find_forest_logits(module, [one for p in wanted for one in p.encoded[: self.config.examples]])
-            scored, cut = (None, None) if forests is None else (forests, forests.cut)
-        for probe in prepared:
-            if probe.probe.purpose == GEOMETRY and probe.probe.probe_set.task in self.tasks:
-                if not probe.kept:
-                    nothing = NoValue("undefined", "no item of the probe set can be measured")
-                    rows += self._fail(nothing, columns_of(probe), origin)
-                    continue
+        if scored is None and not nonfinite and examples and OF_MEAN_LOSS & set(self.measures):
+            forests = find_forest_logits(module, examples)
+            if forests is not None:
+                scored, cut = forests, forests.cut
+        for probe in probes:
+            if not probe.kept:
+                nothing = NoValue("undefined", "no item of the probe set can be measured")
+                rows += self._fail(nothing, columns_of(probe), origin)
+                continue
+            try:
+                restrictions = self._restrictions(module, layers)
+            except CheckpointError as error:
+                rows += self._fail(self._explain(error, failures), columns_of(probe), origin)
+                continue
+            for layer, parameters in restrictions:
+                encoded = probe.encoded[: self.config.examples]
+                columns = {**columns_of(probe), "layer": layer}
                 try:
-                    restrictions = self._restrictions(module, layers)
-                except CheckpointError as error:
-                    rows += self._fail(self._explain(error, failures), columns_of(probe), origin)
+                    problem = problem_of(module, logits, encoded, parameters)
+                    whole = problem
+                    if scored is not None:
+                        whole = shared_problem_of(module, scored, encoded, parameters, cut)
+                except Exception as error:
+                    rows += self._fail(self._explain(error, failures), columns, origin)
                     continue
-                for layer, parameters in restrictions:
-                    encoded = probe.encoded[: self.config.examples]
-                    columns = {**columns_of(probe), "layer": layer}
-                    try:
-                        problem = problem_of(module, logits, encoded, parameters)
-                        whole = problem
-                        if scored is not None:
-                            whole = shared_problem_of(module, scored, encoded, parameters, cut)
-                    except Exception as error:
-                        rows += self._fail(self._explain(error, failures), columns, origin)
-                        continue
-                    readout = f"parameters={','.join(parameters)};count={problem.size}"
-                    columns |= {"readout": readout, "n": problem.examples}
-                    if nonfinite:
-                        rows += self._fail(NoValue("nonfinite", nonfinite), columns, origin)
-                        continue
-                    rows += self._measure(problem, whole, columns, origin, failures)
+                readout = f"parameters={','.join(parameters)};count={problem.size}"
+                columns |= {"readout": readout, "n": problem.examples}
+                if nonfinite:
+                    rows += self._fail(NoValue("nonfinite", nonfinite), columns, origin)
+                    continue
+                rows += self._measure(problem, whole, columns, origin, failures)
         return rows
 
     def _fail(self, no_value: NoValue, columns: dict[str, Any], origin: Origin) -> list[Observation]:

@@ -59,12 +59,8 @@ class TaskForest:
         return sum(places.read is not None for places in self._places.values())
 
     def packs(self, nodes: int, vocab: int) -> Iterator[Pack]:
-        """Yield the packs of all prompts, for bounds that do not change on the way; see ``pack``."""
-        first = 0
-        while first < self.forest.prompts:
-            pack = self.pack(first, nodes, vocab)
-            yield pack
-            first = pack.end
+        """Return the packs of all prompts, for bounds that do not change on the way; see ``pack``."""
+        return self.forest.packs(nodes, self.scored, max(1, LOGITS // vocab))
 
     def pack(self, first: int, nodes: int, vocab: int, until: int | None = None) -> Pack:
         """Return the pack that begins with prompt ``first``: of ``nodes`` at most, and of ``LOGITS`` logits.
